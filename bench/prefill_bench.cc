@@ -1,0 +1,120 @@
+// Prefill of the demo model: tokens per second and share of the peak, for both policies, with T ranks that share the same
+// number of threads.
+#include <cmath>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "bench/bench_main.h"
+#include "bench/peak_flops.h"
+#include "benchmark/benchmark.h"
+#include "engine/model/model_ranks.h"
+#include "engine/tensor_parallel_prefill.h"
+#include "kernels/matmul.h"
+
+namespace winnow {
+namespace {
+
+const std::string kModelDir = std::string(WINNOW_SOURCE_DIR) + "/models/demo";
+
+// FLOP of a prefill: matmuls of the rows that are computed, and causal attention; with the last-layer trim.
+double PrefillFlop(const ModelShape& s, const KvPlan& plan) {
+  const double q = double(s.num_q_heads) * s.head_dim, kv = 2.0 * s.num_kv_heads * s.head_dim;
+  const double n = static_cast<double>(plan.num_prompt_tokens), c = static_cast<double>(plan.num_phase2_rows());
+  double flop = 2.0 * s.hidden * s.vocab_size;
+  for (int layer = 0; layer < s.num_layers; ++layer) {
+    const double kv_rows = layer <= plan.pivot_layer ? n : c;
+    double rows = layer < plan.pivot_layer ? n : c;
+    if (layer == s.num_layers - 1) rows = 1;
+    double pairs = rows * (rows + 1) / 2;                       // (query, key) pairs of consecutive rows
+    if (layer == plan.pivot_layer) pairs = rows * (n + 1) / 2;  // kept rows, spread over all N keys
+    if (rows == 1) pairs = layer > plan.pivot_layer ? c : n;
+    flop += 2 * s.hidden * (kv_rows * kv + rows * (2 * q + 3.0 * s.intermediate)) + 4 * q * pairs;
+  }
+  return flop;
+}
+
+class Engine {
+ public:
+  Engine(int tensor_parallel, int threads) {
+    ModelRanks::Options options;
+    options.model_dir = kModelDir;
+    options.dtype = CpuHasBf16() ? DType::kBf16 : DType::kF32;
+    options.tensor_parallel = tensor_parallel;
+    options.threads_per_rank = std::max(1, threads / tensor_parallel);
+    options.clock = &clock_;
+    auto ranks = LoadModelRanks(options);
+    if (!ranks.ok()) Die(ranks.status());
+    ranks_ = *std::move(ranks);
+    auto engine = TensorParallelPrefill::Create(PrefillOptions(*ranks_, clock_));
+    if (!engine.ok()) Die(engine.status());
+    engine_ = *std::move(engine);
+  }
+
+  KvPlan Run(const std::vector<int32_t>& ids, const std::string& policy) {
+    SelectionConfig base = DefaultSelectionConfig(engine_->shape());
+    base.pool_kernel = 15, base.selection_layer = 5, base.uncompacted_layers = 2, base.min_prompt_tokens = 512;
+    base.min_kept_tokens = 64;
+    const auto config = ResolveSelectionConfig(base, {.policy = policy, .keep_ratio = 0.1}, engine_->shape());
+    PrefillSpec spec{ids, *config, MakeKvPlan(engine_->shape(), *config, static_cast<int64_t>(ids.size()))};
+    const KvPlan plan = spec.plan;
+    const int64_t sequence = *engine_->Admit(std::move(spec), nullptr, nullptr);
+    while (true) {
+      const PrefillProgress progress = *engine_->Progress(sequence);
+      const int64_t rows = std::min(engine_->max_step_rows(), progress.num_rows - progress.next_row);
+      const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
+      const auto outputs = engine_->Step({item});
+      if (!outputs.ok()) Die(outputs.status());
+      if (!outputs->empty()) break;
+    }
+    engine_->Release(sequence);
+    return plan;
+  }
+  const ModelShape& shape() const { return engine_->shape(); }
+
+ private:
+  [[noreturn]] static void Die(const absl::Status& status) {
+    std::fprintf(stderr, "%s\n", status.ToString().c_str());
+    std::exit(1);
+  }
+  RealClock clock_;
+  std::unique_ptr<ModelRanks> ranks_;
+  std::unique_ptr<TensorParallelPrefill> engine_;
+};
+
+void BM_Prefill(benchmark::State& state, const std::string& policy, int tensor_parallel) {
+  const int threads = static_cast<int>(std::thread::hardware_concurrency());
+  Engine engine(tensor_parallel, threads);
+  std::mt19937 random(1);
+  std::vector<int32_t> ids(state.range(0));
+  for (int32_t& id : ids) id = static_cast<int32_t>(random() % 4000);
+  KvPlan plan = engine.Run(ids, policy);  // warm-up
+  for (auto _ : state) plan = engine.Run(ids, policy);
+  const double flop = PrefillFlop(engine.shape(), plan);
+  const double peak = PeakFlops(CpuHasBf16() ? DType::kBf16 : DType::kF32, threads);
+  state.counters["tokens_per_s"] =
+      benchmark::Counter(static_cast<double>(state.range(0)), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["gflops"] = benchmark::Counter(flop * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["peak_share"] = benchmark::Counter(flop / peak, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void RegisterAll() {
+  for (int tensor_parallel : {1, 2}) {
+    for (const char* policy : {"full", "claa"}) {
+      benchmark::RegisterBenchmark(absl::StrCat("prefill/", policy, "/T", tensor_parallel).c_str(),
+                                   [=](benchmark::State& state) { BM_Prefill(state, policy, tensor_parallel); })
+          ->Arg(512)
+          ->Arg(2048)
+          ->Arg(8192)
+          ->Arg(16384)
+          ->Unit(benchmark::kMillisecond)
+          ->UseRealTime();
+    }
+  }
+}
+const bool registered = (RegisterAll(), true);
+
+}  // namespace
+}  // namespace winnow

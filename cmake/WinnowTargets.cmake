@@ -1,0 +1,42 @@
+# One call per target, so that a folder's CMakeLists.txt reads as a list of what it holds and uses.
+include(CMakeParseArguments)
+
+# winnow_library(NAME SOURCES … DEPS …): the static library winnow_NAME of one folder.
+function(winnow_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(winnow_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(winnow_${name} PUBLIC ${ARG_DEPS} PRIVATE winnow_compiler_options)
+  target_include_directories(winnow_${name} PUBLIC "${CMAKE_SOURCE_DIR}")
+endfunction()
+
+# winnow_binary(NAME SOURCES … DEPS …): the program NAME under build/<preset>/bin.
+function(winnow_binary name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} winnow_compiler_options)
+endfunction()
+
+# winnow_test(NAME SOURCES … DEPS … [LABELS …] [TIMEOUT s]): a GoogleTest program run by ctest, label `unit`
+# unless told otherwise. Tests find data through WINNOW_SOURCE_DIR.
+function(winnow_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main winnow_compiler_options)
+  target_compile_definitions(${name} PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# winnow_benchmark(NAME SOURCES … DEPS …): a Google Benchmark program.
+function(winnow_benchmark name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} benchmark::benchmark winnow_compiler_options)
+  target_compile_definitions(${name} PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+endfunction()

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <chrono>
+#include <mutex>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace winnow {
+
+// Where time comes from. Every deadline, lease and stage duration is read from a Clock, so that tests can move time.
+// Thread-safe. Never runs backwards.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual absl::Time Now() const = 0;
+};
+
+// Wall time at start plus steady time since, so that a step of the system clock moves no deadline.
+class RealClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    return start_ + absl::FromChrono(std::chrono::steady_clock::now() - steady_start_);
+  }
+
+ private:
+  absl::Time start_ = absl::Now();
+  std::chrono::steady_clock::time_point steady_start_ = std::chrono::steady_clock::now();
+};
+
+// Time that moves when the test says so.
+class FakeClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return now_;
+  }
+  void Advance(absl::Duration by) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    now_ += by;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  absl::Time now_ = absl::UnixEpoch() + absl::Hours(1);
+};
+
+}  // namespace winnow

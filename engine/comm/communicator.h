@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "common/deadline.h"
+#include "kernels/types.h"
+
+namespace winnow {
+
+// Collectives of one rank of a group. Every rank calls the same ones in the same order, from its own thread, with equal
+// counts. Buffers are device memory of the rank's backend; results are the same bits on every rank (reduced in rank
+// order). A call returns DEADLINE_EXCEEDED when a peer is late, ABORTED (with the first reason) once anyone called
+// Abort; after either the group must be Reset by its owner before it works again.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  virtual absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) = 0;
+  virtual absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) = 0;
+  // out: [size][bytes].
+  virtual absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) = 0;
+
+  // All ranks learn the first error in rank order, or that there was none. Host only.
+  virtual absl::Status Agree(const absl::Status& mine, Deadline deadline) = 0;
+  // Wakes every rank that waits. Thread-safe, from any thread.
+  virtual void Abort(const absl::Status& reason) = 0;
+};
+
+}  // namespace winnow

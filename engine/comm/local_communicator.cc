@@ -1,0 +1,272 @@
+#include "engine/comm/local_communicator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace winnow {
+namespace {
+
+enum class Op { kSum, kMax, kGather, kAgree };
+
+const char* OpName(Op op) {
+  switch (op) {
+    case Op::kSum:
+      return "AllReduceSum";
+    case Op::kMax:
+      return "AllReduceMax";
+    case Op::kGather:
+      return "AllGather";
+    case Op::kAgree:
+      return "Agree";
+  }
+  return "?";
+}
+
+// What one rank brings to a collective; its peers read it between the two phases.
+struct Call {
+  Op op = Op::kAgree;
+  DType dtype = DType::kF32;
+  int64_t count = 0;     // elements, or bytes of a gather
+  void* data = nullptr;  // reduced in place, or read by a gather
+  absl::Status status;   // Agree
+
+  bool Matches(const Call& other) const {
+    return op == other.op && dtype == other.dtype && count == other.count;
+  }
+  std::string ToString() const {
+    return absl::StrCat(OpName(op), "(", DTypeName(dtype), " x ", count, ")");
+  }
+};
+
+struct SumOp {
+  float operator()(float a, float b) const { return a + b; }
+};
+struct MaxOp {
+  float operator()(float a, float b) const { return a < b ? b : a; }
+};
+
+// Elements that fill whole cache lines of either type, so that no two ranks write to one.
+constexpr int64_t kSliceGrain = 256;
+
+// Reduces elements [begin, end) of all ranks' buffers, in rank order and in fp32, and writes them
+// to all of them. Only one rank touches these elements, so no copy of the buffers is needed. The
+// block stays in L1.
+template <typename T, typename Combine>
+void ReduceSlice(const std::vector<Call>& calls, int64_t begin, int64_t end, Combine combine) {
+  float sum[kSliceGrain];
+  for (int64_t block = begin; block < end; block += kSliceGrain) {
+    const int64_t size = std::min(kSliceGrain, end - block);
+    const T* first = static_cast<const T*>(calls[0].data) + block;
+    for (int64_t i = 0; i < size; ++i) sum[i] = ToFloat(first[i]);
+    for (size_t rank = 1; rank < calls.size(); ++rank) {
+      const T* in = static_cast<const T*>(calls[rank].data) + block;
+      for (int64_t i = 0; i < size; ++i) sum[i] = combine(sum[i], ToFloat(in[i]));
+    }
+    for (const Call& call : calls) {
+      T* out = static_cast<T*>(call.data) + block;
+      for (int64_t i = 0; i < size; ++i) out[i] = FromFloat<T>(sum[i]);
+    }
+  }
+}
+
+}  // namespace
+
+// A collective has two phases. Enter: every rank publishes its Call and waits for the others. Then
+// all work on each other's memory ("busy"). Leave: a rank is done when all are. Whoever leaves
+// early, because the group broke, first waits until no peer is busy, since the peer may be using
+// its buffer.
+struct LocalGroup::State {
+  State(int size, const Clock& clock) : clock(clock), calls(size), arrived(size, false) {}
+
+  absl::Status Enter(int rank, Call call, Deadline deadline);
+  absl::Status Leave(int rank, Deadline deadline);
+  void Abort(const absl::Status& reason);
+  void Reset();
+
+  // REQUIRES of all below: `mutex` is held by `lock`.
+  absl::Status Meet(std::unique_lock<std::mutex>& lock, int rank, Op op, Deadline deadline);
+  void Break(absl::Status why);
+  absl::Status CheckCalls() const;
+  std::string Missing() const;
+
+  const Clock& clock;
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<Call> calls;
+  std::vector<bool> arrived;
+  size_t num_arrived = 0;
+  uint64_t generation = 0;  // meetings completed
+  int num_busy = 0;         // ranks between Enter and Leave
+  absl::Status broken;      // OK while the group works
+};
+
+void LocalGroup::State::Break(absl::Status why) {
+  if (broken.ok()) broken = std::move(why);
+  wake.notify_all();
+}
+
+std::string LocalGroup::State::Missing() const {
+  std::string ranks;
+  for (size_t rank = 0; rank < arrived.size(); ++rank) {
+    if (!arrived[rank]) absl::StrAppend(&ranks, ranks.empty() ? "" : ", ", rank);
+  }
+  return ranks;
+}
+
+absl::Status LocalGroup::State::Meet(std::unique_lock<std::mutex>& lock, int rank, Op op,
+                                     Deadline deadline) {
+  // The clock may be a test's, which wakes nobody, so it is looked at from time to time.
+  constexpr absl::Duration kLongestNap = absl::Milliseconds(20);
+  const uint64_t meeting = generation;
+  if (broken.ok()) {
+    arrived[rank] = true;
+    if (++num_arrived == arrived.size()) {
+      num_arrived = 0;
+      arrived.assign(arrived.size(), false);
+      ++generation;
+      wake.notify_all();
+    }
+  }
+  while (broken.ok() && generation == meeting) {
+    const absl::Duration left = deadline.Remaining(clock);
+    if (left == absl::ZeroDuration()) {
+      Break(absl::DeadlineExceededError(absl::StrCat(
+          OpName(op), ": rank ", rank, " waited past its deadline for rank ", Missing())));
+      break;
+    }
+    wake.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, kLongestNap)));
+  }
+  if (broken.ok()) return absl::OkStatus();
+  // Short and certain to end: who is busy computes and waits for nothing.
+  wake.wait(lock, [this] { return num_busy == 0; });
+  return broken;
+}
+
+absl::Status LocalGroup::State::CheckCalls() const {
+  for (size_t rank = 1; rank < calls.size(); ++rank) {
+    if (!calls[rank].Matches(calls[0])) {
+      return absl::InternalError(absl::StrCat("ranks disagree on the collective: rank 0 calls ",
+                                              calls[0].ToString(), ", rank ", rank, " ",
+                                              calls[rank].ToString()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LocalGroup::State::Enter(int rank, Call call, Deadline deadline) {
+  std::unique_lock<std::mutex> lock(mutex);
+  if (!broken.ok()) return broken;
+  const Op op = call.op;
+  calls[rank] = std::move(call);
+  WINNOW_RETURN_IF_ERROR(Meet(lock, rank, op, deadline));
+  if (absl::Status same = CheckCalls();
+      !same.ok()) {  // every rank comes to this conclusion, before it is busy
+    Break(same);
+    return broken;
+  }
+  ++num_busy;
+  return absl::OkStatus();
+}
+
+absl::Status LocalGroup::State::Leave(int rank, Deadline deadline) {
+  std::unique_lock<std::mutex> lock(mutex);
+  --num_busy;
+  if (!broken.ok()) wake.notify_all();
+  return Meet(lock, rank, calls[rank].op, deadline);
+}
+
+void LocalGroup::State::Abort(const absl::Status& reason) {
+  std::lock_guard<std::mutex> lock(mutex);
+  Break(absl::AbortedError(absl::StrCat("rank group aborted: ", reason.ToString())));
+}
+
+void LocalGroup::State::Reset() {
+  std::lock_guard<std::mutex> lock(mutex);
+  broken = absl::OkStatus();
+  num_arrived = 0;
+  arrived.assign(arrived.size(), false);
+}
+
+class LocalGroup::Endpoint final : public Communicator {
+ public:
+  Endpoint(State& state, int rank) : state_(state), rank_(rank) {}
+
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(state_.calls.size()); }
+
+  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
+    WINNOW_RETURN_IF_ERROR(state_.Enter(
+        rank_, {.op = Op::kSum, .dtype = dtype, .count = count, .data = data}, deadline));
+    const auto [begin, end] = Slice(count);
+    if (dtype == DType::kF32) {
+      ReduceSlice<float>(state_.calls, begin, end, SumOp());
+    } else {
+      ReduceSlice<Bf16>(state_.calls, begin, end, SumOp());
+    }
+    return state_.Leave(rank_, deadline);
+  }
+
+  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
+    WINNOW_RETURN_IF_ERROR(
+        state_.Enter(rank_, {.op = Op::kMax, .count = count, .data = data}, deadline));
+    const auto [begin, end] = Slice(count);
+    ReduceSlice<float>(state_.calls, begin, end, MaxOp());
+    return state_.Leave(rank_, deadline);
+  }
+
+  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
+    WINNOW_RETURN_IF_ERROR(state_.Enter(
+        rank_, {.op = Op::kGather, .count = bytes, .data = const_cast<void*>(in)}, deadline));
+    auto* to = static_cast<std::byte*>(out);
+    for (const Call& call : state_.calls) {
+      if (to != call.data && bytes > 0)
+        std::memcpy(to, call.data, bytes);  // `in` may be its own place in `out`
+      to += bytes;
+    }
+    return state_.Leave(rank_, deadline);
+  }
+
+  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
+    WINNOW_RETURN_IF_ERROR(state_.Enter(rank_, {.op = Op::kAgree, .status = mine}, deadline));
+    absl::Status first;
+    for (const Call& call : state_.calls) first.Update(call.status);
+    WINNOW_RETURN_IF_ERROR(state_.Leave(rank_, deadline));
+    return first;
+  }
+
+  void Abort(const absl::Status& reason) override { state_.Abort(reason); }
+
+ private:
+  // This rank's share of `count` elements: ranks share the cores, so each reduces a part.
+  std::pair<int64_t, int64_t> Slice(int64_t count) const {
+    const int64_t grains = (count + kSliceGrain - 1) / kSliceGrain;
+    const int64_t per_rank = (grains + size() - 1) / size() * kSliceGrain;
+    return {std::min(count, rank_ * per_rank), std::min(count, (rank_ + 1) * per_rank)};
+  }
+
+  State& state_;
+  const int rank_;
+};
+
+LocalGroup::LocalGroup(int size, const Clock& clock)
+    : state_(std::make_unique<State>(size, clock)) {
+  for (int rank = 0; rank < size; ++rank)
+    endpoints_.push_back(std::make_unique<Endpoint>(*state_, rank));
+}
+
+LocalGroup::~LocalGroup() = default;
+
+Communicator& LocalGroup::communicator(int rank) { return *endpoints_[rank]; }
+
+void LocalGroup::Reset() { state_->Reset(); }
+
+}  // namespace winnow

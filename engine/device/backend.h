@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/deadline.h"
+#include "engine/device/buffer.h"
+#include "kernels/attention.h"
+#include "kernels/embedding.h"
+#include "kernels/gather_rows.h"
+#include "kernels/matmul.h"
+#include "kernels/paged_attention.h"
+#include "kernels/rms_norm.h"
+#include "kernels/rope.h"
+#include "kernels/select_tokens.h"
+#include "kernels/silu_mul.h"
+#include "kernels/types.h"
+#include "kernels/window_scores.h"
+
+namespace winnow {
+
+// A point in a Backend's queue. Copyable handle; thread-safe.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual bool IsDone() const = 0;
+  // Waits on the host. OK, DEADLINE_EXCEEDED, or the queue's deferred error.
+  virtual absl::Status Wait(const Clock& clock, Deadline deadline) = 0;
+};
+using EventPtr = std::shared_ptr<Event>;
+
+// A weight in the backend's own layout.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  virtual int64_t out_features() const = 0;
+  virtual int64_t in_features() const = 0;
+};
+
+// One rank's device: its memory, its in-order queue, and the ops that run on it. Calls enqueue and return; what they
+// point to must live until an Event recorded later is done. Pointers in params are device memory, but for `host_*`.
+// Errors of the device are deferred: Record's event reports them. Used by one thread at a time.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string name() const = 0;  // "cpu", "cpu-ref", "cuda"
+  virtual DType dtype() const = 0;       // of weights, activations and KV
+
+  // RESOURCE_EXHAUSTED says how much was asked for. Contents are undefined.
+  virtual absl::StatusOr<Buffer> Allocate(size_t bytes) = 0;
+  // Host memory that the device can copy to and from at full speed.
+  virtual absl::StatusOr<Buffer> AllocateHost(size_t bytes) = 0;
+
+  virtual void Copy(void* to, const void* from, size_t bytes) = 0;  // device or AllocateHost memory, either side
+  virtual void Fill(float* to, float value, int64_t count) = 0;
+  // Everything enqueued so far.
+  virtual EventPtr Record() = 0;
+
+  // Copies `weight` (host memory) into the backend's layout at once.
+  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) = 0;
+  virtual void Matmul(const PackedWeight& weight, const MatmulParams& params) = 0;
+
+  virtual void RmsNorm(const RmsNormParams& params) = 0;
+  virtual void Rope(const RopeParams& params) = 0;
+  virtual void StoreKv(const StoreKvParams& params) = 0;
+  virtual void SiluMul(const SiluMulParams& params) = 0;
+  virtual void Embedding(const EmbeddingParams& params) = 0;
+  virtual void Attention(const AttentionParams& params) = 0;
+  virtual void PagedAttention(const PagedAttentionParams& params) = 0;
+  virtual void PagedStoreKv(const PagedStoreKvParams& params) = 0;
+  virtual void GatherWindow(const GatherWindowParams& params) = 0;
+  virtual void WindowScores(const WindowScoresParams& params) = 0;
+  virtual void MaxScores(const MaxScoresParams& params) = 0;
+  virtual void SelectTokens(const SelectTokensParams& params) = 0;
+  virtual void GatherRows(const GatherRowsParams& params) = 0;
+};
+
+}  // namespace winnow

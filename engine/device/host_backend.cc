@@ -1,0 +1,42 @@
+#include "engine/device/host_backend.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace winnow {
+namespace {
+
+constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
+
+class DoneEvent final : public Event {
+ public:
+  bool IsDone() const override { return true; }
+  absl::Status Wait(const Clock&, Deadline) override { return absl::OkStatus(); }
+};
+
+}  // namespace
+
+absl::StatusOr<Buffer> HostBackend::Allocate(size_t bytes) {
+  const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
+  void* data = std::aligned_alloc(kAlignment, rounded);
+  if (data == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat(name(), ": cannot allocate ", bytes, " bytes of host memory"));
+  }
+  return Buffer(data, bytes, [](void* p) { std::free(p); });
+}
+
+void HostBackend::Copy(void* to, const void* from, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+void HostBackend::Fill(float* to, float value, int64_t count) { std::fill(to, to + count, value); }
+
+EventPtr HostBackend::Record() {
+  static const EventPtr done = std::make_shared<DoneEvent>();
+  return done;
+}
+
+}  // namespace winnow

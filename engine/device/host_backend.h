@@ -1,0 +1,24 @@
+#pragma once
+
+#include "engine/device/backend.h"
+
+namespace winnow {
+
+// What the host backends share: memory is ordinary memory, and the queue is the caller's thread, so that every call is done
+// when it returns and every event is done when it is recorded.
+class HostBackend : public Backend {
+ public:
+  explicit HostBackend(DType dtype) : dtype_(dtype) {}
+
+  DType dtype() const final { return dtype_; }
+  absl::StatusOr<Buffer> Allocate(size_t bytes) final;
+  absl::StatusOr<Buffer> AllocateHost(size_t bytes) final { return Allocate(bytes); }
+  void Copy(void* to, const void* from, size_t bytes) final;
+  void Fill(float* to, float value, int64_t count) final;
+  EventPtr Record() final;
+
+ private:
+  const DType dtype_;
+};
+
+}  // namespace winnow

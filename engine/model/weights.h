@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "checkpoint/model_config.h"
+#include "checkpoint/safetensors.h"
+#include "checkpoint/shard_plan.h"
+#include "engine/device/backend.h"
+
+namespace winnow {
+
+// One layer's weights of one rank. q, kv, gate_up are split by rows, o and down by columns.
+struct LayerWeights {
+  Buffer input_norm;                      // [hidden]
+  Buffer post_attention_norm;             // [hidden]
+  std::unique_ptr<PackedWeight> q;        // [q_count·head_dim][hidden]
+  std::unique_ptr<PackedWeight> kv;       // [2·kv_count·head_dim][hidden]: K rows, then V rows
+  std::unique_ptr<PackedWeight> o;        // [hidden][q_count·head_dim]
+  std::unique_ptr<PackedWeight> gate_up;  // [2·mlp_count][hidden]: gate rows, then up rows
+  std::unique_ptr<PackedWeight> down;     // [hidden][mlp_count]
+};
+
+// One rank's shard of a model, on its backend.
+struct ModelWeights {
+  ModelConfig config;
+  ShardPlan shard;
+  Buffer embedding;                       // [vocab_count][hidden]
+  std::vector<LayerWeights> layers;
+  Buffer final_norm;                      // [hidden]
+  std::unique_ptr<PackedWeight> lm_head;  // [vocab_count][hidden]
+  Buffer inv_freq;                        // [head_dim / 2] f32
+};
+
+// Reads the rank's part of every tensor and packs it in `backend`'s dtype. `progress`, when given, is called with bytes
+// read so far. NOT_FOUND or INVALID_ARGUMENT name the tensor that is missing or has a wrong shape or dtype.
+absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                                                          const ShardPlan& shard, Backend& backend,
+                                                          const std::function<void(int64_t)>& progress = nullptr);
+
+}  // namespace winnow

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/kv/kv_staging.h"
+#include "engine/kv_sink.h"
+#include "plan/kv_plan.h"
+#include "plan/ledger.h"
+#include "plan/model_shape.h"
+#include "plan/selection_config.h"
+
+namespace winnow {
+
+// One prompt to prefill.
+struct PrefillSpec {
+  std::vector<int32_t> prompt_ids;  // [N], each in [0, vocab)
+  SelectionConfig selection;        // resolved for the engine's model
+  KvPlan plan;                      // MakeKvPlan of the two
+};
+
+// A prompt is computed in two phases, each cut into chunks of rows:
+// kPrompt: all N rows through the layers before the pivot, and the pivot's K,V; its last chunk scores and selects.
+// kKept: the kept rows from the pivot's attention on; its last chunk makes the logits.
+enum class PrefillPhase { kPrompt, kKept, kDone };
+
+struct PrefillProgress {
+  PrefillPhase phase = PrefillPhase::kPrompt;
+  int64_t next_row = 0;  // of this phase
+  int64_t num_rows = 0;  // of this phase: N, then plan.num_phase2_rows()
+};
+
+// One chunk: rows [row_begin, row_begin + row_count) of a sequence's phase.
+struct PrefillStepItem {
+  int64_t sequence = 0;
+  PrefillPhase phase = PrefillPhase::kPrompt;
+  int64_t row_begin = 0;
+  int64_t row_count = 0;
+};
+
+// What a sequence that reached kDone gives.
+struct PrefillOutput {
+  int64_t sequence = 0;
+  std::vector<float> logits;            // [vocab] of the last prompt position
+  std::vector<int32_t> kept_positions;  // [C] ascending when pruned, else empty
+  std::vector<float> scores;            // [E], S[j], when pruned
+  uint64_t selection_digest = 0;        // of kept_positions; 0 when not pruned
+  StageTimes stages;                    // the engine's stages, summed over chunks
+};
+
+// Computes prefills on a group of ranks. One thread calls it. Sequences are independent: a Step packs chunks of several.
+class PrefillEngine {
+ public:
+  virtual ~PrefillEngine() = default;
+
+  virtual const ModelShape& shape() const = 0;
+  virtual int tensor_parallel() const = 0;
+  virtual int kv_element_bytes() const = 0;
+  // Most rows that one Step takes, over all its items.
+  virtual int64_t max_step_rows() const = 0;
+
+  // Host memory for a plan's stored KV. RESOURCE_EXHAUSTED says how much was asked for. May be called from any thread.
+  virtual absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) = 0;
+
+  // Takes a prompt and the memory to compute it; returns its sequence number. With `staging` the stored KV is written
+  // there and told to `sink`, both of which must live until Release; without, nothing is stored.
+  // INVALID_ARGUMENT · RESOURCE_EXHAUSTED.
+  virtual absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging, KvSink* sink) = 0;
+
+  // INVALID_ARGUMENT for an unknown sequence.
+  virtual absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const = 0;
+
+  // Computes the items' chunks on all ranks together and returns the outputs of those that are done. An error concerns
+  // every item of the step: INVALID_ARGUMENT (an item does not continue its sequence), DEADLINE_EXCEEDED or ABORTED (a
+  // rank was late or failed), INTERNAL (NaN in a score; ranks disagree about a selection). The caller then releases
+  // the step's sequences; others are not touched.
+  virtual absl::StatusOr<std::vector<PrefillOutput>> Step(absl::Span<const PrefillStepItem> items) = 0;
+
+  // Frees a sequence in any state. Unknown ones are ignored.
+  virtual void Release(int64_t sequence) = 0;
+};
+
+}  // namespace winnow

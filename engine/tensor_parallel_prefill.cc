@@ -1,0 +1,209 @@
+#include "engine/tensor_parallel_prefill.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace winnow {
+namespace {
+
+ModelShape WithContext(ModelShape shape, int64_t max_context) {
+  if (max_context > 0) shape.max_context = std::min(shape.max_context, max_context);
+  return shape;
+}
+
+}  // namespace
+
+TensorParallelPrefill::TensorParallelPrefill(Options options)
+    : options_(std::move(options)),
+      shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)) {}
+
+absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Create(Options options) {
+  auto engine = std::unique_ptr<TensorParallelPrefill>(new TensorParallelPrefill(std::move(options)));
+  const Options& o = engine->options_;
+  for (int rank = 0; rank < engine->tensor_parallel(); ++rank) {
+    const Rank& r = o.ranks[rank];
+    WINNOW_ASSIGN_OR_RETURN(auto prefill_rank,
+                            PrefillRank::Create(rank, *r.weights, *r.backend, *r.communicator, *o.clock,
+                                                o.max_step_rows, engine->shape_.max_context));
+    engine->ranks_.push_back(std::move(prefill_rank));
+  }
+  return engine;
+}
+
+absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStaging(const KvPlan& plan) {
+  auto staging = std::make_shared<KvStaging>();
+  staging->plan = plan;
+  for (const Rank& rank : options_.ranks) {
+    KvStaging::Rank part;
+    part.heads = rank.weights->shard.heads;
+    if (part.heads.ships_kv) {
+      part.layout = KvLayout(plan, part.heads.kv_count, kv_element_bytes());
+      WINNOW_ASSIGN_OR_RETURN(part.memory, rank.backend->AllocateHost(part.layout.total_bytes()));
+    }
+    staging->ranks.push_back(std::move(part));
+  }
+  return staging;
+}
+
+absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
+                                                     KvSink* sink) {
+  const auto num_tokens = static_cast<int64_t>(spec.prompt_ids.size());
+  if (num_tokens < 1 || num_tokens > shape_.max_context) {
+    return absl::InvalidArgumentError(absl::StrCat("prefill: a prompt must have 1 to ", shape_.max_context,
+                                                   " tokens, got ", num_tokens));
+  }
+  if (spec.plan != MakeKvPlan(shape_, spec.selection, num_tokens)) {
+    return absl::InvalidArgumentError("prefill: the KV plan is not that of the prompt and the selection");
+  }
+  for (int32_t id : spec.prompt_ids) {
+    if (id < 0 || id >= shape_.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("prefill: token id must be in [0, ", shape_.vocab_size, "), got ", id));
+    }
+  }
+  auto sequence = std::make_unique<Sequence>();
+  sequence->spec = std::move(spec);
+  sequence->staging = std::move(staging);
+  sequence->sink = sink;
+  sequence->progress.num_rows = num_tokens;
+  for (const Rank& rank : options_.ranks) {
+    WINNOW_ASSIGN_OR_RETURN(auto state, PrefillState::Create(sequence->spec, shape_, rank.weights->shard.heads,
+                                                             *rank.backend, *rank.communicator));
+    sequence->ranks.push_back(std::move(state));
+  }
+  const int64_t id = next_sequence_++;
+  sequences_[id] = std::move(sequence);
+  return id;
+}
+
+absl::StatusOr<PrefillProgress> TensorParallelPrefill::Progress(int64_t sequence) const {
+  auto it = sequences_.find(sequence);
+  if (it == sequences_.end()) return absl::InvalidArgumentError(absl::StrCat("prefill: no sequence ", sequence));
+  return it->second->progress;
+}
+
+absl::Status TensorParallelPrefill::Check(absl::Span<const PrefillStepItem> items) const {
+  int64_t rows = 0;
+  for (const PrefillStepItem& item : items) {
+    WINNOW_ASSIGN_OR_RETURN(const PrefillProgress progress, Progress(item.sequence));
+    const bool continues = item.phase == progress.phase && item.phase != PrefillPhase::kDone &&
+                           item.row_begin == progress.next_row && item.row_count >= 1 &&
+                           item.row_begin + item.row_count <= progress.num_rows;
+    if (!continues) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prefill step: rows [", item.row_begin, ", ", item.row_begin + item.row_count, ") of phase ",
+          static_cast<int>(item.phase), " do not continue sequence ", item.sequence, ", which is at row ",
+          progress.next_row, " of ", progress.num_rows, " in phase ", static_cast<int>(progress.phase)));
+    }
+    rows += item.row_count;
+  }
+  if (rows > options_.max_step_rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefill step: at most ", options_.max_step_rows, " rows, got ", rows));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<TensorParallelPrefill::Group> TensorParallelPrefill::MakeGroups(
+    absl::Span<const PrefillStepItem> items) const {
+  std::vector<Group> groups;
+  for (const PrefillStepItem& item : items) {
+    const int pivot = sequences_.at(item.sequence)->spec.plan.pivot_layer;
+    auto it = std::find_if(groups.begin(), groups.end(),
+                           [&](const Group& g) { return g.phase == item.phase && g.pivot == pivot; });
+    if (it == groups.end()) it = groups.insert(groups.end(), Group{item.phase, pivot, {}});
+    it->items.push_back(item);
+  }
+  return groups;
+}
+
+std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank) {
+  std::vector<PackedItem> packed;
+  for (const PrefillStepItem& item : group.items) {
+    Sequence& sequence = *sequences_.at(item.sequence);
+    packed.push_back({.state = sequence.ranks[rank].get(),
+                      .staging = sequence.staging ? &sequence.staging->ranks[rank] : nullptr,
+                      .sink = sequence.sink,
+                      .stages = &sequence.stages,
+                      .row_begin = item.row_begin,
+                      .row_count = item.row_count,
+                      .is_last_chunk = item.row_begin + item.row_count == sequence.progress.num_rows});
+  }
+  return packed;
+}
+
+absl::Status TensorParallelPrefill::RunGroup(const Group& group) {
+  const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
+  const absl::Status status = options_.group->Run(
+      [&](int rank) {
+        const std::vector<PackedItem> packed = Pack(group, rank);
+        return group.phase == PrefillPhase::kPrompt ? ranks_[rank]->RunPrompt(packed, deadline)
+                                                    : ranks_[rank]->RunKept(packed, deadline);
+      },
+      [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
+  if (!status.ok() && options_.reset_communicators) options_.reset_communicators();
+  return status;
+}
+
+void TensorParallelPrefill::Advance(const PrefillStepItem& item) {
+  Sequence& sequence = *sequences_.at(item.sequence);
+  PrefillProgress& progress = sequence.progress;
+  progress.next_row += item.row_count;
+  if (progress.next_row < progress.num_rows) return;
+  if (progress.phase == PrefillPhase::kPrompt) {
+    progress = {PrefillPhase::kKept, 0, sequence.spec.plan.num_phase2_rows()};
+  } else {
+    progress.phase = PrefillPhase::kDone;
+  }
+}
+
+absl::StatusOr<std::vector<PrefillOutput>> TensorParallelPrefill::Step(absl::Span<const PrefillStepItem> items) {
+  WINNOW_RETURN_IF_ERROR(Check(items));
+  for (const Group& group : MakeGroups(items)) WINNOW_RETURN_IF_ERROR(RunGroup(group));
+  std::vector<PrefillOutput> outputs;
+  for (const PrefillStepItem& item : items) {
+    Advance(item);
+    Sequence& sequence = *sequences_.at(item.sequence);
+    if (sequence.progress.phase != PrefillPhase::kDone) continue;
+    WINNOW_ASSIGN_OR_RETURN(PrefillOutput output, Collect(item.sequence, sequence));
+    outputs.push_back(std::move(output));
+  }
+  return outputs;
+}
+
+absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequence& sequence) {
+  PrefillOutput output;
+  output.sequence = id;
+  output.stages = sequence.stages;
+  const PrefillState::Results& first = sequence.ranks[0]->results();
+  output.logits.assign(first.logits.data<float>(), first.logits.data<float>() + shape_.vocab_size);
+  if (!sequence.spec.plan.pruned) return output;
+
+  const int64_t kept = sequence.spec.plan.num_kept;
+  const int64_t window_begin = sequence.spec.plan.window_begin;
+  for (int rank = 0; rank < tensor_parallel(); ++rank) {
+    const PrefillState::Results& results = sequence.ranks[rank]->results();
+    if (results.scores.data<float>()[window_begin] != 0.0f) {
+      return absl::InternalError(absl::StrCat("prefill: an attention score is not a number (seen by rank ", rank, ")"));
+    }
+    const std::vector<int32_t> positions(results.positions.data<int32_t>(),
+                                         results.positions.data<int32_t>() + kept);
+    const uint64_t digest = SelectionDigest(positions);
+    if (rank == 0) {
+      output.selection_digest = digest;
+      output.kept_positions = positions;
+      output.scores.assign(results.scores.data<float>(), results.scores.data<float>() + window_begin);
+    } else if (digest != output.selection_digest) {
+      return absl::InternalError(absl::StrCat("prefill: ranks disagree about the selection: digest ",
+                                              absl::Hex(output.selection_digest), " on rank 0, ", absl::Hex(digest),
+                                              " on rank ", rank));
+    }
+  }
+  return output;
+}
+
+void TensorParallelPrefill::Release(int64_t sequence) { sequences_.erase(sequence); }
+
+}  // namespace winnow

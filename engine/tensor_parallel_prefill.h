@@ -1,0 +1,80 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "common/clock.h"
+#include "engine/comm/communicator.h"
+#include "engine/comm/rank_group.h"
+#include "engine/device/backend.h"
+#include "engine/model/weights.h"
+#include "engine/prefill_engine.h"
+#include "engine/prefill_rank.h"
+
+namespace winnow {
+
+// PrefillEngine on a group of ranks, each with its backend, communicator and shard.
+class TensorParallelPrefill final : public PrefillEngine {
+ public:
+  struct Rank {
+    Backend* backend = nullptr;
+    Communicator* communicator = nullptr;
+    const ModelWeights* weights = nullptr;
+  };
+  struct Options {
+    std::vector<Rank> ranks;        // by rank; all must outlive the engine
+    RankGroup* group = nullptr;     // of the same size; must outlive the engine
+    std::function<void()> reset_communicators;  // called after a failed step, when no rank is in a collective
+    const Clock* clock = nullptr;
+    int64_t max_step_rows = 1024;
+    int64_t max_context = 0;  // 0: the model's
+    absl::Duration step_timeout = absl::Seconds(120);
+  };
+
+  static absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> Create(Options options);
+
+  const ModelShape& shape() const override { return shape_; }
+  int tensor_parallel() const override { return static_cast<int>(options_.ranks.size()); }
+  int kv_element_bytes() const override { return ElementSize(options_.ranks[0].backend->dtype()); }
+  int64_t max_step_rows() const override { return options_.max_step_rows; }
+  absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;
+  absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging, KvSink* sink) override;
+  absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const override;
+  absl::StatusOr<std::vector<PrefillOutput>> Step(absl::Span<const PrefillStepItem> items) override;
+  void Release(int64_t sequence) override;
+
+ private:
+  struct Sequence {
+    PrefillSpec spec;
+    std::shared_ptr<KvStaging> staging;
+    KvSink* sink = nullptr;
+    PrefillProgress progress;
+    StageTimes stages;
+    std::vector<std::unique_ptr<PrefillState>> ranks;
+  };
+  // Items of one phase and pivot, run together.
+  struct Group {
+    PrefillPhase phase;
+    int pivot;
+    std::vector<PrefillStepItem> items;
+  };
+
+  explicit TensorParallelPrefill(Options options);
+  absl::Status Check(absl::Span<const PrefillStepItem> items) const;
+  std::vector<Group> MakeGroups(absl::Span<const PrefillStepItem> items) const;
+  std::vector<PackedItem> Pack(const Group& group, int rank);
+  absl::Status RunGroup(const Group& group);
+  void Advance(const PrefillStepItem& item);
+  absl::StatusOr<PrefillOutput> Collect(int64_t id, Sequence& sequence);
+
+  const Options options_;
+  const ModelShape shape_;
+  std::vector<std::unique_ptr<PrefillRank>> ranks_;
+  std::map<int64_t, std::unique_ptr<Sequence>> sequences_;
+  int64_t next_sequence_ = 1;
+};
+
+}  // namespace winnow

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace winnow {
+
+// Element type of weights, activations and KV.
+enum class DType : uint8_t { kF32, kBf16 };
+
+constexpr int ElementSize(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+constexpr const char* DTypeName(DType dtype) { return dtype == DType::kF32 ? "f32" : "bf16"; }
+
+// bfloat16 as stored: the upper half of a float.
+struct Bf16 {
+  uint16_t bits;
+};
+
+inline float ToFloat(float x) { return x; }
+inline float ToFloat(Bf16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float out;
+  std::memcpy(&out, &bits, 4);
+  return out;
+}
+
+// Rounds to nearest even; NaN stays NaN.
+inline Bf16 ToBf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if ((bits & 0x7FFFFFFF) > 0x7F800000) return {static_cast<uint16_t>((bits >> 16) | 0x40)};
+  return {static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)};
+}
+
+template <typename T>
+T FromFloat(float x);
+template <>
+inline float FromFloat<float>(float x) {
+  return x;
+}
+template <>
+inline Bf16 FromFloat<Bf16>(float x) {
+  return ToBf16(x);
+}
+
+}  // namespace winnow

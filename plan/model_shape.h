@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+
+namespace winnow {
+
+// The numbers of a decoder-only transformer that every part must agree on.
+struct ModelShape {
+  int num_layers = 0;
+  int hidden = 0;
+  int num_q_heads = 0;
+  int num_kv_heads = 0;  // divides num_q_heads
+  int head_dim = 0;
+  int intermediate = 0;
+  int vocab_size = 0;
+  int64_t max_context = 0;  // prompt + generated tokens, at most
+
+  int q_heads_per_kv_head() const { return num_q_heads / num_kv_heads; }
+
+  friend bool operator==(const ModelShape&, const ModelShape&) = default;
+};
+
+}  // namespace winnow

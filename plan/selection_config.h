@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "plan/model_shape.h"
+
+namespace winnow {
+
+// How prompt tokens are chosen. Names are those of claa.json, the flags and the proto.
+enum class SelectionPolicy {
+  kFull,  // nothing is pruned
+  kClaa,  // Cross-Layer Attention Aggregation, arXiv 2602.16054; docs/claa.md
+};
+
+const char* SelectionPolicyName(SelectionPolicy policy);
+// INVALID_ARGUMENT for a name that is not built; the text lists those that are.
+absl::StatusOr<SelectionPolicy> ParseSelectionPolicy(const std::string& name);
+
+// Positions [begin, end).
+struct PositionSpan {
+  int64_t begin = 0;
+  int64_t end = 0;
+  friend bool operator==(const PositionSpan&, const PositionSpan&) = default;
+};
+
+// The parameters of docs/claa.md, already valid for one model when they come from ResolveSelectionConfig.
+struct SelectionConfig {
+  SelectionPolicy policy = SelectionPolicy::kClaa;
+  int window = 8;              // W: the last queries, which score
+  int window_offset = 0;       // z: rows at the very end that the window skips
+  int pool_kernel = 7;         // κ, odd
+  int aggregate_layers = 4;    // n: layers whose maximum selects
+  int uncompacted_layers = 4;  // m: first layers, which store all N
+  int selection_layer = 15;    // lp, counted from 0
+  int64_t keep_ppm = 100'000;  // kept share of the prompt in millionths
+  int64_t min_prompt_tokens = 2048;  // shorter prompts are not pruned
+  int64_t min_kept_tokens = 512;
+  int64_t protected_prefix = 0;  // the first positions, always kept
+  std::vector<PositionSpan> protected_spans;
+
+  friend bool operator==(const SelectionConfig&, const SelectionConfig&) = default;
+};
+
+// What one source (claa.json, flags, a request) says; unset fields leave the base as it is.
+struct SelectionOverrides {
+  std::optional<std::string> policy;
+  std::optional<int64_t> window;
+  std::optional<int64_t> window_offset;
+  std::optional<int64_t> pool_kernel;
+  std::optional<int64_t> aggregate_layers;
+  std::optional<int64_t> uncompacted_layers;
+  std::optional<int64_t> selection_layer;
+  std::optional<double> keep_ratio;  // rounded to keep_ppm here and nowhere else
+  std::optional<int64_t> keep_ppm;
+  std::optional<int64_t> min_prompt_tokens;
+  std::optional<int64_t> min_kept_tokens;
+  std::optional<int64_t> protected_prefix;
+  std::vector<PositionSpan> protected_spans;  // added to the base's
+  std::optional<std::string> aggregate;       // only "max"
+  std::optional<std::string> normalize;       // only "none"
+};
+
+// The paper's 32-layer defaults scaled to another depth: lp = round(15·L/32), n and m kept within it.
+SelectionConfig DefaultSelectionConfig(const ModelShape& shape);
+
+// Reads the text of a claa.json. INVALID_ARGUMENT names an unknown key, a wrong type or a syntax error.
+absl::StatusOr<SelectionOverrides> ParseSelectionJson(const std::string& text);
+
+// Text of a claa.json that reads back as `config`, but for protected spans: those belong to requests.
+std::string SelectionConfigToJson(const SelectionConfig& config);
+
+// The one validator: `base` with `overrides` applied, for a model. INVALID_ARGUMENT says which field is out of range.
+// Valid: 0 ≤ m ≤ lp+1, 1 ≤ n ≤ lp+1, 0 ≤ lp ≤ L−2, W ≥ 1, z ≥ 0, κ odd and ≥ 1, keep in (0, 1], counts ≥ 0,
+// spans not reversed.
+absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& base, const SelectionOverrides& overrides,
+                                                       const ModelShape& shape);
+
+}  // namespace winnow

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/deadline.h"
+#include "engine/kv/kv_staging.h"
+#include "engine/kv_sink.h"
+#include "plan/kv_plan.h"
+#include "plan/sampling_params.h"
+
+namespace winnow {
+
+// Which decode worker gets a prompt's KV, and on whose behalf.
+struct HandoffTarget {
+  std::string request_id;
+  uint32_t attempt = 0;
+  std::string decode_address;
+  uint64_t decode_incarnation = 0;  // 0: any
+  Deadline deadline = Deadline::Infinite();
+};
+
+// One attempt to hand a prompt's KV to one decode worker: Reserve, then Open, then Commit; Abort at
+// any time. Callbacks come once, on any thread, and never from inside the call that was given them.
+class KvHandoff {
+ public:
+  // Destroying it before the commit aborts the reservation.
+  virtual ~KvHandoff() = default;
+
+  struct Grant {
+    std::string reservation_id;
+    std::string decode_address;
+  };
+  virtual void Reserve(const KvPlan& plan, int max_tokens,
+                       std::function<void(absl::StatusOr<Grant>)> done) = 0;
+
+  // Opens the push streams after a grant. The sink lives as long as the handoff.
+  virtual KvSink* Open(std::shared_ptr<KvStaging> staging) = 0;
+
+  struct Summary {
+    int64_t kv_payload_bytes = 0;  // unique K+V bytes sent
+  };
+  // After the last part went to the sink: waits for every acknowledgement, then commits. An error
+  // of the streams is reported here.
+  virtual void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
+                      std::function<void(absl::StatusOr<Summary>)> done) = 0;
+
+  // Frees the reservation, if there is one. Idempotent.
+  virtual void Abort(const std::string& reason) = 0;
+};
+
+class KvHandoffFactory {
+ public:
+  virtual ~KvHandoffFactory() = default;
+  virtual std::shared_ptr<KvHandoff> Create(const HandoffTarget& target) = 0;
+};
+
+}  // namespace winnow

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/deadline.h"
+#include "common/stop_flag.h"
+#include "plan/ledger.h"
+#include "plan/sampling_params.h"
+#include "plan/selection_config.h"
+
+namespace winnow {
+
+// One prefill request, as a worker's core sees it.
+struct PrefillJob {
+  std::string request_id;
+  uint32_t attempt = 0;
+  std::vector<int32_t> prompt_ids;
+  SelectionConfig selection;  // resolved
+  SamplingParams sampling;
+  std::string decode_address;  // empty only with max_tokens 1
+  uint64_t decode_incarnation = 0;
+  std::vector<int32_t> forced_tokens;
+  bool explain = false;
+  int priority = 0;
+  Deadline deadline = Deadline::Infinite();
+  std::shared_ptr<StopFlag> stop = std::make_shared<StopFlag>();
+};
+
+// What a finished job reports.
+struct PrefillSummary {
+  Ledger ledger;
+  StageTimes stages;
+  std::vector<int32_t> kept_positions;  // with explain
+  int64_t kv_payload_bytes_sent = 0;
+  bool decode_follows = false;
+};
+
+// How a job tells its caller. Called on the scheduler's thread; must not block. Exactly one of
+// committed and failed comes, last.
+struct PrefillCallbacks {
+  std::function<void(const std::string& decode_address, const std::string& reservation_id)>
+      reserved;
+  std::function<void(int32_t token, bool is_stop)> token;
+  std::function<void(const PrefillSummary&)> committed;
+  std::function<void(const absl::Status&)> failed;
+};
+
+}  // namespace winnow

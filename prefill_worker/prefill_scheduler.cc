@@ -1,0 +1,393 @@
+#include "prefill_worker/prefill_scheduler.h"
+
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/retry_hint.h"
+#include "common/status_macros.h"
+#include "engine/sampler.h"
+#include "prefill_worker/batching.h"
+
+namespace winnow {
+namespace {
+
+// Stop flags and deadlines are looked at this often when nothing else happens.
+constexpr auto kIdleTick = std::chrono::milliseconds(50);
+
+double EngineSeconds(const StageTimes& s) {
+  return s.full_layers + s.score + s.allreduce + s.select + s.pruned_layers + s.head;
+}
+
+absl::Status StoppedStatus(const PrefillJob& job, const Clock& clock) {
+  if (job.stop->IsStopped()) {
+    return absl::Status(job.stop->reason(), "prefill: the request was stopped by its caller");
+  }
+  if (job.deadline.HasPassed(clock))
+    return absl::DeadlineExceededError("prefill: the request's deadline passed");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+PrefillScheduler::PrefillScheduler(PrefillEngine& engine, KvHandoffFactory& handoffs,
+                                   const Clock& clock, PrefillEvents& events, Options options)
+    : engine_(engine),
+      handoffs_(handoffs),
+      clock_(clock),
+      events_(events),
+      options_(options),
+      retained_(options.retained),
+      thread_([this] { Run(); }) {}
+
+PrefillScheduler::~PrefillScheduler() {
+  {
+    std::lock_guard<std::mutex> lock(mailbox_->mutex);
+    mailbox_->stopping = true;
+  }
+  mailbox_->wake.notify_all();
+  thread_.join();
+}
+
+absl::StatusOr<int64_t> PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks) {
+  if (job.sampling.max_tokens > 1 && job.decode_address.empty()) {
+    return absl::InvalidArgumentError(
+        "prefill: decode_address is empty, but max_tokens is more than 1");
+  }
+  const auto num_tokens = static_cast<int64_t>(job.prompt_ids.size());
+  const int64_t max_context = engine_.shape().max_context;
+  if (num_tokens < 1 || num_tokens + job.sampling.max_tokens - 1 > max_context) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefill: prompt tokens + max_tokens - 1 must be in [1, ", max_context,
+                     "], got ", num_tokens, " + ", job.sampling.max_tokens, " - 1"));
+  }
+  Task task;
+  task.plan = MakeKvPlan(engine_.shape(), job.selection, num_tokens);
+  task.job = std::move(job);
+  task.callbacks = std::move(callbacks);
+  task.submitted = clock_.Now();
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  if (mailbox_->draining || mailbox_->stopping)
+    return absl::UnavailableError("prefill: the worker is draining");
+  if (mailbox_->num_jobs >= options_.max_queue) {
+    absl::Status full = absl::ResourceExhaustedError(absl::StrCat(
+        "prefill: the queue is full (", mailbox_->num_jobs, " of ", options_.max_queue, " jobs)"));
+    SetRetryAfter(full, options_.retry_after);
+    return full;
+  }
+  const int64_t ahead = mailbox_->num_jobs++;
+  mailbox_->events.push_back([this, shared = std::make_shared<Task>(std::move(task))] {
+    tasks_.emplace(next_id_++, std::move(*shared));
+  });
+  mailbox_->wake.notify_all();
+  return ahead;
+}
+
+absl::Status PrefillScheduler::Resend(const std::string& request_id, const HandoffTarget& target,
+                                      std::shared_ptr<StopFlag> stop, PrefillCallbacks callbacks) {
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  if (mailbox_->draining || mailbox_->stopping)
+    return absl::UnavailableError("prefill: the worker is draining");
+  ++mailbox_->num_jobs;
+  mailbox_->events.push_back([this, request_id, target, stop = std::move(stop),
+                              callbacks = std::move(callbacks)] {
+    std::optional<RetainedKv::Entry> entry = retained_.Find(request_id, clock_.Now());
+    Task task;
+    task.job = {.request_id = request_id,
+                .attempt = target.attempt,
+                .decode_address = target.decode_address,
+                .decode_incarnation = target.decode_incarnation,
+                .deadline = target.deadline,
+                .stop = stop};
+    task.callbacks = callbacks;
+    task.submitted = clock_.Now();
+    const int64_t id = next_id_++;
+    if (!entry) {
+      tasks_.emplace(id, std::move(task));
+      Fail(id,
+           absl::NotFoundError(absl::StrCat("resend: no KV is retained for request ", request_id)));
+      return;
+    }
+    task.plan = entry->staging->plan;
+    task.staging = entry->staging;
+    task.tokens = entry->tokens;
+    task.job.sampling = entry->sampling;
+    task.summary = entry->summary;
+    task.resent = true;
+    tasks_.emplace(id, std::move(task));
+  });
+  mailbox_->wake.notify_all();
+  return absl::OkStatus();
+}
+
+void PrefillScheduler::Mailbox::Post(std::function<void()> event) {
+  std::lock_guard<std::mutex> lock(mutex);
+  events.push_back(std::move(event));
+  wake.notify_all();
+}
+
+void PrefillScheduler::Wake() {
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  mailbox_->poked = true;
+  mailbox_->wake.notify_all();
+}
+
+void PrefillScheduler::Drain() {
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  mailbox_->draining = true;
+}
+
+int64_t PrefillScheduler::num_jobs() const {
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  return mailbox_->num_jobs;
+}
+
+void PrefillScheduler::Run() {
+  while (true) {
+    RunPosted();
+    DropStopped();
+    StartReservations();
+    AdmitGranted();
+    const bool stepped = StepOnce();
+    std::unique_lock<std::mutex> lock(mailbox_->mutex);
+    if (!stepped) {
+      mailbox_->wake.wait_for(lock, kIdleTick, [this] {
+        return mailbox_->stopping || mailbox_->poked || !mailbox_->events.empty();
+      });
+    }
+    mailbox_->poked = false;
+    if (mailbox_->stopping) break;
+  }
+  RunPosted();
+  while (!tasks_.empty())
+    Fail(tasks_.begin()->first, absl::UnavailableError("prefill: the worker is shutting down"));
+}
+
+void PrefillScheduler::RunPosted() {
+  std::deque<std::function<void()>> events;
+  {
+    std::lock_guard<std::mutex> lock(mailbox_->mutex);
+    events.swap(mailbox_->events);
+  }
+  for (const auto& event : events) event();
+}
+
+PrefillScheduler::Task* PrefillScheduler::Find(int64_t id) {
+  auto it = tasks_.find(id);
+  return it == tasks_.end() ? nullptr : &it->second;
+}
+
+void PrefillScheduler::DropStopped() {
+  std::vector<std::pair<int64_t, absl::Status>> dropped;
+  for (const auto& [id, task] : tasks_) {
+    absl::Status status = StoppedStatus(task.job, clock_);
+    if (!status.ok()) dropped.emplace_back(id, std::move(status));
+  }
+  for (const auto& [id, status] : dropped) Fail(id, status);
+}
+
+void PrefillScheduler::StartReservations() {
+  int active = 0;
+  for (const auto& [id, task] : tasks_) active += task.state != State::kQueued;
+  while (active < options_.max_active) {
+    Task* next = nullptr;
+    int64_t next_id = 0;
+    for (auto& [id, task] : tasks_) {  // highest priority, then first come
+      if (task.state != State::kQueued) continue;
+      if (next == nullptr || task.job.priority > next->job.priority) next = &task, next_id = id;
+    }
+    if (next == nullptr) return;
+    ++active;
+    if (next->needs_decode()) {
+      Reserve(next_id, *next);
+    } else {
+      next->state = State::kGranted;
+    }
+  }
+}
+
+void PrefillScheduler::Reserve(int64_t id, Task& task) {
+  task.state = State::kReserving;
+  task.reserve_begin = clock_.Now();
+  task.handoff = handoffs_.Create({.request_id = task.job.request_id,
+                                   .attempt = task.job.attempt,
+                                   .decode_address = task.job.decode_address,
+                                   .decode_incarnation = task.job.decode_incarnation,
+                                   .deadline = task.job.deadline});
+  task.handoff->Reserve(
+      task.plan, task.job.sampling.max_tokens,
+      [this, id, mailbox = mailbox_](absl::StatusOr<KvHandoff::Grant> grant) {
+        mailbox->Post([this, id, grant = std::move(grant)] { OnGrant(id, grant); });
+      });
+}
+
+void PrefillScheduler::OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant) {
+  Task* task = Find(id);
+  if (task == nullptr) return;  // stopped meanwhile; its handoff aborts
+  if (!grant.ok()) {
+    Fail(id, grant.status());
+    return;
+  }
+  task->reserve_wait = absl::ToDoubleSeconds(clock_.Now() - task->reserve_begin);
+  task->state = State::kGranted;
+  task->callbacks.reserved(grant->decode_address, grant->reservation_id);
+}
+
+void PrefillScheduler::AdmitGranted() {
+  std::vector<std::pair<int64_t, absl::Status>> failed;
+  for (auto& [id, task] : tasks_) {
+    if (task.state != State::kGranted) continue;
+    if (task.resent) {
+      Ship(id, task);
+    } else if (absl::Status status = Admit(task); !status.ok()) {
+      failed.emplace_back(id, std::move(status));
+    }
+  }
+  for (const auto& [id, status] : failed) Fail(id, status);
+}
+
+absl::Status PrefillScheduler::Admit(Task& task) {
+  KvSink* sink = nullptr;
+  if (task.handoff != nullptr) {
+    WINNOW_ASSIGN_OR_RETURN(task.staging, engine_.AllocateStaging(task.plan));
+    sink = task.handoff->Open(task.staging);
+  }
+  WINNOW_ASSIGN_OR_RETURN(
+      task.sequence,
+      engine_.Admit({task.job.prompt_ids, task.job.selection, task.plan}, task.staging, sink));
+  task.state = State::kRunning;
+  return absl::OkStatus();
+}
+
+bool PrefillScheduler::StepOnce() {
+  std::vector<BatchCandidate> candidates;
+  std::map<int64_t, int64_t> task_by_sequence;
+  for (const auto& [id, task] : tasks_) {
+    if (task.state != State::kRunning) continue;
+    const absl::StatusOr<PrefillProgress> progress = engine_.Progress(task.sequence);
+    if (!progress.ok()) continue;
+    candidates.push_back({task.sequence, *progress, task.job.priority, task.submitted});
+    task_by_sequence[task.sequence] = id;
+  }
+  const std::vector<PrefillStepItem> items = MakeBatch(candidates, engine_.max_step_rows());
+  if (items.empty()) return false;
+  absl::StatusOr<std::vector<PrefillOutput>> outputs = engine_.Step(items);
+  if (!outputs.ok()) {
+    for (const PrefillStepItem& item : items)
+      Fail(task_by_sequence[item.sequence], outputs.status());
+    return true;
+  }
+  for (PrefillOutput& output : *outputs) {
+    const int64_t id = task_by_sequence[output.sequence];
+    OnOutput(id, std::move(output));
+  }
+  return true;
+}
+
+void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
+  Task& task = *Find(id);
+  engine_.Release(task.sequence);
+  task.sequence = 0;
+  task.token_made = clock_.Now();
+
+  PrefillSummary& summary = task.summary;
+  summary.ledger = MakeLedger(task.plan, engine_.kv_element_bytes());
+  summary.stages = output.stages;
+  summary.stages.reserve_wait = task.reserve_wait;
+  summary.stages.queue = std::max(0.0, absl::ToDoubleSeconds(task.token_made - task.submitted) -
+                                           task.reserve_wait - EngineSeconds(output.stages));
+  if (task.job.explain) {
+    summary.kept_positions = std::move(output.kept_positions);
+    if (!task.plan.pruned) {
+      summary.kept_positions.resize(task.plan.num_prompt_tokens);
+      std::iota(summary.kept_positions.begin(), summary.kept_positions.end(), 0);
+    }
+  }
+
+  task.tokens = task.job.forced_tokens;
+  bool is_stop = false;
+  if (task.tokens.empty()) {
+    const absl::StatusOr<int32_t> token = SampleToken(output.logits, task.job.sampling, 0);
+    if (!token.ok()) {
+      Fail(id, token.status());
+      return;
+    }
+    is_stop = task.job.sampling.IsStop(*token);
+    task.tokens = {*token};
+    task.callbacks.token(*token, is_stop);
+  }
+  if (is_stop || !task.needs_decode()) {
+    FinishWithoutDecode(id, task);
+  } else {
+    Ship(id, task);
+  }
+}
+
+void PrefillScheduler::FinishWithoutDecode(int64_t id, Task& task) {
+  if (task.handoff != nullptr) task.handoff->Abort("the first token ended the generation");
+  task.summary.ledger.kv_bytes_shipped = 0;
+  task.summary.decode_follows = false;
+  task.callbacks.committed(task.summary);
+  events_.OnFinished(task.job, task.summary,
+                     absl::ToDoubleSeconds(task.token_made - task.submitted));
+  Erase(id);
+}
+
+void PrefillScheduler::Ship(int64_t id, Task& task) {
+  task.state = State::kShipping;
+  if (task.resent) {  // everything is final already
+    KvSink* sink = task.handoff->Open(task.staging);
+    for (int rank = 0; rank < static_cast<int>(task.staging->ranks.size()); ++rank) {
+      if (!task.staging->ranks[rank].heads.ships_kv) continue;
+      for (int layer = 0; layer < task.plan.num_layers; ++layer) {
+        sink->OnKvReady({rank, layer, 0, task.plan.entries(layer)}, nullptr);
+      }
+    }
+  }
+  task.handoff->Commit(
+      task.tokens, task.job.sampling,
+      [this, id, mailbox = mailbox_](absl::StatusOr<KvHandoff::Summary> summary) {
+        mailbox->Post([this, id, summary = std::move(summary)] { OnCommit(id, summary); });
+      });
+}
+
+void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> summary) {
+  Task* task = Find(id);
+  if (task == nullptr) return;
+  if (!summary.ok()) {
+    retained_.Put(task->job.request_id,
+                  {task->staging, task->tokens, task->job.sampling, task->summary}, clock_.Now());
+    events_.OnPinnedBytes(retained_.bytes());
+    Fail(id, summary.status());
+    return;
+  }
+  if (task->resent) retained_.Erase(task->job.request_id);
+  task->summary.kv_payload_bytes_sent = summary->kv_payload_bytes;
+  task->summary.decode_follows = true;
+  task->callbacks.committed(task->summary);
+  if (!task->resent) {
+    events_.OnFinished(task->job, task->summary,
+                       absl::ToDoubleSeconds(task->token_made - task->submitted));
+  }
+  Erase(id);
+}
+
+void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {
+  Task* task = Find(id);
+  if (task == nullptr) return;
+  if (task->handoff != nullptr) task->handoff->Abort(std::string(status.message()));
+  task->callbacks.failed(status);
+  events_.OnFailed(task->job, status);
+  Erase(id);
+}
+
+void PrefillScheduler::Erase(int64_t id) {
+  Task* task = Find(id);
+  if (task == nullptr) return;
+  if (task->sequence != 0) engine_.Release(task->sequence);
+  tasks_.erase(id);
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  --mailbox_->num_jobs;
+}
+
+}  // namespace winnow

@@ -1,0 +1,133 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "engine/prefill_engine.h"
+#include "prefill_worker/kv_handoff.h"
+#include "prefill_worker/prefill_job.h"
+#include "prefill_worker/retained_kv.h"
+
+namespace winnow {
+
+// Counters that the scheduler moves; prefill_metrics.h exports them. All calls come from the
+// scheduler's thread.
+class PrefillEvents {
+ public:
+  virtual ~PrefillEvents() = default;
+  virtual void OnFinished(const PrefillJob& job, const PrefillSummary& summary,
+                          double ttft_seconds) {}
+  virtual void OnFailed(const PrefillJob& job, const absl::Status& status) {}
+  virtual void OnPinnedBytes(int64_t bytes) {}
+};
+
+// Runs prefill jobs on one engine: reserves at the decode worker for the jobs that come next, runs
+// a job once its reservation is granted, packs chunks of several jobs into each engine step, gives
+// token 0 at once, and commits. Plain core without gRPC; one thread of its own. Submit and Resend
+// are thread-safe and do not block.
+class PrefillScheduler {
+ public:
+  struct Options {
+    int max_queue = 256;  // jobs waiting and running; one more is refused
+    int max_active = 16;  // jobs that hold a reservation or memory at a time
+    absl::Duration retry_after = absl::Seconds(1);  // hint of a refusal
+    RetainedKv::Options retained;
+  };
+
+  // All references must outlive it.
+  PrefillScheduler(PrefillEngine& engine, KvHandoffFactory& handoffs, const Clock& clock,
+                   PrefillEvents& events, Options options);
+  // Fails what still waits or runs with UNAVAILABLE.
+  ~PrefillScheduler();
+
+  // RESOURCE_EXHAUSTED with a retry hint when the queue is full, UNAVAILABLE when draining,
+  // INVALID_ARGUMENT for a job that contradicts itself; `callbacks` are not called then. Otherwise
+  // the number of jobs ahead.
+  absl::StatusOr<int64_t> Submit(PrefillJob job, PrefillCallbacks callbacks);
+
+  // Ships retained KV to another decode worker: reserved, then committed or failed. NOT_FOUND when
+  // it is not retained.
+  absl::Status Resend(const std::string& request_id, const HandoffTarget& target,
+                      std::shared_ptr<StopFlag> stop, PrefillCallbacks callbacks);
+
+  // Looks at stop flags now; call it after setting one.
+  void Wake();
+  // Refuses new jobs; running ones go on.
+  void Drain();
+  int64_t num_jobs() const;
+
+ private:
+  enum class State { kQueued, kReserving, kGranted, kRunning, kShipping };
+  struct Task {
+    PrefillJob job;
+    PrefillCallbacks callbacks;
+    KvPlan plan;
+    State state = State::kQueued;
+    absl::Time submitted, reserve_begin, token_made;
+    double reserve_wait = 0;
+    std::shared_ptr<KvHandoff> handoff;
+    std::shared_ptr<KvStaging> staging;
+    int64_t sequence = 0;         // 0: not admitted
+    std::vector<int32_t> tokens;  // of the commit
+    PrefillSummary summary;
+    bool resent = false;  // nothing to compute
+
+    bool needs_decode() const { return job.sampling.max_tokens > 1; }
+  };
+  // Events of other threads. Shared with callbacks, which may come after the scheduler is gone.
+  struct Mailbox {
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::deque<std::function<void()>> events;
+    bool stopping = false;
+    bool draining = false;
+    bool poked = false;
+    int64_t num_jobs = 0;
+
+    void Post(std::function<void()> event);
+  };
+
+  void Run();
+  // The parts of one turn of the loop.
+  void RunPosted();
+  void DropStopped();
+  void StartReservations();
+  void AdmitGranted();
+  bool StepOnce();
+
+  void Reserve(int64_t id, Task& task);
+  void OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant);
+  absl::Status Admit(Task& task);
+  void OnOutput(int64_t id, PrefillOutput output);
+  void Ship(int64_t id, Task& task);
+  void OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> summary);
+  void FinishWithoutDecode(int64_t id, Task& task);
+  void Fail(int64_t id, const absl::Status& status);
+  void Erase(int64_t id);
+  Task* Find(int64_t id);
+
+  PrefillEngine& engine_;
+  KvHandoffFactory& handoffs_;
+  const Clock& clock_;
+  PrefillEvents& events_;
+  const Options options_;
+
+  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
+
+  // Only the scheduler's thread touches these.
+  std::map<int64_t, Task> tasks_;  // by arrival
+  int64_t next_id_ = 1;
+  RetainedKv retained_;
+
+  std::thread thread_;
+};
+
+}  // namespace winnow

@@ -1,0 +1,140 @@
+#include "prefill_worker/prefill_service.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "rpc/grpc_deadline.h"
+#include "rpc/plan_proto.h"
+#include "rpc/queued_writer.h"
+
+namespace winnow {
+namespace {
+
+void FillReserved(const std::string& decode_address, const std::string& reservation_id, v1::Reserved* out) {
+  out->set_decode_address(decode_address);
+  out->set_reservation_id(reservation_id);
+}
+
+void FillCommitted(const PrefillSummary& summary, v1::Committed* out) {
+  *out->mutable_ledger() = ToProto(summary.ledger);
+  *out->mutable_stages() = ToProto(summary.stages);
+  EncodePositionDeltas(summary.kept_positions, out->mutable_kept_position_deltas());
+  out->set_kv_payload_bytes_sent(summary.kv_payload_bytes_sent);
+  out->set_decode_follows(summary.decode_follows);
+}
+
+// The events that Prefill and Resend share.
+template <typename Response>
+PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer) {
+  PrefillCallbacks callbacks;
+  callbacks.reserved = [writer](const std::string& decode_address, const std::string& reservation_id) {
+    Response event;
+    FillReserved(decode_address, reservation_id, event.mutable_reserved());
+    writer->Write(std::move(event));
+  };
+  callbacks.token = [](int32_t, bool) {};
+  callbacks.committed = [writer](const PrefillSummary& summary) {
+    Response event;
+    FillCommitted(summary, event.mutable_committed());
+    writer->Write(std::move(event));
+    writer->Finish(absl::OkStatus());
+  };
+  callbacks.failed = [writer](const absl::Status& status) { writer->Finish(status); };
+  return callbacks;
+}
+
+}  // namespace
+
+absl::StatusOr<PrefillJob> PrefillService::ParseJob(grpc::CallbackServerContext& context,
+                                                    const v1::PrefillRequest& request) const {
+  if (request.explain() && !options_.allow_explain) {
+    return absl::PermissionDeniedError("prefill: explain is off on this worker (--allow-explain)");
+  }
+  PrefillJob job;
+  WINNOW_ASSIGN_OR_RETURN(job.selection, FromProto(request.selection(), options_.shape));
+  WINNOW_ASSIGN_OR_RETURN(job.sampling, FromProto(request.sampling()));
+  for (int32_t id : request.prompt_ids()) {
+    if (id < 0 || id >= options_.shape.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("prefill: token id must be in [0, ", options_.shape.vocab_size, "), got ", id));
+    }
+  }
+  job.request_id = request.request_id();
+  job.attempt = request.attempt();
+  job.prompt_ids.assign(request.prompt_ids().begin(), request.prompt_ids().end());
+  job.decode_address = request.decode_address();
+  job.decode_incarnation = request.decode_incarnation();
+  job.forced_tokens.assign(request.forced_tokens().begin(), request.forced_tokens().end());
+  job.explain = request.explain();
+  job.priority = request.priority();
+  job.deadline = DeadlineOf(context, clock_);
+  return job;
+}
+
+grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(grpc::CallbackServerContext* context,
+                                                                       const v1::PrefillRequest* request) {
+  auto writer = QueuedWriter<v1::PrefillResponse>::Create(*context);
+  absl::StatusOr<PrefillJob> job = ParseJob(*context, *request);
+  if (!job.ok()) {
+    writer->Finish(job.status());
+    return writer.get();
+  }
+  PrefillCallbacks callbacks = StreamTo(writer);
+  callbacks.token = [writer](int32_t token, bool is_stop) {
+    v1::PrefillResponse event;
+    event.mutable_token()->set_index(0);
+    event.mutable_token()->set_id(token);
+    event.mutable_token()->set_is_stop(is_stop);
+    writer->Write(std::move(event));
+  };
+  v1::PrefillResponse accepted;
+  accepted.mutable_accepted()->set_queue_depth(scheduler_.num_jobs());
+  accepted.mutable_accepted()->set_incarnation(options_.info.incarnation());
+  accepted.mutable_accepted()->set_tensor_parallel(options_.info.tensor_parallel());
+  writer->Write(std::move(accepted));
+
+  const std::shared_ptr<StopFlag> stop = job->stop;
+  const absl::StatusOr<int64_t> ahead = scheduler_.Submit(*std::move(job), std::move(callbacks));
+  if (!ahead.ok()) {
+    writer->Finish(ahead.status());
+    return writer.get();
+  }
+  writer->SetOnCancel([this, stop] {
+    stop->Stop(absl::StatusCode::kCancelled);
+    scheduler_.Wake();
+  });
+  return writer.get();
+}
+
+grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(grpc::CallbackServerContext* context,
+                                                                     const v1::ResendRequest* request) {
+  auto writer = QueuedWriter<v1::ResendResponse>::Create(*context);
+  auto stop = std::make_shared<StopFlag>();
+  const HandoffTarget target{.request_id = request->request_id(),
+                             .attempt = request->attempt(),
+                             .decode_address = request->decode_address(),
+                             .decode_incarnation = request->decode_incarnation(),
+                             .deadline = DeadlineOf(*context, clock_)};
+  const absl::Status status = scheduler_.Resend(request->request_id(), target, stop, StreamTo(writer));
+  if (!status.ok()) {
+    writer->Finish(status);
+    return writer.get();
+  }
+  writer->SetOnCancel([this, stop] {
+    stop->Stop(absl::StatusCode::kCancelled);
+    scheduler_.Wake();
+  });
+  return writer.get();
+}
+
+grpc::ServerUnaryReactor* PrefillService::GetInfo(grpc::CallbackServerContext* context, const v1::GetInfoRequest*,
+                                                  v1::GetInfoResponse* response) {
+  *response->mutable_info() = options_.info;
+  response->mutable_info()->set_queue_depth(scheduler_.num_jobs());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace winnow

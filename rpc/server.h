@@ -1,0 +1,52 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "grpcpp/impl/codegen/service_type.h"
+#include "grpcpp/server.h"
+
+namespace winnow {
+
+struct RpcServerOptions {
+  // "host:port"; without a host ("8000", ":8000") it binds to loopback. Port 0: any free one.
+  std::string listen = "127.0.0.1:0";
+  std::vector<grpc::Service*> services;  // must outlive the server
+  bool health = true;  // grpc.health.v1; reports NOT_SERVING until SetServing(true)
+  bool reflection = true;
+  int max_message_bytes = 16 << 20;
+};
+
+// A running gRPC server. Thread-safe. The destructor shuts down at once.
+class RpcServer {
+ public:
+  ~RpcServer();
+  RpcServer(const RpcServer&) = delete;
+  RpcServer& operator=(const RpcServer&) = delete;
+
+  int port() const { return port_; }
+  // "host:port" with the port that was chosen.
+  const std::string& address() const { return address_; }
+  // What the health service says, for the whole server.
+  void SetServing(bool serving);
+  // Refuses new calls, lets running ones end for `grace`, then cancels them and waits until their
+  // reactors are done. Later calls have no effect.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  friend absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& options);
+  RpcServer() = default;
+
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+  std::string address_;
+};
+
+// Serves until Shutdown. Plain text. UNAVAILABLE: the address cannot be bound (a port in use is
+// refused, never shared); INVALID_ARGUMENT: not an address.
+absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& options);
+
+}  // namespace winnow

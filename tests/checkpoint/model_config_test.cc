@@ -1,0 +1,197 @@
+#include "checkpoint/model_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+
+#include "nlohmann/json.hpp"
+#include "tests/checkpoint/temp_folder.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using Json = nlohmann::json;
+
+Json Valid() {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"model_type", "llama"},
+          {"vocab_size", 1000},
+          {"hidden_size", 64},
+          {"intermediate_size", 96},
+          {"num_hidden_layers", 3},
+          {"num_attention_heads", 8},
+          {"num_key_value_heads", 2},
+          {"head_dim", 16},
+          {"hidden_act", "silu"},
+          {"rms_norm_eps", 1e-6},
+          {"rope_theta", 500000.0},
+          {"rope_scaling", nullptr},
+          {"max_position_embeddings", 4096},
+          {"tie_word_embeddings", true},
+          {"bos_token_id", 1},
+          {"eos_token_id", 2},
+          {"torch_dtype", "bfloat16"}};
+}
+
+absl::StatusOr<ModelConfig> Load(const Json& config, const Json& generation = nullptr) {
+  const TempFolder folder;
+  folder.Write("config.json", config.dump());
+  if (!generation.is_null()) folder.Write("generation_config.json", generation.dump());
+  return LoadModelConfig(folder.path());
+}
+
+TEST(ModelConfigTest, ReadsTheDemoModel) {
+  const auto config = LoadModelConfig(WINNOW_SOURCE_DIR "/models/demo");
+  ASSERT_TRUE(config.ok()) << config.status();
+  const ModelShape shape{.num_layers = 12,
+                         .hidden = 256,
+                         .num_q_heads = 8,
+                         .num_kv_heads = 4,
+                         .head_dim = 64,
+                         .intermediate = 384,
+                         .vocab_size = 4096,
+                         .max_context = 32768};
+  EXPECT_EQ(config->family, "llama");
+  EXPECT_EQ(config->shape, shape);
+  EXPECT_EQ(config->rms_norm_eps, 1e-5);
+  EXPECT_EQ(config->rope_theta, 500000.0);
+  EXPECT_TRUE(config->tie_word_embeddings);
+  EXPECT_THAT(config->eos_token_ids, ElementsAre(4091, 4094));
+  EXPECT_EQ(config->bos_token_id, 4090);
+}
+
+TEST(ModelConfigTest, ReadsNewerFieldNames) {
+  Json json = Valid();
+  json.erase("rope_theta");
+  json.erase("rope_scaling");
+  json.erase("torch_dtype");
+  json["dtype"] = "float32";
+  json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 250000.0}};
+  const auto config = Load(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope_theta, 250000.0);
+}
+
+TEST(ModelConfigTest, FillsWhatOldFoldersLeaveOut) {
+  Json json = Valid();
+  for (const char* field :
+       {"rope_theta", "rope_scaling", "num_key_value_heads", "head_dim", "tie_word_embeddings",
+        "bos_token_id", "eos_token_id", "torch_dtype", "architectures", "hidden_act"}) {
+    json.erase(field);
+  }
+  const auto config = Load(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope_theta, 10000.0);
+  EXPECT_EQ(config->shape.num_kv_heads, 8);
+  EXPECT_EQ(config->shape.head_dim, 8);
+  EXPECT_FALSE(config->tie_word_embeddings);
+  EXPECT_THAT(config->eos_token_ids, IsEmpty());
+  EXPECT_EQ(config->bos_token_id, -1);
+}
+
+TEST(ModelConfigTest, GenerationConfigDecidesTheEndTokens) {
+  EXPECT_THAT(Load(Valid())->eos_token_ids, ElementsAre(2));
+  EXPECT_THAT(Load(Valid(), {{"eos_token_id", {7, 8}}})->eos_token_ids, ElementsAre(7, 8));
+  EXPECT_THAT(Load(Valid(), {{"eos_token_id", 9}})->eos_token_ids, ElementsAre(9));
+  EXPECT_THAT(Load(Valid(), {{"do_sample", false}})->eos_token_ids, ElementsAre(2));
+}
+
+TEST(ModelConfigTest, AcceptsDefaultRopeScaling) {
+  Json json = Valid();
+  json["rope_scaling"] = {{"type", "default"}};
+  EXPECT_TRUE(Load(json).ok());
+}
+
+TEST(ModelConfigTest, NamesEveryMissingField) {
+  for (const char* field :
+       {"model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads", "rms_norm_eps", "max_position_embeddings"}) {
+    Json json = Valid();
+    json.erase(field);
+    const absl::Status status = Load(json).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field;
+    EXPECT_THAT(
+        std::string(status.message()),
+        AllOf(HasSubstr("config.json"), HasSubstr(std::string("'") + field + "' is missing")));
+  }
+}
+
+TEST(ModelConfigTest, RefusesWhatTheEngineWouldComputeDifferently) {
+  const std::vector<std::pair<std::string, Json>> cases = {
+      {"model_type", "mistral"},
+      {"architectures", {"LlamaForSequenceClassification"}},
+      {"hidden_act", "gelu"},
+      {"attention_bias", true},
+      {"mlp_bias", true},
+      {"quantization_config", {{"quant_method", "fp8"}}},
+      {"sliding_window", 4096},
+      {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}},
+      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+      {"rope_scaling", "yarn"},
+      {"rope_parameters", {{"rope_type", "yarn"}}},
+      {"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}},
+      {"rope_theta", -1.0},
+      {"rope_theta", "10000"},
+      {"torch_dtype", "int8"},
+      {"dtype", "float8_e4m3fn"},
+      {"num_hidden_layers", 0},
+      {"num_hidden_layers", -3},
+      {"num_hidden_layers", 3.5},
+      {"hidden_size", 5'000'000'000},
+      {"num_key_value_heads", 3},
+      {"head_dim", 15},
+      {"rms_norm_eps", "small"},
+      {"tie_word_embeddings", "yes"},
+      {"eos_token_id", 1000},
+      {"eos_token_id", Json::array({2, "end"})},
+      {"bos_token_id", -1},
+  };
+  for (const auto& [field, value] : cases) {
+    Json json = Valid();
+    json[field] = value;
+    const absl::Status status = Load(json).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << field << " = " << value;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(field));
+  }
+}
+
+TEST(ModelConfigTest, RefusesAHiddenSizeThatTheHeadsDoNotDivide) {
+  Json json = Valid();
+  json.erase("head_dim");
+  json["hidden_size"] = 65;
+  EXPECT_THAT(std::string(Load(json).status().message()),
+              HasSubstr("hidden_size 65 is not a multiple"));
+}
+
+TEST(ModelConfigTest, RefusesFilesThatAreAbsentOrNotJson) {
+  const TempFolder folder;
+  EXPECT_EQ(LoadModelConfig(folder.path()).status().code(), absl::StatusCode::kNotFound);
+  folder.Write("config.json", "{\"model_type\": ");
+  EXPECT_THAT(std::string(LoadModelConfig(folder.path()).status().message()),
+              HasSubstr("config.json: not valid JSON"));
+  folder.Write("config.json", "[]");
+  EXPECT_THAT(std::string(LoadModelConfig(folder.path()).status().message()),
+              HasSubstr("expected a JSON object"));
+  folder.Write("config.json", Valid().dump());
+  folder.Write("generation_config.json", "nope");
+  EXPECT_THAT(std::string(LoadModelConfig(folder.path()).status().message()),
+              HasSubstr("generation_config.json: not valid JSON"));
+}
+
+TEST(RopeInverseFrequenciesTest, FallGeometricallyFromOne) {
+  ModelConfig config;
+  config.shape.head_dim = 8;
+  config.rope_theta = 10000.0;
+  const std::vector<float> speeds = RopeInverseFrequencies(config);
+  ASSERT_EQ(speeds.size(), 4u);
+  for (int c = 0; c < 4; ++c) EXPECT_FLOAT_EQ(speeds[c], std::pow(10.0, -c));
+}
+
+}  // namespace
+}  // namespace winnow

@@ -1,0 +1,195 @@
+// What the step API promises, whatever the model says.
+#include "engine/prefill_engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/prefill_fixture.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+std::vector<int32_t> RandomIds(int count, int seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> ids(count);
+  for (int32_t& id : ids) id = static_cast<int32_t>(random() % 4000);
+  return ids;
+}
+
+SelectionOverrides Claa(double keep_ratio) { return {.policy = "claa", .keep_ratio = keep_ratio}; }
+
+TEST(PrefillEngineTest, KeepRatioOneEqualsFull) {
+  PrefillFixture fixture({});
+  const auto ids = RandomIds(200, 1);
+  const auto full = fixture.Prefill(ids, {.policy = "full"});
+  const auto all_kept = fixture.Prefill(ids, Claa(1.0));
+  ASSERT_TRUE(full.ok() && all_kept.ok());
+  EXPECT_EQ(full->output.logits, all_kept->output.logits);
+  EXPECT_THAT(all_kept->output.kept_positions, IsEmpty());
+}
+
+TEST(PrefillEngineTest, PackedSequencesEqualThoseRunAlone) {
+  PrefillFixture fixture({.tensor_parallel = 2});
+  TensorParallelPrefill& engine = fixture.engine();
+  const std::vector<int> lengths = {1, 7, 150, 90};
+  const std::vector<SelectionOverrides> policies = {{.policy = "full"}, Claa(0.3), Claa(0.2), Claa(0.5)};
+  std::vector<int64_t> sequences;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    PrefillSpec spec{RandomIds(lengths[i], static_cast<int>(i)), fixture.Resolve(policies[i]), {}};
+    spec.plan = MakeKvPlan(engine.shape(), spec.selection, lengths[i]);
+    sequences.push_back(*engine.Admit(std::move(spec), nullptr, nullptr));
+  }
+  std::map<int64_t, PrefillOutput> outputs;
+  while (outputs.size() < sequences.size()) {
+    std::vector<PrefillStepItem> items;
+    for (int64_t sequence : sequences) {
+      const PrefillProgress progress = *engine.Progress(sequence);
+      if (progress.phase == PrefillPhase::kDone) continue;
+      const int64_t rows = std::min<int64_t>(40, progress.num_rows - progress.next_row);
+      items.push_back({sequence, progress.phase, progress.next_row, rows});
+    }
+    auto done = engine.Step(items);
+    ASSERT_TRUE(done.ok()) << done.status();
+    for (PrefillOutput& output : *done) outputs[output.sequence] = std::move(output);
+  }
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const auto alone = fixture.Prefill(RandomIds(lengths[i], static_cast<int>(i)), policies[i], 40);
+    ASSERT_TRUE(alone.ok());
+    const PrefillOutput& packed = outputs[sequences[i]];
+    EXPECT_EQ(packed.kept_positions, alone->output.kept_positions);
+    for (size_t j = 0; j < packed.logits.size(); ++j) {
+      ASSERT_NEAR(packed.logits[j], alone->output.logits[j], 1e-3) << "sequence " << i << ", logit " << j;
+    }
+  }
+}
+
+TEST(PrefillEngineTest, EveryLengthAroundTheWindowAndTheBudgetRuns) {
+  PrefillFixture fixture({.tensor_parallel = 2});
+  const int window = fixture.Resolve({}).window;
+  const SelectionOverrides overrides{.policy = "claa", .keep_ratio = 0.1, .min_kept_tokens = 20};
+  for (int n : {1, window - 1, window, window + 1, window + 2, 19, 20, 21, 22, 64}) {
+    for (int64_t chunk : {0, 3}) {  // 3: the last chunk is shorter than the window
+      const auto run = fixture.Prefill(RandomIds(n, n), overrides, chunk);
+      ASSERT_TRUE(run.ok()) << "N = " << n << ": " << run.status();
+      EXPECT_THAT(run->output.kept_positions, SizeIs(n > 20 ? 20 : 0)) << "N = " << n;
+    }
+  }
+}
+
+TEST(PrefillEngineTest, StoredKvIsThatOfTheKeptPositions) {
+  // Stored rows must be the unpruned run's rows at the stored positions, bit for bit, up to the selection layer.
+  PrefillFixture fixture({.tensor_parallel = 2});
+  const auto ids = RandomIds(300, 3);
+  const auto full = fixture.Prefill(ids, {.policy = "full"});
+  const auto claa = fixture.Prefill(ids, Claa(0.1), 77);
+  ASSERT_TRUE(full.ok() && claa.ok());
+  for (int rank = 0; rank < 2; ++rank) {
+    const KvStaging::Rank& a = full->staging->ranks[rank];
+    const KvStaging::Rank& b = claa->staging->ranks[rank];
+    const KvPlan& plan = claa->staging->plan;
+    for (int layer = plan.first_compacted_layer; layer <= plan.pivot_layer; ++layer) {
+      for (int head = 0; head < a.heads.kv_count; ++head) {
+        const auto* positions = static_cast<const uint32_t*>(b.at(b.layout.positions_offset(layer, head, 0)));
+        EXPECT_TRUE(std::is_sorted(positions, positions + plan.num_kept));
+        for (int64_t slot = 0; slot < plan.num_kept; ++slot) {
+          const auto* expected = static_cast<const float*>(a.at(a.layout.key_offset(layer, head, positions[slot])));
+          const auto* got = static_cast<const float*>(b.at(b.layout.key_offset(layer, head, slot)));
+          for (int c = 0; c < plan.head_dim; ++c) ASSERT_NEAR(expected[c], got[c], 1e-4);
+        }
+      }
+    }
+  }
+}
+
+TEST(PrefillEngineTest, ProtectedPositionsAreAlwaysKept) {
+  PrefillFixture fixture({});
+  SelectionOverrides overrides = Claa(0.1);
+  overrides.protected_prefix = 3;
+  overrides.protected_spans = {{100, 140}};
+  const auto run = fixture.Prefill(RandomIds(300, 4), overrides);
+  ASSERT_TRUE(run.ok());
+  const auto& kept = run->output.kept_positions;
+  EXPECT_THAT(kept, SizeIs(51));  // 43 protected and the window, more than 30
+  for (int32_t position : {0, 1, 2, 100, 139, 292, 299}) {
+    EXPECT_TRUE(std::binary_search(kept.begin(), kept.end(), position)) << position;
+  }
+}
+
+TEST(PrefillEngineTest, RefusesAChunkThatDoesNotContinue) {
+  PrefillFixture fixture({});
+  PrefillSpec spec{RandomIds(50, 5), fixture.Resolve({.policy = "full"}), {}};
+  spec.plan = MakeKvPlan(fixture.engine().shape(), spec.selection, 50);
+  const int64_t sequence = *fixture.engine().Admit(std::move(spec), nullptr, nullptr);
+  for (const PrefillStepItem& item : {PrefillStepItem{sequence, PrefillPhase::kPrompt, 1, 10},
+                                      PrefillStepItem{sequence, PrefillPhase::kKept, 0, 1},
+                                      PrefillStepItem{sequence, PrefillPhase::kPrompt, 0, 51},
+                                      PrefillStepItem{sequence + 1, PrefillPhase::kPrompt, 0, 1}}) {
+    EXPECT_EQ(fixture.engine().Step({item}).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
+// Fails, or sleeps, at one collective.
+class FaultyCommunicator final : public Communicator {
+ public:
+  FaultyCommunicator(Communicator& inner, int at, std::function<absl::Status()> fault)
+      : inner_(inner), left_(at), fault_(std::move(fault)) {}
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
+    const absl::Status fault = Fault();
+    return fault.ok() ? inner_.AllReduceSum(data, dtype, count, deadline) : fault;
+  }
+  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
+    const absl::Status fault = Fault();
+    return fault.ok() ? inner_.AllReduceMax(data, count, deadline) : fault;
+  }
+  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
+    return inner_.AllGather(in, out, bytes, deadline);
+  }
+  absl::Status Agree(const absl::Status& mine, Deadline deadline) override { return inner_.Agree(mine, deadline); }
+  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
+
+ private:
+  absl::Status Fault() { return left_-- == 0 ? fault_() : absl::OkStatus(); }
+  Communicator& inner_;
+  int left_;
+  std::function<absl::Status()> fault_;
+};
+
+TEST(PrefillEngineTest, AFailingRankFailsTheStepOnAllAndTheNextOneWorks) {
+  PrefillFixture fixture({.tensor_parallel = 4, .wrap = [](int rank, Communicator& inner) {
+                            return std::make_unique<FaultyCommunicator>(
+                                inner, rank == 2 ? 5 : -1, [] { return absl::InternalError("rank 2 is broken"); });
+                          }});
+  const auto failed = fixture.Prefill(RandomIds(100, 6), Claa(0.2));
+  EXPECT_FALSE(failed.ok());
+  EXPECT_THAT(std::string(failed.status().message()), HasSubstr("rank 2 is broken"));
+  EXPECT_TRUE(fixture.Prefill(RandomIds(100, 6), Claa(0.2)).ok());
+}
+
+TEST(PrefillEngineTest, ALateRankFailsTheStepWithinTheDeadline) {
+  PrefillFixture fixture({.tensor_parallel = 2,
+                          .step_timeout = absl::Seconds(2),
+                          .wrap = [](int rank, Communicator& inner) {
+                            return std::make_unique<FaultyCommunicator>(inner, rank == 1 ? 3 : -1, [] {
+                              std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+                              return absl::OkStatus();
+                            });
+                          }});
+  const auto late = fixture.Prefill(RandomIds(20, 7), Claa(0.2));
+  EXPECT_FALSE(late.ok());
+  EXPECT_TRUE(fixture.Prefill(RandomIds(20, 7), Claa(0.2)).ok());
+}
+
+}  // namespace
+}  // namespace winnow

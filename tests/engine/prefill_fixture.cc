@@ -1,0 +1,144 @@
+#include "tests/engine/prefill_fixture.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <set>
+#include <sstream>
+
+#include "engine/device/cpu_backend.h"
+#include "engine/device/ref_backend.h"
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+namespace winnow {
+namespace {
+
+const std::string kModelDir = std::string(WINNOW_SOURCE_DIR) + "/models/demo";
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+template <typename T>
+T Unwrap(absl::StatusOr<T> value) {
+  if (!value.ok()) {
+    ADD_FAILURE() << value.status();
+    std::abort();
+  }
+  return *std::move(value);
+}
+
+// Swallows what is ready; the tests read the staging at the end.
+class NullSink final : public KvSink {
+ public:
+  void OnKvReady(const KvReady&, EventPtr) override {}
+};
+NullSink null_sink;
+
+}  // namespace
+
+PrefillFixture::PrefillFixture(const Options& options) {
+  config_ = Unwrap(LoadModelConfig(kModelDir));
+  checkpoint_ = Unwrap(Checkpoint::Open(kModelDir));
+  communicators_ = std::make_unique<LocalGroup>(options.tensor_parallel, clock_);
+  group_ = std::make_unique<RankGroup>(options.tensor_parallel, [](int) {});
+  TensorParallelPrefill::Options engine_options{.group = group_.get(),
+                                                .reset_communicators = [this] { communicators_->Reset(); },
+                                                .clock = &clock_,
+                                                .max_step_rows = options.max_step_rows,
+                                                .step_timeout = options.step_timeout};
+  for (int rank = 0; rank < options.tensor_parallel; ++rank) {
+    if (options.reference_ops) {
+      backends_.push_back(std::make_unique<RefBackend>(options.dtype));
+    } else {
+      backends_.push_back(
+          std::make_unique<CpuBackend>(CpuBackend::Options{.dtype = options.dtype, .num_threads = 1}));
+    }
+    const ShardPlan shard = Unwrap(MakeShardPlan(config_.shape, options.tensor_parallel, rank));
+    weights_.push_back(Unwrap(LoadWeights(*checkpoint_, config_, shard, *backends_.back())));
+    Communicator* communicator = &communicators_->communicator(rank);
+    if (options.wrap) {
+      wrapped_.push_back(options.wrap(rank, *communicator));
+      communicator = wrapped_.back().get();
+    }
+    engine_options.ranks.push_back({backends_.back().get(), communicator, weights_.back().get()});
+  }
+  engine_ = Unwrap(TensorParallelPrefill::Create(engine_options));
+}
+
+SelectionConfig PrefillFixture::Resolve(const SelectionOverrides& overrides) const {
+  SelectionOverrides profile = Unwrap(ParseSelectionJson(ReadFile(kModelDir + "/claa.json")));
+  profile.min_prompt_tokens = 0;
+  profile.min_kept_tokens = 0;
+  const SelectionConfig base =
+      Unwrap(ResolveSelectionConfig(DefaultSelectionConfig(config_.shape), profile, config_.shape));
+  return Unwrap(ResolveSelectionConfig(base, overrides, config_.shape));
+}
+
+absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<int32_t>& ids,
+                                                            const SelectionOverrides& overrides, int64_t chunk) {
+  if (chunk == 0) chunk = engine_->max_step_rows();
+  PrefillSpec spec;
+  spec.prompt_ids = ids;
+  spec.selection = Resolve(overrides);
+  spec.plan = MakeKvPlan(engine_->shape(), spec.selection, static_cast<int64_t>(ids.size()));
+  Run run;
+  auto staging = engine_->AllocateStaging(spec.plan);
+  if (!staging.ok()) return staging.status();
+  run.staging = *staging;
+  auto sequence = engine_->Admit(std::move(spec), run.staging, &null_sink);
+  if (!sequence.ok()) return sequence.status();
+  while (true) {
+    auto progress = engine_->Progress(*sequence);
+    if (!progress.ok()) return progress.status();
+    const int64_t rows = std::min(chunk, progress->num_rows - progress->next_row);
+    const PrefillStepItem item{*sequence, progress->phase, progress->next_row, rows};
+    auto outputs = engine_->Step({item});
+    if (!outputs.ok() || !outputs->empty()) {
+      engine_->Release(*sequence);
+      if (!outputs.ok()) return outputs.status();
+      run.output = std::move(outputs->front());
+      return run;
+    }
+  }
+}
+
+GoldenCase LoadGoldenCase(int index) {
+  const std::string path =
+      std::string(WINNOW_SOURCE_DIR) + "/tests/golden/demo/case" + std::to_string(index) + ".json";
+  const auto json = nlohmann::json::parse(ReadFile(path));
+  GoldenCase golden;
+  golden.ids = json["ids"].get<std::vector<int32_t>>();
+  golden.full_tokens = json["full_tokens"].get<std::vector<int32_t>>();
+  golden.first_token_logits = json["first_token_logits"].get<std::vector<float>>();
+  golden.selection_scores = json["selection_scores"].get<std::vector<float>>();
+  for (const auto& [ratio, claa] : json["claa"].items()) {
+    golden.claa.push_back({std::stod(ratio), claa["tokens"].get<std::vector<int32_t>>(),
+                           claa["kept_positions"].get<std::vector<int32_t>>()});
+  }
+  return golden;
+}
+
+std::vector<int32_t> DifferencesAwayFromTheCut(const std::vector<int32_t>& a, const std::vector<int32_t>& b,
+                                               const std::vector<float>& scores, double tolerance) {
+  const std::set<int32_t> in_a(a.begin(), a.end()), in_b(b.begin(), b.end());
+  const auto window_begin = static_cast<int32_t>(scores.size());
+  // The cut is the lowest score among what `a` chose by score.
+  float cut = INFINITY;
+  for (int32_t position : a) {
+    if (position < window_begin) cut = std::min(cut, scores[position]);
+  }
+  std::vector<int32_t> differences;
+  for (int32_t position = 0; position < window_begin; ++position) {
+    if (in_a.count(position) == in_b.count(position)) continue;
+    if (std::abs(scores[position] - cut) > tolerance) differences.push_back(position);
+  }
+  return differences;
+}
+
+}  // namespace winnow

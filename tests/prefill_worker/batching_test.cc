@@ -1,0 +1,63 @@
+#include "prefill_worker/batching.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+BatchCandidate Candidate(int64_t sequence, int64_t next_row, int64_t num_rows, int priority = 0) {
+  BatchCandidate c;
+  c.sequence = sequence;
+  c.progress = {PrefillPhase::kPrompt, next_row, num_rows};
+  c.priority = priority;
+  c.arrival = absl::UnixEpoch() + absl::Seconds(sequence);
+  return c;
+}
+
+// "sequence:row_begin+row_count"
+std::vector<std::string> Batch(const std::vector<BatchCandidate>& candidates, int64_t max_rows) {
+  std::vector<std::string> out;
+  for (const PrefillStepItem& item : MakeBatch(candidates, max_rows)) {
+    out.push_back(std::to_string(item.sequence) + ":" + std::to_string(item.row_begin) + "+" +
+                  std::to_string(item.row_count));
+  }
+  return out;
+}
+
+TEST(BatchingTest, OneSequenceGetsTheWholeStep) {
+  EXPECT_THAT(Batch({Candidate(1, 100, 1000)}, 256), ElementsAre("1:100+256"));
+  EXPECT_THAT(Batch({Candidate(1, 900, 1000)}, 256), ElementsAre("1:900+100"));
+}
+
+TEST(BatchingTest, SequencesShareEqually) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 10, 1000)}, 256), ElementsAre("1:0+128", "2:10+128"));
+}
+
+TEST(BatchingTest, WhatShortOnesLeaveGoesToLongOnes) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 20), Candidate(3, 0, 500)}, 256),
+              ElementsAre("1:0+118", "2:0+20", "3:0+118"));
+}
+
+TEST(BatchingTest, HigherPriorityGoesFirst) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 200, 1)}, 256), ElementsAre("1:0+56", "2:0+200"));
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 300, 1)}, 256), ElementsAre("2:0+256"));
+}
+
+TEST(BatchingTest, MoreSequencesThanRowsGetOneRowEach) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 9), Candidate(2, 0, 9), Candidate(3, 0, 9)}, 2),
+              ElementsAre("1:0+1", "2:0+1"));
+}
+
+TEST(BatchingTest, NothingToDoIsAnEmptyStep) {
+  EXPECT_THAT(Batch({}, 256), IsEmpty());
+  BatchCandidate done = Candidate(1, 5, 5);
+  done.progress.phase = PrefillPhase::kDone;
+  EXPECT_THAT(Batch({done}, 256), IsEmpty());
+}
+
+}  // namespace
+}  // namespace winnow

@@ -1,0 +1,226 @@
+#pragma once
+
+#include <algorithm>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/prefill_engine.h"
+#include "prefill_worker/kv_handoff.h"
+#include "prefill_worker/prefill_scheduler.h"
+
+namespace winnow {
+
+// An engine that computes nothing: the logit of token (prompt length mod vocabulary) is the highest.
+class FakePrefillEngine final : public PrefillEngine {
+ public:
+  FakePrefillEngine() {
+    shape_ = {.num_layers = 4, .hidden = 8, .num_q_heads = 2, .num_kv_heads = 1, .head_dim = 4, .intermediate = 8,
+              .vocab_size = 100, .max_context = 10000};
+  }
+  const ModelShape& shape() const override { return shape_; }
+  int tensor_parallel() const override { return 1; }
+  int kv_element_bytes() const override { return 4; }
+  int64_t max_step_rows() const override { return 64; }
+  absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override {
+    auto staging = std::make_shared<KvStaging>();
+    staging->plan = plan;
+    KvStaging::Rank rank;
+    rank.heads = {.kv_count = 1, .q_count = 2};
+    rank.layout = KvLayout(plan, 1, 4);
+    const int64_t bytes = rank.layout.total_bytes();
+    rank.memory = Buffer(::operator new(bytes), bytes, [](void* p) { ::operator delete(p); });
+    staging->ranks.push_back(std::move(rank));
+    return staging;
+  }
+  absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging>, KvSink*) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    const int64_t id = next_++;
+    sequences_[id] = {static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.num_phase2_rows(), {}};
+    sequences_[id].progress.num_rows = sequences_[id].prompt;
+    return id;
+  }
+  absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto it = sequences_.find(sequence);
+    if (it == sequences_.end()) return absl::InvalidArgumentError("no such sequence");
+    return it->second.progress;
+  }
+  absl::StatusOr<std::vector<PrefillOutput>> Step(absl::Span<const PrefillStepItem> items) override {
+    if (on_step) on_step();
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++steps;
+    if (!step_error.ok()) return step_error;
+    std::vector<PrefillOutput> outputs;
+    for (const PrefillStepItem& item : items) {
+      Sequence& sequence = sequences_.at(item.sequence);
+      sequence.progress.next_row += item.row_count;
+      if (sequence.progress.next_row < sequence.progress.num_rows) continue;
+      if (sequence.progress.phase == PrefillPhase::kPrompt) {
+        sequence.progress = {PrefillPhase::kKept, 0, sequence.kept};
+        continue;
+      }
+      sequence.progress.phase = PrefillPhase::kDone;
+      PrefillOutput output;
+      output.sequence = item.sequence;
+      output.logits.assign(shape_.vocab_size, 0.0f);
+      output.logits[sequence.prompt % shape_.vocab_size] = 1.0f;
+      outputs.push_back(std::move(output));
+    }
+    return outputs;
+  }
+  void Release(int64_t sequence) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    sequences_.erase(sequence);
+  }
+  size_t num_sequences() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return sequences_.size();
+  }
+
+  // Set before the scheduler starts.
+  std::function<void()> on_step;
+  absl::Status step_error;
+  int steps = 0;
+
+ private:
+  struct Sequence {
+    int64_t prompt = 0, kept = 0;
+    PrefillProgress progress;
+  };
+  ModelShape shape_;
+  mutable std::mutex mutex_;
+  std::map<int64_t, Sequence> sequences_;
+  int64_t next_ = 1;
+};
+
+// A decode worker that grants and commits what it is told to. Callbacks come from a thread of its own, as real ones do.
+class FakeHandoffs final : public KvHandoffFactory {
+ public:
+  struct Record {
+    std::vector<std::string> calls;  // "reserve a", "commit a 7,8", "abort a"
+    std::map<std::string, absl::Status> reserve_status, commit_status;  // by request id
+  };
+  std::shared_ptr<KvHandoff> Create(const HandoffTarget& target) override {
+    return std::make_shared<Handoff>(*this, target);
+  }
+  ~FakeHandoffs() override {
+    for (std::thread& thread : threads_) thread.join();
+  }
+  std::vector<std::string> calls() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return record_.calls;
+  }
+  void FailReserve(const std::string& request, absl::Status status) { record_.reserve_status[request] = status; }
+  void FailCommit(const std::string& request, absl::Status status) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    record_.commit_status[request] = status;
+  }
+
+ private:
+  class Handoff final : public KvHandoff, public KvSink {
+   public:
+    Handoff(FakeHandoffs& owner, const HandoffTarget& target) : owner_(owner), target_(target) {}
+    void Reserve(const KvPlan&, int, std::function<void(absl::StatusOr<Grant>)> done) override {
+      const absl::Status status = owner_.Note("reserve " + target_.request_id, owner_.record_.reserve_status, target_);
+      owner_.Later([=, target = target_] {
+        if (!status.ok()) return done(status);
+        done(Grant{"reservation of " + target.request_id, target.decode_address});
+      });
+    }
+    KvSink* Open(std::shared_ptr<KvStaging>) override { return this; }
+    void OnKvReady(const KvReady&, EventPtr) override {}
+    void Commit(std::vector<int32_t> tokens, const SamplingParams&,
+                std::function<void(absl::StatusOr<Summary>)> done) override {
+      std::string text;
+      for (int32_t token : tokens) text += " " + std::to_string(token);
+      const absl::Status status =
+          owner_.Note("commit " + target_.request_id + text, owner_.record_.commit_status, target_);
+      owner_.Later([=] {
+        if (!status.ok()) return done(status);
+        done(Summary{1234});
+      });
+    }
+    void Abort(const std::string&) override { owner_.Note("abort " + target_.request_id, {}, target_); }
+
+   private:
+    FakeHandoffs& owner_;
+    const HandoffTarget target_;
+  };
+
+  absl::Status Note(const std::string& call, const std::map<std::string, absl::Status>& statuses,
+                    const HandoffTarget& target) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    record_.calls.push_back(call);
+    auto it = statuses.find(target.request_id);
+    return it == statuses.end() ? absl::OkStatus() : it->second;
+  }
+  void Later(std::function<void()> callback) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    threads_.emplace_back(std::move(callback));
+  }
+
+  mutable std::mutex mutex_;
+  Record record_;
+  std::vector<std::thread> threads_;
+};
+
+// What one job's callbacks said, to wait for.
+class JobLog {
+ public:
+  PrefillCallbacks callbacks() {
+    PrefillCallbacks c;
+    c.reserved = [this](const std::string&, const std::string& id) { Add("reserved " + id); };
+    c.token = [this](int32_t token, bool is_stop) {
+      Add("token " + std::to_string(token) + (is_stop ? " stop" : ""));
+    };
+    c.committed = [this](const PrefillSummary& summary) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      summary_ = summary;
+      events_.push_back(summary.decode_follows ? "committed" : "committed alone");
+      done_ = true;
+      changed_.notify_all();
+    };
+    c.failed = [this](const absl::Status& status) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      status_ = status;
+      events_.push_back("failed " + absl::StatusCodeToString(status.code()));
+      done_ = true;
+      changed_.notify_all();
+    };
+    return c;
+  }
+  // Waits up to 10 s for the last event.
+  std::vector<std::string> Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(10), [this] { return done_; });
+    return events_;
+  }
+  PrefillSummary summary() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return summary_;
+  }
+  absl::Status status() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return status_;
+  }
+
+ private:
+  void Add(std::string event) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    events_.push_back(std::move(event));
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> events_;
+  PrefillSummary summary_;
+  absl::Status status_;
+  bool done_ = false;
+};
+
+}  // namespace winnow

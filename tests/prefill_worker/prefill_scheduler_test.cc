@@ -1,0 +1,184 @@
+#include "prefill_worker/prefill_scheduler.h"
+
+#include "common/retry_hint.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/prefill_worker/fake_prefill.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class PrefillSchedulerTest : public ::testing::Test {
+ protected:
+  void Start(PrefillScheduler::Options options = {}) {
+    scheduler_ = std::make_unique<PrefillScheduler>(engine_, handoffs_, clock_, events_, options);
+  }
+  PrefillJob Job(const std::string& id, int prompt_tokens, int max_tokens = 5) {
+    PrefillJob job;
+    job.request_id = id;
+    job.prompt_ids.assign(prompt_tokens, 1);
+    job.selection.policy = SelectionPolicy::kFull;
+    job.sampling.max_tokens = max_tokens;
+    job.sampling.stop_token_ids = {42};
+    job.decode_address = "d:1";
+    return job;
+  }
+
+  RealClock clock_;
+  PrefillEvents events_;
+  FakePrefillEngine engine_;
+  FakeHandoffs handoffs_;
+  std::unique_ptr<PrefillScheduler> scheduler_;
+};
+
+TEST_F(PrefillSchedulerTest, ReservesComputesAndCommits) {
+  Start();
+  JobLog log;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 30), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("reserved reservation of a", "token 30", "committed"));
+  EXPECT_THAT(handoffs_.calls(), ElementsAre("reserve a", "commit a 30"));
+  EXPECT_EQ(log.summary().ledger.prompt_tokens, 30);
+  EXPECT_EQ(log.summary().kv_payload_bytes_sent, 1234);
+  EXPECT_EQ(engine_.num_sequences(), 0u);
+}
+
+TEST_F(PrefillSchedulerTest, OneTokenNeedsNoDecodeWorker) {
+  Start();
+  JobLog log;
+  PrefillJob job = Job("a", 30, /*max_tokens=*/1);
+  job.decode_address.clear();
+  ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("token 30", "committed alone"));
+  EXPECT_THAT(handoffs_.calls(), IsEmpty());
+  EXPECT_EQ(log.summary().ledger.kv_bytes_shipped, 0);
+}
+
+TEST_F(PrefillSchedulerTest, AStopAsFirstTokenFreesTheReservation) {
+  Start();
+  JobLog log;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 42), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("reserved reservation of a", "token 42 stop", "committed alone"));
+  EXPECT_THAT(handoffs_.calls(), ElementsAre("reserve a", "abort a"));
+}
+
+TEST_F(PrefillSchedulerTest, ForcedTokensAreCommittedAndNoneIsMade) {
+  Start();
+  JobLog log;
+  PrefillJob job = Job("a", 30);
+  job.forced_tokens = {7, 8};
+  ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("reserved reservation of a", "committed"));
+  EXPECT_THAT(handoffs_.calls(), Contains("commit a 7 8"));
+}
+
+TEST_F(PrefillSchedulerTest, ARefusedReservationFailsTheJobBeforeAnyWork) {
+  handoffs_.FailReserve("a", absl::ResourceExhaustedError("full"));
+  Start();
+  JobLog log;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 30), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("failed RESOURCE_EXHAUSTED"));
+  EXPECT_EQ(engine_.steps, 0);
+}
+
+TEST_F(PrefillSchedulerTest, KvOfAFailedHandoffCanBeSentAgain) {
+  handoffs_.FailCommit("a", absl::UnavailableError("decode worker is gone"));
+  Start();
+  JobLog first, again, unknown;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 30), first.callbacks()).ok());
+  EXPECT_THAT(first.Wait(), ElementsAre("reserved reservation of a", "token 30", "failed UNAVAILABLE"));
+  const int steps = engine_.steps;
+  handoffs_.FailCommit("a", absl::OkStatus());
+  const HandoffTarget other{.request_id = "a", .attempt = 2, .decode_address = "e:1"};
+  ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), again.callbacks()).ok());
+  EXPECT_THAT(again.Wait(), ElementsAre("reserved reservation of a", "committed"));
+  EXPECT_EQ(engine_.steps, steps);
+  ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
+  EXPECT_THAT(unknown.Wait(), ElementsAre("failed NOT_FOUND"));
+}
+
+TEST_F(PrefillSchedulerTest, AFailedStepFailsItsJobsAndAbortsTheirReservations) {
+  engine_.step_error = absl::InternalError("rank 1 failed");
+  Start();
+  JobLog log;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 30), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("reserved reservation of a", "failed INTERNAL"));
+  EXPECT_THAT(handoffs_.calls(), Contains("abort a"));
+  EXPECT_EQ(engine_.num_sequences(), 0u);
+}
+
+TEST_F(PrefillSchedulerTest, ACancelStopsAtTheNextChunk) {
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); };
+  Start();
+  JobLog log;
+  PrefillJob job = Job("a", 9000);  // 140 steps
+  const std::shared_ptr<StopFlag> stop = job.stop;
+  ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  stop->Stop(absl::StatusCode::kCancelled);
+  scheduler_->Wake();
+  EXPECT_THAT(log.Wait(), Contains("failed CANCELLED"));
+  EXPECT_LT(engine_.steps, 140);
+  EXPECT_EQ(engine_.num_sequences(), 0u);
+  EXPECT_THAT(handoffs_.calls(), Contains("abort a"));
+}
+
+TEST_F(PrefillSchedulerTest, APassedDeadlineFailsTheJob) {
+  Start();
+  JobLog log;
+  PrefillJob job = Job("a", 9000);
+  job.deadline = Deadline::At(clock_.Now() - absl::Seconds(1));
+  ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
+  EXPECT_THAT(log.Wait(), ElementsAre("failed DEADLINE_EXCEEDED"));
+}
+
+TEST_F(PrefillSchedulerTest, AFullQueueRefusesWithAHint) {
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  Start({.max_queue = 2});
+  JobLog a, b, c;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 3000), a.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Submit(Job("b", 3000), b.callbacks()).ok());
+  const auto refused = scheduler_->Submit(Job("c", 10), c.callbacks());
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(GetRetryAfter(refused.status()).has_value());
+  EXPECT_THAT(a.Wait(), Contains("committed"));
+  EXPECT_THAT(b.Wait(), Contains("committed"));
+}
+
+TEST_F(PrefillSchedulerTest, AShortPromptDoesNotWaitForALongOne) {
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  Start();
+  JobLog long_one, short_one;
+  ASSERT_TRUE(scheduler_->Submit(Job("long", 9000), long_one.callbacks()).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ASSERT_TRUE(scheduler_->Submit(Job("short", 20), short_one.callbacks()).ok());
+  EXPECT_THAT(short_one.Wait(), Contains("committed"));
+  EXPECT_EQ(scheduler_->num_jobs(), 1);
+  EXPECT_THAT(long_one.Wait(), Contains("committed"));
+}
+
+TEST_F(PrefillSchedulerTest, DrainingRefusesNewJobsAndFinishesOldOnes) {
+  Start();
+  JobLog log, late;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 300), log.callbacks()).ok());
+  scheduler_->Drain();
+  EXPECT_EQ(scheduler_->Submit(Job("b", 3), late.callbacks()).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(log.Wait(), Contains("committed"));
+}
+
+TEST_F(PrefillSchedulerTest, ShuttingDownFailsWhatIsLeft) {
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  Start();
+  JobLog log;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 9000), log.callbacks()).ok());
+  scheduler_.reset();
+  EXPECT_THAT(log.Wait(), Contains("failed UNAVAILABLE"));
+  EXPECT_EQ(engine_.num_sequences(), 0u);
+}
+
+}  // namespace
+}  // namespace winnow
