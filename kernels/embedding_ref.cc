@@ -17,7 +17,4 @@ void EmbeddingRef(const EmbeddingParams& p) {
   }
 }
 
-// A copy is as fast as memcpy.
-void EmbeddingCpu(const EmbeddingParams& p) { EmbeddingRef(p); }
-
 }  // namespace winnow

@@ -15,7 +15,4 @@ void GatherRowsRef(const GatherRowsParams& p) {
   }
 }
 
-// A copy is as fast as memcpy.
-void GatherRowsCpu(const GatherRowsParams& p) { GatherRowsRef(p); }
-
 }  // namespace winnow

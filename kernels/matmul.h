@@ -12,8 +12,8 @@ struct MatmulParams {
   const void* x = nullptr;  // [rows][in_features] of the weight's type, rows x_stride elements apart
   void* out = nullptr;      // [rows][out_features] of out_dtype, dense
   int64_t rows = 0;         // ≥ 0
-  int64_t x_stride = 0;     // ≥ in_features
-  DType out_dtype = DType::kF32;
+  int64_t x_stride = 0;     // ≥ in_features; the CPU copies x first when it is greater
+  DType out_dtype = DType::kF32;  // kF32 or the weight's type
 };
 
 // w as a checkpoint stores a linear layer: [out_features][in_features], dense, x's type.

@@ -1,9 +1,13 @@
 #include <cpuid.h>
+#include <omp.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <list>
 #include <tuple>
+#include <vector>
 
 #include "dnnl.hpp"
 #include "kernels/matmul.h"
@@ -15,7 +19,9 @@ using dnnl::memory;
 
 // Rows for which the weight's layout is chosen: a prefill chunk.
 constexpr int64_t kTypicalRows = 1024;
-// Primitives kept per weight. A prefill uses one or two row counts over and over; creating one costs about a millisecond.
+// Primitives kept per weight: one per row count, of which a prefill uses one or two over and over; making one costs
+// 0.2–0.6 ms. A single primitive with DNNL_RUNTIME_DIM_VAL rows is no way out: with a packed weight, oneDNN 2.6 then
+// takes its reference loops (0.2 instead of 230 GFLOP/s, f32, two Zen 4 cores).
 constexpr size_t kMaxPrimitives = 16;
 
 memory::data_type TypeOf(DType dtype) {
@@ -36,11 +42,12 @@ auto OrDie(const char* what, F&& f) -> decltype(f()) {
 }  // namespace
 
 struct CpuMatmul::Impl {
-  using Key = std::tuple<int64_t, int64_t, DType>;  // rows, x_stride, out_dtype
+  // Rows, out_dtype, threads. A primitive splits its work for the team size at its creation and always asks for it.
+  using Key = std::tuple<int64_t, DType, int>;
 
   explicit Impl(const MatmulWeight& w) : dtype(w.dtype), out_features(w.out_features), in_features(w.in_features) {
     const auto any = memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::any);
-    packed_desc = Describe(kTypicalRows, in_features, dtype, any).weights_desc();
+    packed_desc = Describe(kTypicalRows, dtype, any).weights_desc();
     // [out][in] row-major is [in][out] column-major.
     const auto plain = memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::ba);
     memory from(plain, engine, const_cast<void*>(w.data));
@@ -49,16 +56,33 @@ struct CpuMatmul::Impl {
     stream.wait();
   }
 
-  dnnl::matmul::primitive_desc Describe(int64_t rows, int64_t x_stride, DType out_dtype,
-                                        const memory::desc& weights) const {
-    const memory::desc x({rows, in_features}, TypeOf(dtype), memory::dims{x_stride, 1});
+  dnnl::matmul::primitive_desc Describe(int64_t rows, DType out_dtype, const memory::desc& weights) const {
+    const memory::desc x({rows, in_features}, TypeOf(dtype), memory::format_tag::ab);
     const memory::desc out({rows, out_features}, TypeOf(out_dtype), memory::format_tag::ab);
-    return {dnnl::matmul::desc(x, weights, out), engine};
+    dnnl::primitive_attr attr;
+    attr.set_fpmath_mode(dnnl::fpmath_mode::strict);  // f32 stays f32, whatever the environment asks for
+    // oneDNN's own scratchpad belongs to the thread that creates a primitive; ours goes where the weight goes.
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    return {dnnl::matmul::desc(x, weights, out), attr, engine};
+  }
+
+  // oneDNN's fast matmul wants dense rows; for others it takes its reference loops, so the copy pays at any size.
+  const void* Dense(const MatmulParams& p) {
+    if (p.x_stride == in_features || p.rows == 1) return p.x;
+    const int64_t element = ElementSize(dtype), row_bytes = in_features * element;
+    dense_x.resize(p.rows * row_bytes);
+    const auto* from = static_cast<const std::byte*>(p.x);
+#pragma omp parallel for if (p.rows >= 256)
+    for (int64_t i = 0; i < p.rows; ++i) {
+      std::memcpy(dense_x.data() + i * row_bytes, from + i * p.x_stride * element, row_bytes);
+    }
+    return dense_x.data();
   }
 
   struct Cached {
     Key key;
     memory::desc x, out;
+    memory scratchpad;
     dnnl::matmul primitive;
   };
   // Most recently used first.
@@ -68,8 +92,8 @@ struct CpuMatmul::Impl {
       cache.splice(cache.begin(), cache, it);
       return cache.front();
     }
-    const auto pd = Describe(std::get<0>(key), std::get<1>(key), std::get<2>(key), packed_desc);
-    cache.push_front({key, pd.src_desc(), pd.dst_desc(), dnnl::matmul(pd)});
+    const auto pd = Describe(std::get<0>(key), std::get<1>(key), packed_desc);
+    cache.push_front({key, pd.src_desc(), pd.dst_desc(), memory(pd.scratchpad_desc(), engine), dnnl::matmul(pd)});
     if (cache.size() > kMaxPrimitives) cache.pop_back();
     return cache.front();
   }
@@ -81,6 +105,7 @@ struct CpuMatmul::Impl {
   memory::desc packed_desc;
   memory packed;
   std::list<Cached> cache;
+  std::vector<std::byte> dense_x;
 };
 
 CpuMatmul::CpuMatmul(const MatmulWeight& w) : impl_(OrDie("pack", [&] { return std::make_unique<Impl>(w); })) {}
@@ -89,11 +114,13 @@ CpuMatmul::~CpuMatmul() = default;
 void CpuMatmul::Run(const MatmulParams& p) {
   if (p.rows == 0) return;
   OrDie("matmul", [&] {
-    Impl::Cached& cached = impl_->Find({p.rows, p.x_stride, p.out_dtype});
-    memory x(cached.x, impl_->engine, const_cast<void*>(p.x));
+    Impl::Cached& cached = impl_->Find({p.rows, p.out_dtype, omp_get_max_threads()});
+    memory x(cached.x, impl_->engine, const_cast<void*>(impl_->Dense(p)));
     memory out(cached.out, impl_->engine, p.out);
-    cached.primitive.execute(impl_->stream,
-                             {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, impl_->packed}, {DNNL_ARG_DST, out}});
+    cached.primitive.execute(impl_->stream, {{DNNL_ARG_SRC, x},
+                                             {DNNL_ARG_WEIGHTS, impl_->packed},
+                                             {DNNL_ARG_DST, out},
+                                             {DNNL_ARG_SCRATCHPAD, cached.scratchpad}});
     impl_->stream.wait();
   });
 }

@@ -1,15 +1,22 @@
 #include <cmath>
 
+#include "kernels/cpu_clones.h"
 #include "kernels/rms_norm.h"
 
 namespace winnow {
 namespace {
 
-// Sixteen partial sums, so that the compiler vectorises the reduction without reordering it freely.
+// Partial sums of the squares, one per vector lane, so that the reduction vectorises in a fixed order.
 constexpr int kLanes = 16;
 
 template <typename T>
-float SumOfSquares(const T* x, int hidden) {
+WINNOW_CPU_CLONES void AddRow(T* __restrict x, const T* __restrict delta, int hidden) {
+  for (int c = 0; c < hidden; ++c) x[c] = FromFloat<T>(ToFloat(x[c]) + ToFloat(delta[c]));
+}
+
+template <typename T>
+WINNOW_CPU_CLONES void NormRow(const T* __restrict x, const T* __restrict weight, T* __restrict out, int hidden,
+                               float eps) {
   float lanes[kLanes] = {};
   int c = 0;
   for (; c + kLanes <= hidden; c += kLanes) {
@@ -18,27 +25,20 @@ float SumOfSquares(const T* x, int hidden) {
   float sum = 0.0f;
   for (; c < hidden; ++c) sum += ToFloat(x[c]) * ToFloat(x[c]);
   for (float lane : lanes) sum += lane;
-  return sum;
-}
-
-template <typename T>
-void RunRow(const RmsNormParams& p, int64_t i) {
-  T* __restrict x = static_cast<T*>(p.x) + i * p.hidden;
-  if (p.delta != nullptr) {
-    const T* __restrict delta = static_cast<const T*>(p.delta) + i * p.hidden;
-    for (int c = 0; c < p.hidden; ++c) x[c] = FromFloat<T>(ToFloat(x[c]) + ToFloat(delta[c]));
-  }
-  if (p.out == nullptr) return;
-  const float scale = 1.0f / std::sqrt(SumOfSquares(x, p.hidden) / p.hidden + p.eps);
-  const T* __restrict weight = static_cast<const T*>(p.weight);
-  T* __restrict out = static_cast<T*>(p.out) + i * p.hidden;
-  for (int c = 0; c < p.hidden; ++c) out[c] = FromFloat<T>(ToFloat(x[c]) * scale * ToFloat(weight[c]));
+  const float scale = 1.0f / std::sqrt(sum / hidden + eps);
+  for (c = 0; c < hidden; ++c) out[c] = FromFloat<T>(ToFloat(x[c]) * scale * ToFloat(weight[c]));
 }
 
 template <typename T>
 void Run(const RmsNormParams& p) {
+  const T* weight = static_cast<const T*>(p.weight);
 #pragma omp parallel for if (p.rows >= 64)
-  for (int64_t i = 0; i < p.rows; ++i) RunRow<T>(p, i);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    const int64_t at = i * p.hidden;
+    T* x = static_cast<T*>(p.x) + at;
+    if (p.delta != nullptr) AddRow(x, static_cast<const T*>(p.delta) + at, p.hidden);
+    if (p.out != nullptr) NormRow(x, weight, static_cast<T*>(p.out) + at, p.hidden, p.eps);
+  }
 }
 
 }  // namespace

@@ -1,64 +1,74 @@
-#include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu_clones.h"
+#include "kernels/fast_sincos.h"
 #include "kernels/rope.h"
 
 namespace winnow {
 namespace {
 
-// cos and sin of one row, computed once for all its heads.
-struct Angles {
-  explicit Angles(int head_dim) : cos(head_dim / 2), sin(head_dim / 2) {}
-  void Fill(int32_t position, const float* inv_freq, float scale) {
-    for (size_t c = 0; c < cos.size(); ++c) {
-      const float angle = static_cast<float>(position) * inv_freq[c];
-      cos[c] = std::cos(angle) * scale;
-      sin[c] = std::sin(angle) * scale;
-    }
-  }
-  std::vector<float> cos, sin;
-};
+constexpr int64_t kMinParallelRows = 64;
 
-template <typename T>
-void Rotate(const T* in, T* out, const Angles& angles) {
-  const auto half = static_cast<int>(angles.cos.size());
+// cos and sin of one row, computed once for all its heads.
+WINNOW_CPU_CLONES void FillAngles(int32_t position, const float* inv_freq, float scale, int half,
+                                  float* __restrict cos, float* __restrict sin) {
   for (int c = 0; c < half; ++c) {
-    const float a = ToFloat(in[c]), b = ToFloat(in[c + half]);
-    out[c] = FromFloat<T>(a * angles.cos[c] - b * angles.sin[c]);
-    out[c + half] = FromFloat<T>(b * angles.cos[c] + a * angles.sin[c]);
+    float s, k;
+    FastSinCos(static_cast<float>(position) * inv_freq[c], &s, &k);
+    sin[c] = s * scale;
+    cos[c] = k * scale;
+  }
+}
+
+// Rotates `heads` heads in place, head_stride elements apart. The halves are separate restrict pointers: seen as one array,
+// the compiler would have to assume that a write to one changes the other.
+template <typename T>
+WINNOW_CPU_CLONES void RotateHeads(T* x, int heads, int64_t head_stride, int half, const float* __restrict cos,
+                                   const float* __restrict sin) {
+  for (int h = 0; h < heads; ++h) {
+    T* __restrict low = x + h * head_stride;          // [half]
+    T* __restrict high = x + h * head_stride + half;  // [half]
+    for (int c = 0; c < half; ++c) {
+      const float a = ToFloat(low[c]), b = ToFloat(high[c]);
+      low[c] = FromFloat<T>(a * cos[c] - b * sin[c]);
+      high[c] = FromFloat<T>(b * cos[c] + a * sin[c]);
+    }
   }
 }
 
 template <typename T>
 void RunRope(const RopeParams& p) {
-#pragma omp parallel if (p.rows >= 64)
+  const int half = p.head_dim / 2;
+#pragma omp parallel if (p.rows >= kMinParallelRows)
   {
-    Angles angles(p.head_dim);
+    std::vector<float> cos(half), sin(half);
 #pragma omp for
     for (int64_t i = 0; i < p.rows; ++i) {
-      angles.Fill(p.positions[i], p.inv_freq, p.scale);
-      T* row = static_cast<T*>(p.x) + i * p.x_stride;
-      for (int h = 0; h < p.heads; ++h) Rotate(row + h * p.head_dim, row + h * p.head_dim, angles);
+      FillAngles(p.positions[i], p.inv_freq, p.scale, half, cos.data(), sin.data());
+      RotateHeads(static_cast<T*>(p.x) + i * p.x_stride, p.heads, p.head_dim, half, cos.data(), sin.data());
     }
   }
 }
 
 template <typename T>
 void RunStoreKv(const StoreKvParams& p) {
-  const int64_t width = int64_t{p.heads} * p.head_dim;
-#pragma omp parallel if (p.rows >= 64)
+  const int half = p.head_dim / 2;
+  const int64_t width = int64_t{p.heads} * p.head_dim, head_stride = p.capacity * p.head_dim;
+#pragma omp parallel if (p.rows >= kMinParallelRows)
   {
-    Angles angles(p.head_dim);
+    std::vector<float> cos(half), sin(half);
 #pragma omp for
     for (int64_t i = 0; i < p.rows; ++i) {
-      angles.Fill(p.positions[i], p.inv_freq, p.scale);
-      const T* k = static_cast<const T*>(p.kv) + i * 2 * width;
+      const T* k = static_cast<const T*>(p.kv) + i * 2 * width;                         // [heads][head_dim]
+      T* k_slot = static_cast<T*>(p.k_cache) + (p.slot_begin + i) * p.head_dim;  // heads head_stride apart
+      T* v_slot = static_cast<T*>(p.v_cache) + (p.slot_begin + i) * p.head_dim;
       for (int h = 0; h < p.heads; ++h) {
-        const int64_t to = (h * p.capacity + p.slot_begin + i) * p.head_dim;
-        Rotate(k + h * p.head_dim, static_cast<T*>(p.k_cache) + to, angles);
-        std::memcpy(static_cast<T*>(p.v_cache) + to, k + width + h * p.head_dim, p.head_dim * sizeof(T));
+        std::memcpy(k_slot + h * head_stride, k + h * p.head_dim, p.head_dim * sizeof(T));
+        std::memcpy(v_slot + h * head_stride, k + width + h * p.head_dim, p.head_dim * sizeof(T));
       }
+      FillAngles(p.positions[i], p.inv_freq, p.scale, half, cos.data(), sin.data());
+      RotateHeads(k_slot, p.heads, head_stride, half, cos.data(), sin.data());
     }
   }
 }

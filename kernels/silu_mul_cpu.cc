@@ -1,3 +1,4 @@
+#include "kernels/cpu_clones.h"
 #include "kernels/fast_exp.h"
 #include "kernels/silu_mul.h"
 
@@ -5,16 +6,20 @@ namespace winnow {
 namespace {
 
 template <typename T>
+WINNOW_CPU_CLONES void SiluMulRow(const T* __restrict gate, const T* __restrict up, T* __restrict out,
+                                  int64_t width) {
+  for (int64_t c = 0; c < width; ++c) {
+    const float z = ToFloat(gate[c]);
+    out[c] = FromFloat<T>(z / (1.0f + FastExp(-z)) * ToFloat(up[c]));
+  }
+}
+
+template <typename T>
 void Run(const SiluMulParams& p) {
 #pragma omp parallel for if (p.rows >= 64)
   for (int64_t i = 0; i < p.rows; ++i) {
-    const T* __restrict gate = static_cast<const T*>(p.gate_up) + i * 2 * p.width;
-    const T* __restrict up = gate + p.width;
-    T* __restrict out = static_cast<T*>(p.out) + i * p.width;
-    for (int64_t c = 0; c < p.width; ++c) {
-      const float z = ToFloat(gate[c]);
-      out[c] = FromFloat<T>(z / (1.0f + FastExp(-z)) * ToFloat(up[c]));
-    }
+    const T* gate = static_cast<const T*>(p.gate_up) + i * 2 * p.width;
+    SiluMulRow(gate, gate + p.width, static_cast<T*>(p.out) + i * p.width, p.width);
   }
 }
 

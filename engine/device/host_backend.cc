@@ -21,7 +21,7 @@ class DoneEvent final : public Event {
 
 absl::StatusOr<Buffer> HostBackend::Allocate(size_t bytes) {
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  void* data = std::aligned_alloc(kAlignment, rounded);
+  void* data = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);  // less: it wrapped around
   if (data == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat(name(), ": cannot allocate ", bytes, " bytes of host memory"));
   }

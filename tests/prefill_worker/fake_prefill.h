@@ -146,7 +146,7 @@ class FakeHandoffs final : public KvHandoffFactory {
         done(Summary{1234});
       });
     }
-    void Abort(const std::string&) override { owner_.Note("abort " + target_.request_id, {}, target_); }
+    void Abort(const std::string&) override { (void)owner_.Note("abort " + target_.request_id, {}, target_); }
 
    private:
     FakeHandoffs& owner_;

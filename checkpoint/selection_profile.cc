@@ -1,0 +1,28 @@
+#include "checkpoint/selection_profile.h"
+
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace winnow {
+
+absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_dir, const ModelShape& shape) {
+  const SelectionConfig defaults = DefaultSelectionConfig(shape);
+  const std::string path = model_dir + "/claa.json";
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return ResolveSelectionConfig(defaults, {}, shape);
+  std::stringstream text;
+  text << file.rdbuf();
+  absl::StatusOr<SelectionConfig> config;
+  if (absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(text.str()); overrides.ok()) {
+    config = ResolveSelectionConfig(defaults, *overrides, shape);
+  } else {
+    config = overrides.status();
+  }
+  if (config.ok()) return config;
+  return absl::Status(config.status().code(), absl::StrCat(path, ": ", std::string(config.status().message())));
+}
+
+}  // namespace winnow

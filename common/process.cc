@@ -1,0 +1,67 @@
+#include "common/process.h"
+
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+
+namespace winnow {
+namespace {
+
+sigset_t StopSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  return set;
+}
+
+}  // namespace
+
+void BlockStopSignals() {
+  const sigset_t set = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+bool WaitForStopSignal(absl::Duration timeout) {
+  const sigset_t set = StopSignals();
+  const timespec wait = absl::ToTimespec(timeout);
+  return sigtimedwait(&set, nullptr, &wait) > 0;
+}
+
+int ExitCode(const absl::Status& status) {
+  if (status.ok()) return 0;
+  spdlog::error("{}: {}", absl::StatusCodeToString(status.code()), std::string(status.message()));
+  return 1;
+}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusPages(const std::string& listen,
+                                                             const std::atomic<bool>& ready,
+                                                             std::function<std::string()> metrics) {
+  if (listen.empty()) return nullptr;
+  const size_t colon = listen.rfind(':');
+  HttpServer::Options options;
+  if (colon == std::string::npos || !absl::SimpleAtoi(listen.substr(colon + 1), &options.port)) {
+    return absl::InvalidArgumentError(absl::StrCat("--http_listen must be host:port, got '", listen, "'"));
+  }
+  if (colon > 0) options.host = listen.substr(0, colon);
+  options.get["/metrics"] = [metrics = std::move(metrics)] {
+    return HttpServer::Response{.body = metrics(), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+  };
+  options.get["/healthz"] = [] { return HttpServer::Response{.body = "ok\n"}; };
+  options.get["/readyz"] = [&ready] {
+    return ready ? HttpServer::Response{.body = "ready\n"} : HttpServer::Response{.code = 503, .body = "not ready\n"};
+  };
+  return HttpServer::Create(std::move(options));
+}
+
+std::string ModelId(const std::string& model_dir) {
+  std::filesystem::path path = std::filesystem::path(model_dir).lexically_normal();
+  if (path.filename().empty()) path = path.parent_path();
+  return path.filename().string();
+}
+
+}  // namespace winnow

@@ -1,0 +1,63 @@
+#include "decode_worker/decode_service.h"
+
+#include "rpc/grpc_deadline.h"
+#include "rpc/queued_writer.h"
+
+namespace winnow {
+
+grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::CallbackServerContext* context,
+                                                                    const v1::DecodeRequest* request) {
+  auto writer = QueuedWriter<v1::DecodeResponse>::Create(*context);
+  const std::string id = request->reservation_id();
+  const absl::StatusOr<ReservationStatus> known = table_.Status(id);
+  if (!known.ok()) {
+    writer->Finish(known.status());
+    return writer.get();
+  }
+  const bool over = known->state == ReservationState::kFinished || known->state == ReservationState::kAborted ||
+                    known->state == ReservationState::kExpired;
+  if (over) {
+    writer->Finish(absl::NotFoundError("decode: the reservation has ended"));
+    return writer.get();
+  }
+  DecodeSubscriber subscriber;
+  subscriber.token = [writer](const DecodedToken& token) {
+    v1::DecodeResponse response;
+    response.set_index(token.index);
+    response.set_id(token.id);
+    response.set_is_last(token.is_last);
+    response.set_is_stop(token.is_stop);
+    writer->Write(std::move(response));
+  };
+  subscriber.ended = [writer](const absl::Status& status) { writer->Finish(status); };
+  scheduler_.Subscribe(id, request->from_index(), DeadlineOf(*context, clock_), std::move(subscriber));
+  writer->SetOnCancel([this, id, writer = std::weak_ptr<QueuedWriter<v1::DecodeResponse>>(writer)] {
+    scheduler_.Unsubscribe(id);
+    if (auto w = writer.lock()) w->Finish(absl::CancelledError("decode: the stream was cancelled"));
+  });
+  return writer.get();
+}
+
+grpc::ServerUnaryReactor* DecodeService::AbortDecode(grpc::CallbackServerContext* context,
+                                                     const v1::AbortDecodeRequest* request,
+                                                     v1::AbortDecodeResponse*) {
+  scheduler_.Abort(request->reservation_id());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* DecodeService::GetDecodeInfo(grpc::CallbackServerContext* context,
+                                                       const v1::GetDecodeInfoRequest*,
+                                                       v1::GetDecodeInfoResponse* response) {
+  v1::WorkerInfo* info = response->mutable_info();
+  *info = options_.info;
+  info->set_kv_blocks_total(kv_.total_blocks());
+  info->set_kv_blocks_free(kv_.free_blocks());
+  info->set_queue_depth(scheduler_.num_sequences());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace winnow

@@ -1,0 +1,212 @@
+#include "decode_worker/kv_transfer_service.h"
+
+#include <deque>
+#include <mutex>
+#include <utility>
+
+#include "rpc/grpc_status.h"
+#include "rpc/plan_proto.h"
+#include "transfer/chunk_codec.h"
+
+namespace winnow {
+namespace {
+
+TransferIdentity ParseIdentity(const v1::TransferIdentity& proto) {
+  return {proto.request_id(),         proto.attempt(),       proto.source_incarnation(),
+          proto.target_incarnation(), proto.layout_digest(), proto.wire_version()};
+}
+
+grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status, *context));
+  return reactor;
+}
+
+// One Push stream: reads a message, stores it, answers; one write in flight.
+class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  PushReactor(ReservationTable& table, grpc::CallbackServerContext& context) : table_(table), context_(context) {
+    StartRead(&message_);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) {  // the sender is done, or gone; then the lease decides
+      End(absl::OkStatus());
+      return;
+    }
+    const absl::Status status = opened_ ? OnChunk() : OnOpen();
+    if (!status.ok()) {
+      End(status);
+      return;
+    }
+    StartRead(&message_);
+  }
+  void OnWriteDone(bool ok) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    writing_ = false;
+    if (!ok) return;
+    if (has_ack_) {
+      WriteAck();
+    } else if (ending_) {
+      Finish(ToGrpcStatus(end_status_, context_));
+    }
+  }
+  void OnCancel() override { End(absl::CancelledError("push: the stream was cancelled")); }
+  void OnDone() override { delete this; }
+
+ private:
+  absl::Status OnOpen() {
+    grpc::Slice slice;
+    v1::PushRequest request;
+    const bool parsed = message_.DumpToSingleSlice(&slice).ok() &&
+                        request.ParseFromArray(slice.begin(), static_cast<int>(slice.size())) && request.has_open();
+    if (!parsed) return absl::InvalidArgumentError("push: the first message must be `open`");
+    opened_ = true;
+    reservation_id_ = request.open().reservation_id();
+    stream_ = request.open().stream();
+    return table_.OpenStream(reservation_id_, ParseIdentity(request.open().identity()), stream_);
+  }
+
+  absl::Status OnChunk() {
+    grpc::Slice slice;
+    if (!message_.TrySingleSlice(&slice).ok() && !message_.DumpToSingleSlice(&slice).ok()) {
+      return absl::InternalError("push: a message could not be read");
+    }
+    const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(slice.begin()), slice.size());
+    const absl::StatusOr<DecodedChunk> chunk = DecodeChunk(bytes);
+    if (!chunk.ok()) {
+      table_.Fail(reservation_id_, chunk.status());
+      return chunk.status();
+    }
+    const absl::StatusOr<ChunkAck> ack =
+        table_.OnChunk(reservation_id_, stream_, chunk->header, chunk->payload.data());
+    if (!ack.ok()) return ack.status();
+    std::lock_guard<std::mutex> lock(mutex_);
+    acknowledged_ = ack->acknowledged_sequence;
+    credits_ += ack->credit_bytes;
+    has_ack_ = true;
+    if (!writing_ && !ending_) WriteAck();
+    return absl::OkStatus();
+  }
+
+  // Acknowledgements that gather while a write is in flight leave as one. The lock is held.
+  void WriteAck() {
+    v1::PushResponse response;
+    response.set_acknowledged_sequence(acknowledged_);
+    response.set_credit_bytes(std::exchange(credits_, 0));
+    has_ack_ = false;
+    const grpc::Slice slice(response.SerializeAsString());
+    out_ = grpc::ByteBuffer(&slice, 1);
+    writing_ = true;
+    StartWrite(&out_);
+  }
+
+  void End(absl::Status status) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (std::exchange(ending_, true)) return;
+    end_status_ = std::move(status);
+    if (!writing_) Finish(ToGrpcStatus(end_status_, context_));
+  }
+
+  ReservationTable& table_;
+  grpc::CallbackServerContext& context_;
+  grpc::ByteBuffer message_, out_;
+  bool opened_ = false;
+  std::string reservation_id_;
+  int stream_ = 0;
+
+  std::mutex mutex_;
+  bool writing_ = false, has_ack_ = false, ending_ = false;
+  uint64_t acknowledged_ = 0;
+  int64_t credits_ = 0;
+  absl::Status end_status_;
+};
+
+v1::ReservationState ToProtoState(ReservationState state) {
+  switch (state) {
+    case ReservationState::kReserved: return v1::RESERVATION_STATE_RESERVED;
+    case ReservationState::kReceiving: return v1::RESERVATION_STATE_RECEIVING;
+    case ReservationState::kCommitted: return v1::RESERVATION_STATE_COMMITTED;
+    case ReservationState::kFinished: return v1::RESERVATION_STATE_FINISHED;
+    case ReservationState::kAborted: return v1::RESERVATION_STATE_ABORTED;
+    case ReservationState::kExpired: return v1::RESERVATION_STATE_EXPIRED;
+  }
+  return v1::RESERVATION_STATE_UNSPECIFIED;
+}
+
+absl::StatusOr<CommitRequest> ParseCommit(const v1::CommitRequest& proto) {
+  CommitRequest request;
+  absl::StatusOr<SamplingParams> sampling = FromProto(proto.sampling());
+  if (!sampling.ok()) return sampling.status();
+  request.identity = ParseIdentity(proto.identity());
+  request.reservation_id = proto.reservation_id();
+  request.num_prompt_tokens = proto.num_prompt_tokens();
+  request.next_position = proto.next_position();
+  request.tokens.assign(proto.tokens().begin(), proto.tokens().end());
+  request.sampling = *std::move(sampling);
+  request.entries_per_layer.assign(proto.entries_per_layer().begin(), proto.entries_per_layer().end());
+  for (const v1::StreamSummary& stream : proto.streams()) {
+    request.streams.push_back({stream.num_chunks(), stream.crc32c()});
+  }
+  return request;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext* context,
+                                                     const v1::ReserveRequest* request,
+                                                     v1::ReserveResponse* response) {
+  if (draining_) return Finish(context, absl::UnavailableError("reserve: the worker is draining"));
+  const absl::StatusOr<KvPlan> plan = FromProto(request->plan());
+  if (!plan.ok()) return Finish(context, plan.status());
+  const absl::StatusOr<ReserveGrant> grant =
+      table_.Reserve({ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams()});
+  if (!grant.ok()) return Finish(context, grant.status());
+  response->set_reservation_id(grant->reservation_id);
+  response->set_ttl_ms(absl::ToInt64Milliseconds(grant->ttl));
+  response->set_credit_bytes_per_stream(grant->credit_bytes_per_stream);
+  response->set_target_incarnation(grant->target_incarnation);
+  response->set_wire_version(grant->wire_version);
+  return Finish(context, absl::OkStatus());
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KvTransferService::Push(
+    grpc::CallbackServerContext* context) {
+  return new PushReactor(table_, *context);
+}
+
+grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext* context,
+                                                    const v1::CommitRequest* request, v1::CommitResponse* response) {
+  const absl::StatusOr<CommitRequest> parsed = ParseCommit(*request);
+  if (!parsed.ok()) return Finish(context, parsed.status());
+  const absl::StatusOr<int64_t> bytes = table_.Commit(*parsed);
+  if (bytes.ok()) response->set_kv_payload_bytes(*bytes);
+  return Finish(context, bytes.status());
+}
+
+grpc::ServerUnaryReactor* KvTransferService::Renew(grpc::CallbackServerContext* context,
+                                                   const v1::RenewRequest* request, v1::RenewResponse* response) {
+  const absl::StatusOr<absl::Duration> ttl =
+      table_.Renew(request->reservation_id(), ParseIdentity(request->identity()));
+  if (ttl.ok()) response->set_ttl_ms(absl::ToInt64Milliseconds(*ttl));
+  return Finish(context, ttl.status());
+}
+
+grpc::ServerUnaryReactor* KvTransferService::Abort(grpc::CallbackServerContext* context,
+                                                   const v1::AbortRequest* request, v1::AbortResponse*) {
+  return Finish(context,
+                table_.Abort(request->reservation_id(), ParseIdentity(request->identity()), request->reason()));
+}
+
+grpc::ServerUnaryReactor* KvTransferService::Status(grpc::CallbackServerContext* context,
+                                                    const v1::StatusRequest* request, v1::StatusResponse* response) {
+  const absl::StatusOr<ReservationStatus> status = table_.Status(request->reservation_id());
+  if (status.ok()) {
+    response->set_state(ToProtoState(status->state));
+    response->set_received_payload_bytes(status->received_payload_bytes);
+    response->set_ttl_ms(absl::ToInt64Milliseconds(status->ttl));
+  }
+  return Finish(context, status.status());
+}
+
+}  // namespace winnow

@@ -1,0 +1,149 @@
+// The decode worker: receives KV, decodes, streams tokens.
+#include <csignal>
+#include <cstdio>
+#include <thread>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "checkpoint/selection_profile.h"
+#include "common/http_server.h"
+#include "common/log.h"
+#include "common/process.h"
+#include "common/status_macros.h"
+#include "decode_worker/decode_metrics.h"
+#include "decode_worker/decode_service.h"
+#include "decode_worker/kv_transfer_service.h"
+#include "decode_worker/paged_kv_target.h"
+#include "engine/model/model_ranks.h"
+#include "engine/tensor_parallel_decode.h"
+#include "plan/layout_digest.h"
+#include "rpc/host_port.h"
+#include "rpc/server.h"
+#include "rpc/worker_info.h"
+#include "transfer/chunk_codec.h"
+
+ABSL_FLAG(std::string, listen, "127.0.0.1:50062", "host:port of the gRPC server; port 0 takes any free one");
+ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
+ABSL_FLAG(std::string, model, "", "folder with a Hugging Face model (required)");
+ABSL_FLAG(std::string, device, "auto", "auto or cpu");
+ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
+ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
+ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
+ABSL_FLAG(int64_t, max_model_len, 0, "prompt + generated tokens at most; 0: the model's own context");
+ABSL_FLAG(int64_t, kv_cache_mib, 1024, "memory for KV blocks, over all ranks");
+ABSL_FLAG(int, kv_block_size, 16, "entries per KV block");
+ABSL_FLAG(bool, zero_freed_kv, true, "overwrite KV blocks when their sequence ends");
+ABSL_FLAG(int, max_batch, 64, "sequences in one decode step");
+ABSL_FLAG(int64_t, lease_ttl_ms, 20000, "how long a reservation lives without news from its prefill worker");
+ABSL_FLAG(int64_t, drain_timeout_s, 30, "time that running generations get after SIGTERM");
+ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
+
+namespace winnow {
+namespace {
+
+absl::Status Run() {
+  RealClock clock;
+  WINNOW_RETURN_IF_ERROR(CheckDeviceFlag(absl::GetFlag(FLAGS_device)));
+  ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
+                           .tensor_parallel = absl::GetFlag(FLAGS_tp),
+                           .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
+                           .clock = &clock,
+                           .log_progress = true};
+  WINNOW_ASSIGN_OR_RETURN(load.dtype, ParseDTypeFlag(absl::GetFlag(FLAGS_dtype)));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
+
+  TensorParallelDecode::Options engine_options{.clock = &clock,
+                                               .max_batch = absl::GetFlag(FLAGS_max_batch),
+                                               .max_context = absl::GetFlag(FLAGS_max_model_len)};
+  ranks->Fill(engine_options);
+  PagedKv::Options kv_options{.shape = ranks->config.shape, .block_size = absl::GetFlag(FLAGS_kv_block_size)};
+  for (const auto& backend : ranks->backends) kv_options.backends.push_back(backend.get());
+  const int64_t block_bytes =
+      PagedKv::BlockBytes(kv_options.shape, load.tensor_parallel, kv_options.block_size, ElementSize(load.dtype));
+  kv_options.num_blocks = (absl::GetFlag(FLAGS_kv_cache_mib) << 20) / block_bytes;
+  kv_options.zero_freed = absl::GetFlag(FLAGS_zero_freed_kv);
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<PagedKv> kv, PagedKv::Create(kv_options));
+  engine_options.kv = kv.get();
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelDecode> engine,
+                          TensorParallelDecode::Create(engine_options));
+  spdlog::info("KV memory: {} blocks of {} entries, {} bytes each", kv_options.num_blocks, kv_options.block_size,
+               block_bytes);
+
+  MetricsRegistry registry;
+  DecodeMetrics metrics(registry);
+  WorkerIdentity identity{.role = v1::WORKER_ROLE_DECODE,
+                          .incarnation = NewIncarnation(),
+                          .tensor_parallel = load.tensor_parallel,
+                          .kv_dtype = DTypeName(load.dtype),
+                          .model_id = ModelId(load.model_dir),
+                          .shape = engine->shape(),
+                          .eos_token_ids = ranks->config.eos_token_ids,
+                          .wire_version = kWireVersion};
+  identity.layout_digest =
+      LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape, ranks->config.rope_theta);
+  WINNOW_ASSIGN_OR_RETURN(identity.profile, LoadSelectionProfile(load.model_dir, ranks->config.shape));
+
+  PagedKvTarget target(*kv);
+  DecodeScheduler* activated = nullptr;
+  ReservationTable table({.shape = engine->shape(),
+                          .kv_element_bytes = ElementSize(load.dtype),
+                          .layout_digest = identity.layout_digest,
+                          .incarnation = identity.incarnation,
+                          .ttl = absl::Milliseconds(absl::GetFlag(FLAGS_lease_ttl_ms)),
+                          .target = &target,
+                          .clock = &clock,
+                          .on_committed = [&](const CommittedSequence& s) { return activated->Activate(s); },
+                          .on_ended =
+                              [&](const std::string& id, const absl::Status& why) {
+                                activated->OnReservationEnded(id, why);
+                              }});
+  DecodeScheduler scheduler(*engine, clock, metrics,
+                            [&](const std::string& id, int64_t handle) {
+                              kv->Free(handle);
+                              table.Finish(id);
+                            },
+                            {});
+  activated = &scheduler;
+
+  KvTransferService transfer_service(table);
+  DecodeService decode_service(scheduler, table, *kv, clock, {ToProto(identity)});
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                          StartServer({.listen = absl::GetFlag(FLAGS_listen),
+                                       .services = {&transfer_service, &decode_service}}));
+  std::atomic<bool> ready{true};
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
+                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
+                            metrics.Refresh(*kv, table);
+                            return registry.Serialize();
+                          }));
+  server->SetServing(true);
+  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel, identity.kv_dtype,
+               identity.layout_digest, http ? ", http port " + std::to_string(http->port()) : "");
+
+  while (!WaitForStopSignal(absl::Milliseconds(500))) table.Expire();
+  spdlog::info("stopping: {} generation(s) running", scheduler.num_sequences());
+  ready = false;
+  server->SetServing(false);
+  transfer_service.Drain();
+  const Deadline drained = Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
+  while (table.num_active() > 0 && !drained.HasPassed(clock)) {
+    table.Expire();
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  server->Shutdown(absl::Seconds(1));
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace winnow
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage(
+      "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their tokens.\n"
+      "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
+  absl::ParseCommandLine(argc, argv);
+  winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level));
+  winnow::BlockStopSignals();
+  return winnow::ExitCode(winnow::Run());
+}

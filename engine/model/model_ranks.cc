@@ -1,0 +1,73 @@
+#include "engine/model/model_ranks.h"
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "engine/device/cpu_backend.h"
+#include "kernels/matmul.h"
+
+namespace winnow {
+
+absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options) {
+  auto ranks = std::make_unique<ModelRanks>();
+  WINNOW_ASSIGN_OR_RETURN(ranks->config, LoadModelConfig(options.model_dir));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(options.model_dir));
+  ranks->revision = checkpoint->revision();
+  const int size = options.tensor_parallel;
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int threads = options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, cores / std::max(1, size));
+  std::vector<ShardPlan> shards;
+  for (int rank = 0; rank < size; ++rank) {
+    WINNOW_ASSIGN_OR_RETURN(const ShardPlan shard, MakeShardPlan(ranks->config.shape, size, rank));
+    shards.push_back(shard);
+    ranks->backends.push_back(
+        std::make_unique<CpuBackend>(CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
+  }
+  ranks->weights.resize(size);
+  ranks->communicators = std::make_unique<LocalGroup>(size, *options.clock);
+  ranks->group = std::make_unique<RankGroup>(size, [](int) {});
+
+  const absl::Time begin = options.clock->Now();
+  std::atomic<int64_t> total{0};
+  WINNOW_RETURN_IF_ERROR(ranks->group->Run([&](int rank) -> absl::Status {
+    int64_t read = 0;
+    const auto progress = [&](int64_t bytes) {
+      total += bytes - read;
+      read = bytes;
+    };
+    WINNOW_ASSIGN_OR_RETURN(ranks->weights[rank], LoadWeights(*checkpoint, ranks->config, shards[rank],
+                                                              *ranks->backends[rank], progress));
+    return absl::OkStatus();
+  }));
+  if (options.log_progress) {
+    const double seconds = absl::ToDoubleSeconds(options.clock->Now() - begin);
+    spdlog::info("loaded {:.1f} MB of {} on {} rank(s) x {} thread(s) in {:.2f} s", total * 1e-6, options.model_dir,
+                 size, threads, seconds);
+  }
+  return ranks;
+}
+
+absl::StatusOr<DType> ParseDTypeFlag(const std::string& name) {
+  if (name == "auto") return CpuHasBf16() ? DType::kBf16 : DType::kF32;
+  if (name == "f32") return DType::kF32;
+  if (name != "bf16") {
+    return absl::InvalidArgumentError(absl::StrCat("--dtype must be auto, f32 or bf16, got '", name, "'"));
+  }
+  if (!CpuHasBf16()) {
+    return absl::FailedPreconditionError(
+        "--dtype bf16: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32 or auto");
+  }
+  return DType::kBf16;
+}
+
+absl::Status CheckDeviceFlag(const std::string& name) {
+  if (name == "auto" || name == "cpu") return absl::OkStatus();
+  if (name == "cuda") return absl::UnimplementedError("--device cuda: this binary is built without CUDA; use cpu");
+  return absl::InvalidArgumentError(absl::StrCat("--device must be auto, cpu or cuda, got '", name, "'"));
+}
+
+}  // namespace winnow

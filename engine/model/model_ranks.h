@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "engine/comm/local_communicator.h"
+#include "engine/comm/rank_group.h"
+#include "engine/device/backend.h"
+#include "engine/model/weights.h"
+
+namespace winnow {
+
+// A model loaded on the ranks of one process: what prefill and decode engines are built on.
+struct ModelRanks {
+  struct Options {
+    std::string model_dir;
+    DType dtype = DType::kF32;
+    int tensor_parallel = 1;
+    int threads_per_rank = 0;  // 0: the machine's cores shared among the ranks, at least 1
+    const Clock* clock = nullptr;
+    bool log_progress = false;
+  };
+
+  ModelConfig config;
+  std::string revision;  // of the checkpoint
+  std::vector<std::unique_ptr<Backend>> backends;
+  std::vector<std::unique_ptr<ModelWeights>> weights;
+  std::unique_ptr<LocalGroup> communicators;
+  std::unique_ptr<RankGroup> group;
+
+  // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from here.
+  template <typename EngineOptions>
+  void Fill(EngineOptions& options) {
+    for (size_t rank = 0; rank < backends.size(); ++rank) {
+      options.ranks.push_back({backends[rank].get(), &communicators->communicator(static_cast<int>(rank)),
+                               weights[rank].get()});
+    }
+    options.group = group.get();
+    options.reset_communicators = [this] { communicators->Reset(); };
+  }
+};
+
+// Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or field.
+absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options);
+
+// "auto" (bf16 where the processor multiplies it, else f32), "f32" or "bf16". INVALID_ARGUMENT for another name,
+// FAILED_PRECONDITION for bf16 without the instructions.
+absl::StatusOr<DType> ParseDTypeFlag(const std::string& name);
+// "auto" and "cpu"; "cuda" is UNIMPLEMENTED in a binary without it.
+absl::Status CheckDeviceFlag(const std::string& name);
+
+}  // namespace winnow

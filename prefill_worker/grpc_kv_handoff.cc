@@ -1,0 +1,337 @@
+#include "prefill_worker/grpc_kv_handoff.h"
+
+#include <grpcpp/alarm.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/retry_hint.h"
+#include "prefill_worker/kv_push_client.h"
+#include "rpc/grpc_deadline.h"
+#include "rpc/grpc_status.h"
+#include "rpc/plan_proto.h"
+#include "transfer/chunk_codec.h"
+#include "transfer/kv_sender.h"
+#include "transfer/rank_map.h"
+
+namespace winnow {
+namespace {
+
+constexpr int kCommitTries = 3;  // Commit is idempotent
+
+// One unary call and what it needs to stay alive.
+template <typename Request, typename Response>
+struct Call {
+  grpc::ClientContext context;
+  Request request;
+  Response response;
+};
+
+// The state of one handoff; callbacks share it, so that it outlives whoever dropped the handoff.
+class Core final : public PushTransport, public std::enable_shared_from_this<Core> {
+ public:
+  Core(GrpcKvHandoffs& owner, HandoffTarget target) : owner_(owner), target_(std::move(target)) {}
+
+  void Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<KvHandoff::Grant>)> done);
+  void Open(std::shared_ptr<KvStaging> staging);
+  void OnKvReady(const KvReady& part, EventPtr event);
+  void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
+              std::function<void(absl::StatusOr<KvHandoff::Summary>)> done);
+  void Abort(const std::string& reason);
+
+  void Send(int stream, const KvChunk& chunk) override;
+
+ private:
+  using CommitCall = Call<v1::CommitRequest, v1::CommitResponse>;
+
+  v1::TransferIdentity Identity() const;
+  template <typename Request, typename Response>
+  std::shared_ptr<Call<Request, Response>> MakeCall() const;
+  void OnGrant(const v1::ReserveResponse& response);
+  v1::CommitRequest MakeCommit(const std::vector<int32_t>& tokens, const SamplingParams& sampling) const;
+  void SendCommit(v1::CommitRequest request, int tries_left,
+                  std::function<void(absl::StatusOr<KvHandoff::Summary>)> done);
+  void ScheduleRenew();
+  void SendRenew();
+
+  GrpcKvHandoffs& owner_;
+  const HandoffTarget target_;
+  std::unique_ptr<v1::KvTransferService::Stub> stub_;
+  KvPlan plan_;
+  std::unique_ptr<KvSender> sender_;
+
+  mutable std::mutex mutex_;
+  std::string reservation_id_;
+  uint64_t target_incarnation_ = 0;
+  int64_t credit_bytes_ = 0;
+  absl::Duration ttl_;
+  std::vector<PushStream*> streams_;  // null once ended
+  grpc::Alarm renew_;
+  bool ended_ = false;  // committed or aborted
+};
+
+v1::TransferIdentity Core::Identity() const {
+  v1::TransferIdentity identity;
+  identity.set_request_id(target_.request_id);
+  identity.set_attempt(target_.attempt);
+  identity.set_source_incarnation(owner_.options().incarnation);
+  identity.set_target_incarnation(target_incarnation_ != 0 ? target_incarnation_ : target_.decode_incarnation);
+  identity.set_layout_digest(owner_.options().layout_digest);
+  identity.set_wire_version(kWireVersion);
+  return identity;
+}
+
+template <typename Request, typename Response>
+std::shared_ptr<Call<Request, Response>> Core::MakeCall() const {
+  auto call = std::make_shared<Call<Request, Response>>();
+  const Clock& clock = *owner_.options().clock;
+  SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout).Earlier(target_.deadline), clock);
+  *call->request.mutable_identity() = Identity();
+  return call;
+}
+
+void Core::Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<KvHandoff::Grant>)> done) {
+  plan_ = plan;
+  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = owner_.Channel(target_.decode_address, 0);
+  if (!channel.ok()) {  // a bad address; the callback may not come from inside
+    owner_.event_waiter().Add([done = std::move(done), status = channel.status()] { done(status); });
+    return;
+  }
+  stub_ = v1::KvTransferService::NewStub(*channel);
+  auto call = MakeCall<v1::ReserveRequest, v1::ReserveResponse>();
+  *call->request.mutable_plan() = ToProto(plan);
+  call->request.set_max_tokens(max_tokens);
+  const int sending = std::min(owner_.options().tensor_parallel, plan.num_kv_heads);
+  call->request.set_num_streams(sending * owner_.options().streams_per_rank);
+  call->request.set_source_tensor_parallel(owner_.options().tensor_parallel);
+  stub_->async()->Reserve(&call->context, &call->request, &call->response,
+                          [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
+                            if (!status.ok()) {
+                              done(FromGrpcStatus(status, call->context));
+                              return;
+                            }
+                            self->OnGrant(call->response);
+                            done(KvHandoff::Grant{call->response.reservation_id(), self->target_.decode_address});
+                          });
+}
+
+void Core::OnGrant(const v1::ReserveResponse& response) {
+  bool ended;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    reservation_id_ = response.reservation_id();
+    target_incarnation_ = response.target_incarnation();
+    credit_bytes_ = response.credit_bytes_per_stream();
+    ttl_ = absl::Milliseconds(response.ttl_ms());
+    ended = std::exchange(ended_, false);
+  }
+  if (ended) {  // aborted while the call was under way
+    Abort("the request ended before its reservation came");
+  } else {
+    ScheduleRenew();
+  }
+}
+
+void Core::ScheduleRenew() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended_) return;
+  renew_.Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(ttl_ / 3),
+             [self = shared_from_this()](bool due) {
+               if (due) self->SendRenew();
+             });
+}
+
+void Core::SendRenew() {
+  auto call = MakeCall<v1::RenewRequest, v1::RenewResponse>();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (ended_) return;
+    call->request.set_reservation_id(reservation_id_);
+  }
+  stub_->async()->Renew(&call->context, &call->request, &call->response,
+                        [self = shared_from_this(), call](const grpc::Status& status) {
+                          // A lost reservation shows in the streams or at the commit; a lost call is tried again.
+                          if (status.error_code() != grpc::StatusCode::NOT_FOUND) self->ScheduleRenew();
+                        });
+}
+
+void Core::Open(std::shared_ptr<KvStaging> staging) {
+  KvSender::Options options{.plan = plan_,
+                            .streams_per_rank = owner_.options().streams_per_rank,
+                            .attempt = target_.attempt,
+                            .credit_bytes_per_stream = credit_bytes_,
+                            .transport = this};
+  for (const KvStaging::Rank& rank : staging->ranks) {
+    options.ranks.push_back({rank.heads, rank.layout, rank.memory.data<std::byte>()});
+  }
+  sender_ = std::make_unique<KvSender>(std::move(options));
+  const int num_streams = sender_->num_streams();
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (ended_) return;
+  streams_.resize(num_streams, nullptr);
+  for (int stream = 0; stream < num_streams; ++stream) {
+    const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+        owner_.Channel(target_.decode_address, 1 + stream);
+    if (!channel.ok()) {
+      sender_->Fail(channel.status());
+      return;
+    }
+    v1::PushOpen open;
+    *open.mutable_identity() = Identity();
+    open.set_reservation_id(reservation_id_);
+    open.set_stream(stream);
+    PushStream::Callbacks callbacks;
+    callbacks.acknowledged = [self = shared_from_this(), stream](const v1::PushResponse& ack) {
+      self->sender_->OnAck(stream, ack.acknowledged_sequence(), ack.credit_bytes());
+    };
+    callbacks.ended = [self = shared_from_this(), stream](const absl::Status& status) {
+      {
+        std::lock_guard<std::mutex> lock(self->mutex_);
+        self->streams_[stream] = nullptr;
+      }
+      // A stream that ends well has nothing left to acknowledge; otherwise this is the news.
+      self->sender_->Fail(status.ok() ? absl::UnavailableError("push: the decode worker ended the stream") : status);
+    };
+    streams_[stream] = PushStream::Start(*channel, open, staging, std::move(callbacks));
+  }
+}
+
+void Core::Send(int stream, const KvChunk& chunk) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (streams_[stream] != nullptr) streams_[stream]->Send(chunk);
+}
+
+void Core::OnKvReady(const KvReady& part, EventPtr event) {
+  if (event == nullptr || event->IsDone()) {
+    sender_->OnReady(part.rank, part.layer, part.slot_begin, part.slot_end);
+    return;
+  }
+  owner_.event_waiter().Add([self = shared_from_this(), part, event] {
+    const absl::Status status = event->Wait(*self->owner_.options().clock, self->target_.deadline);
+    if (status.ok()) {
+      self->sender_->OnReady(part.rank, part.layer, part.slot_begin, part.slot_end);
+    } else {
+      self->sender_->Fail(status);
+    }
+  });
+}
+
+v1::CommitRequest Core::MakeCommit(const std::vector<int32_t>& tokens, const SamplingParams& sampling) const {
+  v1::CommitRequest request;
+  *request.mutable_identity() = Identity();
+  request.set_reservation_id(reservation_id_);
+  request.set_num_prompt_tokens(plan_.num_prompt_tokens);
+  request.set_next_position(plan_.num_prompt_tokens);
+  request.mutable_tokens()->Add(tokens.begin(), tokens.end());
+  *request.mutable_sampling() = ToProto(sampling);
+  for (int layer = 0; layer < plan_.num_layers; ++layer) request.add_entries_per_layer(plan_.entries(layer));
+  const std::vector<StreamSummary> summaries = sender_->summaries();
+  for (size_t stream = 0; stream < summaries.size(); ++stream) {
+    v1::StreamSummary* summary = request.add_streams();
+    summary->set_stream(static_cast<int>(stream));
+    summary->set_num_chunks(summaries[stream].num_chunks);
+    summary->set_crc32c(summaries[stream].crc32c);
+  }
+  return request;
+}
+
+void Core::Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
+                  std::function<void(absl::StatusOr<KvHandoff::Summary>)> done) {
+  // After parts that wait for their events.
+  owner_.event_waiter().Add([self = shared_from_this(), tokens = std::move(tokens), sampling, done = std::move(done)] {
+    self->sender_->Finish([self, tokens, sampling, done](const absl::Status& status) {
+      if (!status.ok()) {
+        done(status);
+        return;
+      }
+      self->SendCommit(self->MakeCommit(tokens, sampling), kCommitTries, done);
+    });
+  });
+}
+
+void Core::SendCommit(v1::CommitRequest request, int tries_left,
+                      std::function<void(absl::StatusOr<KvHandoff::Summary>)> done) {
+  auto call = MakeCall<v1::CommitRequest, v1::CommitResponse>();
+  call->request = std::move(request);
+  stub_->async()->Commit(
+      &call->context, &call->request, &call->response,
+      [self = shared_from_this(), call, tries_left, done = std::move(done)](const grpc::Status& status) {
+        const absl::Status result = FromGrpcStatus(status, call->context);
+        if (absl::IsUnavailable(result) && tries_left > 1) {
+          self->SendCommit(call->request, tries_left - 1, done);
+          return;
+        }
+        if (!result.ok()) {
+          done(result);
+          return;
+        }
+        {
+          std::lock_guard<std::mutex> lock(self->mutex_);
+          self->ended_ = true;
+          self->renew_.Cancel();
+          for (PushStream* stream : self->streams_) {
+            if (stream != nullptr) stream->FinishWrites();
+          }
+        }
+        done(KvHandoff::Summary{self->sender_->kv_payload_bytes()});
+      });
+}
+
+void Core::Abort(const std::string& reason) {
+  auto call = MakeCall<v1::AbortRequest, v1::AbortResponse>();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (std::exchange(ended_, true)) return;
+    renew_.Cancel();
+    for (PushStream* stream : streams_) {
+      if (stream != nullptr) stream->Cancel();
+    }
+    if (reservation_id_.empty()) return;  // none yet; OnGrant sees ended_
+    call->request.set_reservation_id(reservation_id_);
+  }
+  call->request.set_reason(reason);
+  const Clock& clock = *owner_.options().clock;  // the request's own deadline may have passed
+  SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout), clock);
+  stub_->async()->Abort(&call->context, &call->request, &call->response, [call](const grpc::Status&) {});
+}
+
+// The handoff that its job holds; dropping it aborts what was not committed.
+class GrpcKvHandoff final : public KvHandoff, public KvSink {
+ public:
+  explicit GrpcKvHandoff(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  ~GrpcKvHandoff() override { core_->Abort("the prefill worker dropped the request"); }
+
+  void Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<Grant>)> done) override {
+    core_->Reserve(plan, max_tokens, std::move(done));
+  }
+  KvSink* Open(std::shared_ptr<KvStaging> staging) override {
+    core_->Open(std::move(staging));
+    return this;
+  }
+  void OnKvReady(const KvReady& part, EventPtr event) override { core_->OnKvReady(part, std::move(event)); }
+  void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
+              std::function<void(absl::StatusOr<Summary>)> done) override {
+    core_->Commit(std::move(tokens), sampling, std::move(done));
+  }
+  void Abort(const std::string& reason) override { core_->Abort(reason); }
+
+ private:
+  const std::shared_ptr<Core> core_;
+};
+
+}  // namespace
+
+std::shared_ptr<KvHandoff> GrpcKvHandoffs::Create(const HandoffTarget& target) {
+  return std::make_shared<GrpcKvHandoff>(std::make_shared<Core>(*this, target));
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcKvHandoffs::Channel(const std::string& address, int index) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  auto it = channels_.find({address, index});
+  if (it != channels_.end()) return it->second;
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(address, {.own_connection = true});
+  if (channel.ok()) channels_[{address, index}] = *channel;
+  return channel;
+}
+
+}  // namespace winnow

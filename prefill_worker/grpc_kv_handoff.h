@@ -1,0 +1,45 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/executor.h"
+#include "prefill_worker/kv_handoff.h"
+#include "rpc/channel.h"
+
+namespace winnow {
+
+// Hands KV to decode workers over gRPC. Connections to a decode worker are kept and shared by its handoffs: one for calls and
+// one per push stream. Must outlive the handoffs it made.
+class GrpcKvHandoffs final : public KvHandoffFactory {
+ public:
+  struct Options {
+    uint64_t incarnation = 0;  // of this prefill worker
+    std::string layout_digest;
+    int tensor_parallel = 1;
+    int kv_element_bytes = 2;
+    int streams_per_rank = 1;
+    absl::Duration call_timeout = absl::Seconds(5);  // of Reserve, Commit, Renew, Abort
+    const Clock* clock = nullptr;
+  };
+  explicit GrpcKvHandoffs(Options options) : options_(std::move(options)), event_waiter_("kv-events", 1) {}
+
+  std::shared_ptr<KvHandoff> Create(const HandoffTarget& target) override;
+
+  // Used by the handoffs.
+  const Options& options() const { return options_; }
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> Channel(const std::string& address, int index);
+  Executor& event_waiter() { return event_waiter_; }
+
+ private:
+  const Options options_;
+  Executor event_waiter_;  // waits for device events off the rank threads
+  std::mutex mutex_;
+  std::map<std::pair<std::string, int>, std::shared_ptr<grpc::Channel>> channels_;
+};
+
+}  // namespace winnow

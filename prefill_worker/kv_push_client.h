@@ -1,0 +1,59 @@
+#pragma once
+
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "transfer/kv_sender.h"
+#include "winnow/v1/kv_transfer.grpc.pb.h"
+
+namespace winnow {
+
+// One Push stream to a decode worker: an opening message, then chunks whose payload is sent from where it lies. One write is
+// in flight; the rest waits (the sender's credits bound it).
+class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::PushResponse> {
+ public:
+  struct Callbacks {
+    std::function<void(const v1::PushResponse&)> acknowledged;
+    std::function<void(const absl::Status&)> ended;  // once, after everything else
+  };
+  // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. The stream deletes itself after `ended`.
+  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
+                           std::shared_ptr<const void> payload_owner, Callbacks callbacks);
+
+  void Send(const KvChunk& chunk);
+  // No more chunks; the server then ends the stream.
+  void FinishWrites();
+  void Cancel();
+
+ private:
+  PushStream(const std::shared_ptr<grpc::Channel>& channel, std::shared_ptr<const void> payload_owner,
+             Callbacks callbacks)
+      : stub_(channel), payload_owner_(std::move(payload_owner)), callbacks_(std::move(callbacks)) {}
+
+  void OnWriteDone(bool ok) override;
+  void OnReadDone(bool ok) override;
+  void OnDone(const grpc::Status& status) override;
+  void Write(grpc::ByteBuffer message);
+  void WriteNext();
+  void Break();
+
+  grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PushResponse> stub_;
+  grpc::ClientContext context_;
+  const std::shared_ptr<const void> payload_owner_;
+  const Callbacks callbacks_;
+  v1::PushResponse response_;  // of the read in flight
+
+  std::mutex mutex_;
+  std::deque<grpc::ByteBuffer> waiting_;  // the front is in flight
+  bool finish_writes_ = false;
+  bool writes_done_ = false;
+  bool broken_ = false;
+};
+
+}  // namespace winnow

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "transfer/kv_chunk.h"
+
+namespace winnow {
+
+// docs/kv_wire_format.md. A Push message is protobuf's PushRequest{header, payload}, written by hand so that the payload is
+// sent from where it lies: the bytes of EncodePrefix, then the payload.
+inline constexpr int kChunkHeaderBytes = 48;
+inline constexpr uint32_t kWireVersion = 1;
+inline constexpr uint32_t kMaxChunkPayload = 1 << 20;
+
+// The header with its checksum set for `payload` (header.payload_bytes long).
+void SealChunk(ChunkHeader& header, const std::byte* payload);
+
+// What precedes the payload in a Push message.
+std::string EncodePrefix(const ChunkHeader& header);
+
+struct DecodedChunk {
+  ChunkHeader header;
+  absl::Span<const std::byte> payload;  // into the message
+};
+// Reads a whole message. INVALID_ARGUMENT: not a chunk of this version, or lengths that contradict each other.
+// DATA_LOSS: the checksum is wrong.
+absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message);
+
+}  // namespace winnow

@@ -1,0 +1,152 @@
+#include "transfer/kv_receiver.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace winnow {
+namespace {
+
+constexpr int kKinds = 3;
+
+std::string Describe(const ChunkHeader& h) {
+  static constexpr const char* kNames[kKinds] = {"keys", "values", "positions"};
+  return absl::StrCat("KV chunk ", h.sequence, " of stream ", h.stream, " (layer ", h.layer, ", ",
+                      kNames[static_cast<int>(h.kind)], " of head ", h.head, ", slots [", h.slot_begin, ", ",
+                      uint64_t{h.slot_begin} + h.slot_count, "))");
+}
+
+}  // namespace
+
+KvReceiver::KvReceiver(Options options)
+    : options_(std::move(options)), streams_(options_.num_streams),
+      covered_(kKinds * options_.plan.num_layers * options_.plan.num_kv_heads) {
+  for (Stream& stream : streams_) stream.credits = options_.credit_bytes_per_stream;
+}
+
+int KvReceiver::Rows(ChunkKind kind, int layer) const {
+  return kind == ChunkKind::kPositions ? options_.plan.position_rows(layer) : options_.plan.num_kv_heads;
+}
+
+size_t KvReceiver::Index(ChunkKind kind, int layer, int head) const {
+  return (static_cast<size_t>(kind) * options_.plan.num_layers + layer) * options_.plan.num_kv_heads + head;
+}
+
+absl::Status KvReceiver::CheckBounds(const ChunkHeader& h) const {
+  const KvPlan& plan = options_.plan;
+  const bool layer_ok = h.layer < static_cast<uint32_t>(plan.num_layers);
+  const bool head_ok = layer_ok && h.head < static_cast<uint32_t>(Rows(h.kind, static_cast<int>(h.layer)));
+  const bool slots_ok =
+      head_ok && h.slot_count > 0 &&
+      uint64_t{h.slot_begin} + h.slot_count <= static_cast<uint64_t>(plan.entries(static_cast<int>(h.layer)));
+  if (!slots_ok) return absl::InvalidArgumentError(absl::StrCat(Describe(h), " lies outside the KV plan"));
+  const uint64_t slot_bytes =
+      h.kind == ChunkKind::kPositions ? 4 : uint64_t{static_cast<uint32_t>(plan.head_dim)} * options_.element_bytes;
+  if (h.payload_bytes != h.slot_count * slot_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": expected ", h.slot_count * slot_bytes,
+                                                   " payload bytes, got ", h.payload_bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status KvReceiver::Cover(const ChunkHeader& h) {
+  Slots& slots = covered_[Index(h.kind, static_cast<int>(h.layer), static_cast<int>(h.head))];
+  const uint32_t end = h.slot_begin + h.slot_count;
+  auto next = slots.lower_bound(h.slot_begin);
+  auto before = next == slots.begin() ? slots.end() : std::prev(next);
+  const bool overlaps = (next != slots.end() && next->first < end) ||
+                        (before != slots.end() && before->second > h.slot_begin);
+  if (overlaps) return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": a slot came twice"));
+  uint32_t begin = h.slot_begin, merged_end = end;
+  if (before != slots.end() && before->second == h.slot_begin) {
+    begin = before->first;
+    slots.erase(before);
+  }
+  if (next != slots.end() && next->first == end) {
+    merged_end = next->second;
+    slots.erase(next);
+  }
+  slots[begin] = merged_end;
+  return absl::OkStatus();
+}
+
+// Ascending, within the prompt, and slot s of a list that ends in every row from E on.
+absl::Status KvReceiver::CheckPositions(const ChunkHeader& h, const std::byte* payload) const {
+  const KvPlan& plan = options_.plan;
+  const auto prompt = static_cast<uint64_t>(plan.num_prompt_tokens);
+  const auto tail_slots = static_cast<uint64_t>(plan.num_prompt_tokens - plan.window_begin);
+  uint64_t previous = 0;
+  for (uint32_t i = 0; i < h.slot_count; ++i) {
+    uint32_t position;
+    std::memcpy(&position, payload + 4 * size_t{i}, 4);
+    const uint64_t from_end = static_cast<uint64_t>(plan.num_kept) - (h.slot_begin + i);  // ≥ 1
+    const bool is_tail = from_end <= tail_slots;
+    const bool ok = position < prompt && (i == 0 || position > previous) &&
+                    (is_tail ? position == prompt - from_end : position < static_cast<uint64_t>(plan.window_begin));
+    if (!ok) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Describe(h), ": position ", position, " cannot be at slot ", h.slot_begin + i));
+    }
+    previous = position;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ChunkAck> KvReceiver::OnChunk(const ChunkHeader& h, const std::byte* payload) {
+  if (h.stream >= streams_.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": only ", streams_.size(), " streams are reserved"));
+  }
+  Stream& stream = streams_[h.stream];
+  const bool stale = h.attempt != options_.attempt || h.sequence < stream.received.num_chunks;
+  if (stale) {
+    ++dropped_chunks_;
+    return ChunkAck{stream.received.num_chunks, 0};
+  }
+  if (h.sequence > stream.received.num_chunks) {
+    return absl::DataLossError(
+        absl::StrCat(Describe(h), ": chunk ", stream.received.num_chunks, " is missing before it"));
+  }
+  if (h.payload_bytes > stream.credits) {
+    return absl::ResourceExhaustedError(absl::StrCat(Describe(h), ": ", h.payload_bytes, " bytes, but only ",
+                                                     stream.credits, " are granted"));
+  }
+  WINNOW_RETURN_IF_ERROR(CheckBounds(h));
+  if (h.kind == ChunkKind::kPositions) WINNOW_RETURN_IF_ERROR(CheckPositions(h, payload));
+  WINNOW_RETURN_IF_ERROR(Cover(h));
+  options_.target->Write(options_.handle, h, payload);
+  if (h.kind != ChunkKind::kPositions) kv_payload_bytes_ += h.payload_bytes;
+  stream.received.crc32c = ExtendStreamCrc(stream.received.crc32c, h.crc32c);
+  ++stream.received.num_chunks;
+  return ChunkAck{stream.received.num_chunks, h.payload_bytes};  // stored: the room is free again
+}
+
+absl::Status KvReceiver::CheckComplete(const std::vector<StreamSummary>& summaries) const {
+  if (summaries.size() != streams_.size()) {
+    return absl::DataLossError(
+        absl::StrCat("commit: expected ", streams_.size(), " stream summaries, got ", summaries.size()));
+  }
+  for (size_t i = 0; i < summaries.size(); ++i) {
+    if (summaries[i] == streams_[i].received) continue;
+    return absl::DataLossError(absl::StrCat("commit: stream ", i, " carried ", streams_[i].received.num_chunks,
+                                            " chunks with digest ", streams_[i].received.crc32c, ", but ",
+                                            summaries[i].num_chunks, " with digest ", summaries[i].crc32c,
+                                            " were sent"));
+  }
+  for (int kind = 0; kind < kKinds; ++kind) {
+    for (int layer = 0; layer < options_.plan.num_layers; ++layer) {
+      for (int head = 0; head < Rows(static_cast<ChunkKind>(kind), layer); ++head) {
+        const Slots& slots = covered_[Index(static_cast<ChunkKind>(kind), layer, head)];
+        const auto entries = static_cast<uint32_t>(options_.plan.entries(layer));
+        const bool whole = slots.size() == 1 && slots.begin()->first == 0 && slots.begin()->second == entries;
+        if (whole) continue;
+        return absl::DataLossError(absl::StrCat("commit: layer ", layer, ", head ", head, ", kind ", kind,
+                                                ": not all of the ", entries, " slots came"));
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace winnow

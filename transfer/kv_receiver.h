@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "plan/kv_plan.h"
+#include "transfer/kv_sender.h"
+#include "transfer/kv_target.h"
+
+namespace winnow {
+
+// Credits and acknowledgement for one chunk, to be sent back on its stream.
+struct ChunkAck {
+  uint64_t acknowledged_sequence = 0;
+  int64_t credit_bytes = 0;
+};
+
+// The chunks of one reservation: order, credits, bounds, coverage (every slot exactly once), positions. Not thread-safe; its
+// reservation's lock guards it. `target` must outlive it.
+class KvReceiver {
+ public:
+  struct Options {
+    KvPlan plan;
+    int element_bytes = 0;
+    int num_streams = 0;
+    uint32_t attempt = 0;
+    int64_t credit_bytes_per_stream = 0;
+    int64_t handle = 0;
+    KvTarget* target = nullptr;
+  };
+  explicit KvReceiver(Options options);
+
+  // INVALID_ARGUMENT: outside the plan, a slot twice, or positions that cannot be. DATA_LOSS: a gap in the sequence.
+  // RESOURCE_EXHAUSTED: more bytes than credits. A chunk of an earlier attempt or one that was seen is dropped, counted
+  // and acknowledged.
+  absl::StatusOr<ChunkAck> OnChunk(const ChunkHeader& header, const std::byte* payload);
+
+  // DATA_LOSS: a slot is missing, or a stream carried something else than the sender says.
+  absl::Status CheckComplete(const std::vector<StreamSummary>& summaries) const;
+
+  int num_streams() const { return static_cast<int>(streams_.size()); }
+  int64_t kv_payload_bytes() const { return kv_payload_bytes_; }  // unique K and V
+  int64_t dropped_chunks() const { return dropped_chunks_; }
+
+ private:
+  struct Stream {
+    StreamSummary received;
+    int64_t credits = 0;
+  };
+  // Slots of one (layer, kind, head) that have come: begin → end, disjoint.
+  using Slots = std::map<uint32_t, uint32_t>;
+
+  int Rows(ChunkKind kind, int layer) const;
+  size_t Index(ChunkKind kind, int layer, int head) const;
+  absl::Status CheckBounds(const ChunkHeader& header) const;
+  absl::Status Cover(const ChunkHeader& header);
+  absl::Status CheckPositions(const ChunkHeader& header, const std::byte* payload) const;
+
+  const Options options_;
+  std::vector<Stream> streams_;
+  std::vector<Slots> covered_;
+  int64_t kv_payload_bytes_ = 0;
+  int64_t dropped_chunks_ = 0;
+};
+
+}  // namespace winnow

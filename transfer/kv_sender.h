@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "plan/head_split.h"
+#include "plan/kv_layout.h"
+#include "plan/kv_plan.h"
+#include "transfer/kv_chunk.h"
+
+namespace winnow {
+
+// Carries chunks of one stream in order. Must not block and must not call the sender back from inside Send.
+class PushTransport {
+ public:
+  virtual ~PushTransport() = default;
+  virtual void Send(int stream, const KvChunk& chunk) = 0;
+};
+
+// What a stream carried, for the commit.
+struct StreamSummary {
+  uint64_t num_chunks = 0;
+  uint32_t crc32c = 0;  // over the chunks' checksums in order, each as four little-endian bytes
+  friend bool operator==(const StreamSummary&, const StreamSummary&) = default;
+};
+
+// `crc` continued with one more chunk's checksum.
+uint32_t ExtendStreamCrc(uint32_t crc, uint32_t chunk_crc);
+
+// Sends one attempt's KV: cuts what is ready into chunks, spreads them over the rank's streams, and sends within the credits
+// that the receiver grants. Thread-safe; nothing blocks. The staging memory and the transport must outlive it.
+class KvSender {
+ public:
+  struct SourceRank {
+    HeadSplit heads;
+    KvLayout layout;
+    const std::byte* staging = nullptr;
+  };
+  struct Options {
+    KvPlan plan;
+    std::vector<SourceRank> ranks;  // all ranks of the prefill worker
+    int streams_per_rank = 1;
+    uint32_t attempt = 0;
+    int64_t credit_bytes_per_stream = 0;
+    int64_t max_chunk_bytes = 1 << 20;
+    PushTransport* transport = nullptr;
+  };
+  explicit KvSender(Options options);
+
+  // Streams in all; rank_map.h numbers them.
+  int num_streams() const { return static_cast<int>(streams_.size()); }
+
+  // Entries [slot_begin, slot_end) of a layer are final in the rank's staging.
+  void OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end);
+  // The receiver has stored all chunks below `acknowledged` and grants `credit_bytes` more.
+  void OnAck(int stream, uint64_t acknowledged, int64_t credit_bytes);
+  // No more parts will come; `done` is called once: OK when every chunk is acknowledged, else what went wrong. It runs on the
+  // thread that brings the news, or in here.
+  void Finish(std::function<void(const absl::Status&)> done);
+  // Ends the attempt; later calls do nothing. The first reason wins.
+  void Fail(const absl::Status& status);
+
+  // Valid after a successful Finish.
+  std::vector<StreamSummary> summaries() const;
+  // Unique K and V bytes given to the transport.
+  int64_t kv_payload_bytes() const;
+
+ private:
+  struct Stream {
+    std::deque<KvChunk> waiting;
+    int64_t credits = 0;
+    uint64_t acknowledged = 0;
+    StreamSummary summary;
+  };
+  void Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head, int64_t begin,
+           int64_t end);
+  void Pump(int stream);
+  bool AllAcknowledged() const;
+  // Takes the callback if the end has come.
+  std::function<void(const absl::Status&)> TakeDone();
+
+  const Options options_;
+  std::vector<int> first_stream_;  // by rank; −1: sends nothing
+
+  mutable std::mutex mutex_;
+  std::vector<Stream> streams_;
+  uint64_t next_ = 0;  // deals chunks out to a rank's streams
+  int64_t kv_payload_bytes_ = 0;
+  bool finishing_ = false;
+  absl::Status status_;
+  std::function<void(const absl::Status&)> done_;
+};
+
+}  // namespace winnow

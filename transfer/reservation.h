@@ -1,0 +1,155 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "plan/kv_plan.h"
+#include "plan/model_shape.h"
+#include "plan/sampling_params.h"
+#include "transfer/kv_receiver.h"
+#include "transfer/kv_target.h"
+
+namespace winnow {
+
+// Who speaks for which request; docs/kv_wire_format.md.
+struct TransferIdentity {
+  std::string request_id;
+  uint32_t attempt = 0;
+  uint64_t source_incarnation = 0;
+  uint64_t target_incarnation = 0;  // 0 in the first Reserve: any
+  std::string layout_digest;
+  uint32_t wire_version = 0;
+};
+
+struct ReserveRequest {
+  TransferIdentity identity;
+  KvPlan plan;
+  int max_tokens = 1;
+  int num_streams = 1;
+};
+
+struct ReserveGrant {
+  std::string reservation_id;  // 16 random bytes
+  absl::Duration ttl;
+  int64_t credit_bytes_per_stream = 0;
+  uint64_t target_incarnation = 0;
+  uint32_t wire_version = 0;
+};
+
+struct CommitRequest {
+  TransferIdentity identity;
+  std::string reservation_id;
+  int64_t num_prompt_tokens = 0;
+  int64_t next_position = 0;
+  std::vector<int32_t> tokens;
+  SamplingParams sampling;
+  std::vector<int64_t> entries_per_layer;
+  std::vector<StreamSummary> streams;
+};
+
+// A sequence that is ready to be decoded. Whoever takes it frees the handle and tells Finish.
+struct CommittedSequence {
+  std::string reservation_id;
+  std::string request_id;
+  uint32_t attempt = 0;
+  int64_t handle = 0;
+  KvPlan plan;
+  int64_t next_position = 0;
+  std::vector<int32_t> tokens;
+  SamplingParams sampling;
+};
+
+enum class ReservationState { kReserved, kReceiving, kCommitted, kFinished, kAborted, kExpired };
+
+struct ReservationStatus {
+  ReservationState state = ReservationState::kReserved;
+  int64_t received_payload_bytes = 0;
+  absl::Duration ttl;
+};
+
+// The decode worker's side of the handoff, without gRPC: leases, identities, states, idempotent answers. What ended stays
+// known for a while, so that late messages get the right answer. Thread-safe; chunks of different reservations do not wait
+// for each other.
+class ReservationTable {
+ public:
+  struct Options {
+    ModelShape shape;
+    int kv_element_bytes = 2;
+    std::string layout_digest;
+    uint64_t incarnation = 0;
+    absl::Duration ttl = absl::Seconds(20);
+    int64_t credit_bytes_per_stream = 4 << 20;
+    int max_streams = 64;
+    size_t max_ended = 4096;  // ended reservations remembered
+    absl::Duration retry_after = absl::Milliseconds(200);
+    KvTarget* target = nullptr;
+    const Clock* clock = nullptr;
+    // Takes a committed sequence, or refuses it. Must not call the table back.
+    std::function<absl::Status(const CommittedSequence&)> on_committed;
+    // Tells of reservations that end before their commit: expired or aborted. Called without locks held.
+    std::function<void(const std::string& reservation_id, const absl::Status& why)> on_ended;
+  };
+  explicit ReservationTable(Options options) : options_(std::move(options)) {}
+
+  // RESOURCE_EXHAUSTED with a retry hint · FAILED_PRECONDITION (digest, incarnation, wire version) · INVALID_ARGUMENT.
+  absl::StatusOr<ReserveGrant> Reserve(const ReserveRequest& request);
+  // NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
+  absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity, int stream);
+  // Also renews the lease. See KvReceiver; an error ends the reservation. `stream` is the one that was opened.
+  absl::StatusOr<ChunkAck> OnChunk(const std::string& reservation_id, int stream, const ChunkHeader& header,
+                                   const std::byte* payload);
+  // Ends a reservation whose stream failed before OnChunk (a checksum).
+  void Fail(const std::string& reservation_id, const absl::Status& why);
+  // The K and V payload bytes received. NOT_FOUND · FAILED_PRECONDITION · DATA_LOSS.
+  absl::StatusOr<int64_t> Commit(const CommitRequest& request);
+  absl::StatusOr<absl::Duration> Renew(const std::string& reservation_id, const TransferIdentity& identity);
+  // Frees before the commit. OK for an unknown one; FAILED_PRECONDITION from a stranger or after the commit.
+  absl::Status Abort(const std::string& reservation_id, const TransferIdentity& identity, const std::string& reason);
+  absl::StatusOr<ReservationStatus> Status(const std::string& reservation_id) const;
+
+  // A committed sequence ended and its handle is free.
+  void Finish(const std::string& reservation_id);
+  // Frees what was not renewed in time and forgets the oldest of what ended. Call it a few times per TTL.
+  void Expire();
+  int64_t num_active() const;
+
+  const Options& options() const { return options_; }
+
+ private:
+  struct Reservation {
+    std::mutex mutex;  // guards all below
+    TransferIdentity identity;
+    KvPlan plan;
+    int max_tokens = 1;
+    int64_t handle = 0;
+    ReservationState state = ReservationState::kReserved;
+    absl::Time lease_end, ended;
+    std::unique_ptr<KvReceiver> receiver;
+    absl::Status end_status;       // of kAborted and kExpired
+    int64_t committed_bytes = 0;   // the commit's answer
+
+    bool is_open() const { return state == ReservationState::kReserved || state == ReservationState::kReceiving; }
+  };
+  std::shared_ptr<Reservation> Find(const std::string& reservation_id) const;
+  absl::Status CheckCaller(const Reservation& reservation, const TransferIdentity& identity) const;
+  absl::Status CheckIdentity(const TransferIdentity& identity) const;
+  absl::Status CheckPlan(const ReserveRequest& request) const;
+  absl::Status CheckCommit(const Reservation& reservation, const CommitRequest& request) const;
+  // Ends an open reservation and frees its handle; false if it was not open. The reservation's lock is held.
+  bool End(Reservation& reservation, ReservationState state, const absl::Status& why);
+  void Notify(const std::string& reservation_id, const absl::Status& why);
+  void Renew(Reservation& reservation);
+
+  const Options options_;
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Reservation>> reservations_;
+};
+
+}  // namespace winnow
