@@ -16,6 +16,10 @@ function(winnow_binary name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} winnow_compiler_options)
 endfunction()
 
+# `unit_tests` and `tsan_tests` build the tests that have the label.
+add_custom_target(unit_tests)
+add_custom_target(tsan_tests)
+
 # winnow_test(NAME SOURCES … DEPS … [LABELS …] [TIMEOUT s]): a GoogleTest program run by ctest, label `unit`
 # unless told otherwise. Tests find data through WINNOW_SOURCE_DIR.
 function(winnow_test name)
@@ -31,6 +35,30 @@ function(winnow_test name)
   target_compile_definitions(${name} PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  foreach(label ${ARG_LABELS})
+    if(TARGET ${label}_tests)
+      add_dependencies(${label}_tests ${name})
+    endif()
+  endforeach()
+endfunction()
+
+# winnow_python_test(NAME FILE.py [LABELS …] [TIMEOUT s]): a unittest file run by ctest, as winnow_test otherwise. Those of
+# label e2e start whole clusters and run alone.
+function(winnow_python_test name file)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ${name} COMMAND Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+                       ENVIRONMENT "WINNOW_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
+  if("e2e" IN_LIST ARG_LABELS)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+  endif()
 endfunction()
 
 # winnow_benchmark(NAME SOURCES … DEPS …): a Google Benchmark program.

@@ -16,15 +16,19 @@ absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const Sampli
     if (std::isnan(logits[i])) return absl::InternalError(absl::StrCat("sampling: the logit of token ", i, " is NaN"));
     if (logits[i] > logits[best]) best = i;
   }
+  if (logits.empty() || !std::isfinite(logits[best])) {
+    return absl::InternalError(absl::StrCat("sampling: the highest of ", logits.size(), " logits is not a finite number"));
+  }
   if (params.temperature <= 0.0) return static_cast<int32_t>(best);
 
-  // Most likely first; equal logits by id, so that every worker cuts alike.
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
+  const bool cuts = params.top_k > 0 || params.top_p < 1.0;  // otherwise any order will do, and sorting is dear
+  // Most likely first; equal logits by id, so that every worker cuts alike.
   const auto likelier = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
   size_t candidates = order.size();
   if (params.top_k > 0) candidates = std::min<size_t>(candidates, params.top_k);
-  std::partial_sort(order.begin(), order.begin() + candidates, order.end(), likelier);
+  if (cuts) std::partial_sort(order.begin(), order.begin() + candidates, order.end(), likelier);
   order.resize(candidates);
 
   std::vector<double> weights;
@@ -34,19 +38,18 @@ absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const Sampli
     total += weights.back();
   }
   double kept = 0.0;
+  size_t last = 0;  // likely enough to be drawn
   for (size_t i = 0; i < weights.size(); ++i) {
     kept += weights[i];
-    if (kept >= params.top_p * total) {
-      weights.resize(i + 1);
-      break;
-    }
+    if (weights[i] > 0.0) last = i;
+    if (cuts && kept >= params.top_p * total) break;
   }
   double left = PhiloxUniform(params.seed, index) * kept;
-  for (size_t i = 0; i < weights.size(); ++i) {
+  for (size_t i = 0; i < last; ++i) {
     left -= weights[i];
     if (left < 0.0) return order[i];
   }
-  return order[weights.size() - 1];
+  return order[last];  // also when rounding left a little over
 }
 
 }  // namespace winnow

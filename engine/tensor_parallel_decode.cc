@@ -1,6 +1,7 @@
 #include "engine/tensor_parallel_decode.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -21,6 +22,10 @@ TensorParallelDecode::TensorParallelDecode(Options options)
       shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)) {}
 
 absl::StatusOr<std::unique_ptr<TensorParallelDecode>> TensorParallelDecode::Create(Options options) {
+  if (options.ranks.empty() || options.max_batch < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("decode engine: needs a rank and a batch of at least 1, got ",
+                                                   options.ranks.size(), " ranks and ", options.max_batch));
+  }
   auto engine = std::unique_ptr<TensorParallelDecode>(new TensorParallelDecode(std::move(options)));
   WINNOW_RETURN_IF_ERROR(engine->Allocate());
   return engine;
@@ -50,21 +55,45 @@ absl::Status TensorParallelDecode::Allocate() {
   return absl::OkStatus();
 }
 
-void TensorParallelDecode::FillInputs(absl::Span<const DecodeStepItem> items) {
+absl::Status TensorParallelDecode::Check(const DecodeStepItem& item, const PagedKv::Sequence* sequence) const {
+  if (sequence == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("decode step: no KV is reserved under handle ", item.handle));
+  }
+  const bool in_model = item.token >= 0 && item.token < shape_.vocab_size && item.position >= 0 &&
+                        item.position < shape_.max_context;
+  if (!in_model) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "decode step: token ", item.token, " at position ", item.position, " is outside the vocabulary of ",
+        shape_.vocab_size, " or the context of ", shape_.max_context));
+  }
+  for (int layer = 0; layer < shape_.num_layers; ++layer) {
+    const int64_t slot = sequence->plan.entries(layer) + item.entries_added;
+    const auto blocks = static_cast<int64_t>(sequence->blocks[layer].size());
+    if (item.entries_added >= 0 && slot < blocks * options_.kv->block_size() && blocks <= inputs_.max_blocks) continue;
+    return absl::InvalidArgumentError(absl::StrCat("decode step: entry ", slot, " of layer ", layer,
+                                                   " does not fit the ", blocks, " blocks of handle ", item.handle));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TensorParallelDecode::FillInputs(absl::Span<const DecodeStepItem> items) {
   const auto batch = static_cast<int64_t>(items.size());
   for (int64_t i = 0; i < batch; ++i) {
     const DecodeStepItem& item = items[i];
+    const std::shared_ptr<const PagedKv::Sequence> sequence = options_.kv->Find(item.handle);
+    WINNOW_RETURN_IF_ERROR(Check(item, sequence.get()));
     inputs_.ids.data<int32_t>()[i] = item.token;
     inputs_.positions.data<int32_t>()[i] = static_cast<int32_t>(item.position);
     for (int layer = 0; layer < shape_.num_layers; ++layer) {
-      const int64_t slot = options_.kv->prompt_entries(item.handle, layer) + item.entries_added;
+      const int64_t slot = sequence->plan.entries(layer) + item.entries_added;
       const int64_t at = layer * batch + i;
       inputs_.slots.data<int32_t>()[at] = static_cast<int32_t>(slot);
       inputs_.lengths.data<int32_t>()[at] = static_cast<int32_t>(slot + 1);
-      const std::vector<int32_t>& blocks = options_.kv->blocks(item.handle, layer);
+      const std::vector<int32_t>& blocks = sequence->blocks[layer];
       std::copy(blocks.begin(), blocks.end(), inputs_.block_table.data<int32_t>() + at * inputs_.max_blocks);
     }
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(absl::Span<const DecodeStepItem> items) {
@@ -73,7 +102,7 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(absl::Span<const
     return absl::InvalidArgumentError(
         absl::StrCat("decode step: the batch must be in [1, ", options_.max_batch, "], got ", batch));
   }
-  FillInputs(items);
+  WINNOW_RETURN_IF_ERROR(FillInputs(items));
   const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
   const absl::Status status = options_.group->Run(
       [&](int rank) { return RunRank(rank, batch, deadline); },

@@ -30,6 +30,7 @@ class TensorParallelDecode final : public DecodeEngine {
     int64_t max_context = 0;  // 0: the model's
     absl::Duration step_timeout = absl::Seconds(60);
   };
+  // INVALID_ARGUMENT: no ranks, or a batch below 1. RESOURCE_EXHAUSTED: no memory.
   static absl::StatusOr<std::unique_ptr<TensorParallelDecode>> Create(Options options);
 
   const ModelShape& shape() const override { return shape_; }
@@ -52,7 +53,9 @@ class TensorParallelDecode final : public DecodeEngine {
   };
   explicit TensorParallelDecode(Options options);
   absl::Status Allocate();
-  void FillInputs(absl::Span<const DecodeStepItem> items);
+  // INVALID_ARGUMENT: an item whose entry would lie outside its reservation, which is somebody else's memory.
+  absl::Status Check(const DecodeStepItem& item, const PagedKv::Sequence* sequence) const;
+  absl::Status FillInputs(absl::Span<const DecodeStepItem> items);
   absl::Status RunRank(int rank, int64_t batch, Deadline deadline);
   absl::Status RunLayer(int rank, int layer, int64_t batch, Deadline deadline);
 

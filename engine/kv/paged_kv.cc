@@ -1,7 +1,9 @@
 #include "engine/kv/paged_kv.h"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -9,6 +11,16 @@
 namespace winnow {
 
 absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
+  if (options.backends.empty() || options.block_size < 1 || options.block_size > kMaxBlockSize) {
+    return absl::InvalidArgumentError(absl::StrCat("KV memory: needs a rank and 1 to ", kMaxBlockSize,
+                                                   " entries per block, got ", options.backends.size(),
+                                                   " ranks and ", options.block_size, " entries"));
+  }
+  if (options.num_blocks < 1 || options.num_blocks > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat("KV memory: the number of blocks must be in [1, ",
+                                                   std::numeric_limits<int32_t>::max(), "], got ",
+                                                   options.num_blocks));
+  }
   auto kv = std::unique_ptr<PagedKv>(new PagedKv(std::move(options)));
   const Options& o = kv->options_;
   const auto ranks = static_cast<int>(o.backends.size());
@@ -31,7 +43,19 @@ int64_t PagedKv::BlockBytes(const ModelShape& shape, int tensor_parallel, int bl
   return 2 * heads_held * block_size * shape.head_dim * element_bytes;
 }
 
+absl::Status PagedKv::CheckPlan(const KvPlan& plan, int64_t extra_tokens) const {
+  const ModelShape& shape = options_.shape;
+  const bool fits = plan.num_layers == shape.num_layers && plan.num_kv_heads == shape.num_kv_heads &&
+                    plan.head_dim == shape.head_dim && extra_tokens >= 0;
+  if (fits) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "KV memory: made for ", shape.num_layers, " layers of ", shape.num_kv_heads, " KV heads x ", shape.head_dim,
+      ", the plan is for ", plan.num_layers, " of ", plan.num_kv_heads, " x ", plan.head_dim, " and ", extra_tokens,
+      " tokens more"));
+}
+
 absl::StatusOr<int64_t> PagedKv::Reserve(const KvPlan& plan, int64_t extra_tokens) {
+  WINNOW_RETURN_IF_ERROR(CheckPlan(plan, extra_tokens));
   auto sequence = std::make_shared<Sequence>();
   sequence->plan = plan;
   int64_t wanted = 0;
@@ -52,7 +76,7 @@ absl::StatusOr<int64_t> PagedKv::Reserve(const KvPlan& plan, int64_t extra_token
   return handle;
 }
 
-std::shared_ptr<PagedKv::Sequence> PagedKv::Find(int64_t handle) const {
+std::shared_ptr<const PagedKv::Sequence> PagedKv::Find(int64_t handle) const {
   std::lock_guard<std::mutex> lock(mutex_);
   auto it = sequences_.find(handle);
   return it == sequences_.end() ? nullptr : it->second;
@@ -60,7 +84,7 @@ std::shared_ptr<PagedKv::Sequence> PagedKv::Find(int64_t handle) const {
 
 void PagedKv::Write(int64_t handle, int layer, bool is_value, int kv_head, int64_t slot_begin, int64_t slot_count,
                     const std::byte* data) {
-  const std::shared_ptr<Sequence> sequence = Find(handle);
+  const std::shared_ptr<const Sequence> sequence = Find(handle);
   if (sequence == nullptr) return;
   const std::vector<int32_t>& blocks = sequence->blocks[layer];
   const int block_size = options_.block_size;
@@ -94,22 +118,18 @@ void PagedKv::Zero(const Sequence& sequence) {
 }
 
 void PagedKv::Free(int64_t handle) {
-  std::shared_ptr<Sequence> sequence;
+  std::shared_ptr<const Sequence> sequence;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     auto it = sequences_.find(handle);
     if (it == sequences_.end()) return;
-    sequence = it->second;
+    sequence = std::move(it->second);
     sequences_.erase(it);
   }
   if (options_.zero_freed) Zero(*sequence);
   std::lock_guard<std::mutex> lock(mutex_);
   for (const std::vector<int32_t>& blocks : sequence->blocks) free_.insert(free_.end(), blocks.begin(), blocks.end());
 }
-
-const std::vector<int32_t>& PagedKv::blocks(int64_t handle, int layer) const { return Find(handle)->blocks[layer]; }
-
-int64_t PagedKv::prompt_entries(int64_t handle, int layer) const { return Find(handle)->plan.entries(layer); }
 
 int64_t PagedKv::free_blocks() const {
   std::lock_guard<std::mutex> lock(mutex_);

@@ -1,7 +1,7 @@
 #include "engine/model/model_ranks.h"
 
 #include <algorithm>
-#include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +11,37 @@
 #include "kernels/matmul.h"
 
 namespace winnow {
+namespace {
+
+// Sums what the ranks have read, and logs it now and then.
+class LoadProgress {
+ public:
+  LoadProgress(const Clock& clock, bool log) : clock_(clock), log_(log), begin_(clock.Now()), logged_(begin_) {}
+
+  void Add(int64_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    total_ += bytes;
+    const absl::Time now = clock_.Now();
+    if (!log_ || now - logged_ < absl::Seconds(5)) return;
+    logged_ = now;
+    spdlog::info("loading weights: {:.0f} MB after {:.0f} s", total_ * 1e-6, absl::ToDoubleSeconds(now - begin_));
+  }
+  int64_t total() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return total_;
+  }
+  double seconds() const { return absl::ToDoubleSeconds(clock_.Now() - begin_); }
+
+ private:
+  const Clock& clock_;
+  const bool log_;
+  const absl::Time begin_;
+  mutable std::mutex mutex_;
+  absl::Time logged_;
+  int64_t total_ = 0;
+};
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options) {
   auto ranks = std::make_unique<ModelRanks>();
@@ -18,8 +49,9 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(options.model_dir));
   ranks->revision = checkpoint->revision();
   const int size = options.tensor_parallel;
+  if (size < 1) return absl::InvalidArgumentError(absl::StrCat("model: needs at least 1 rank, got ", size));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads = options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, cores / std::max(1, size));
+  const int threads = options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, cores / size);
   std::vector<ShardPlan> shards;
   for (int rank = 0; rank < size; ++rank) {
     WINNOW_ASSIGN_OR_RETURN(const ShardPlan shard, MakeShardPlan(ranks->config.shape, size, rank));
@@ -31,22 +63,20 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
   ranks->communicators = std::make_unique<LocalGroup>(size, *options.clock);
   ranks->group = std::make_unique<RankGroup>(size, [](int) {});
 
-  const absl::Time begin = options.clock->Now();
-  std::atomic<int64_t> total{0};
+  LoadProgress progress(*options.clock, options.log_progress);
   WINNOW_RETURN_IF_ERROR(ranks->group->Run([&](int rank) -> absl::Status {
     int64_t read = 0;
-    const auto progress = [&](int64_t bytes) {
-      total += bytes - read;
+    const auto add = [&](int64_t bytes) {
+      progress.Add(bytes - read);
       read = bytes;
     };
     WINNOW_ASSIGN_OR_RETURN(ranks->weights[rank], LoadWeights(*checkpoint, ranks->config, shards[rank],
-                                                              *ranks->backends[rank], progress));
+                                                              *ranks->backends[rank], add));
     return absl::OkStatus();
   }));
   if (options.log_progress) {
-    const double seconds = absl::ToDoubleSeconds(options.clock->Now() - begin);
-    spdlog::info("loaded {:.1f} MB of {} on {} rank(s) x {} thread(s) in {:.2f} s", total * 1e-6, options.model_dir,
-                 size, threads, seconds);
+    spdlog::info("loaded {:.1f} MB of {} on {} rank(s) x {} thread(s) in {:.2f} s", progress.total() * 1e-6,
+                 options.model_dir, size, threads, progress.seconds());
   }
   return ranks;
 }

@@ -21,7 +21,7 @@ struct ModelRanks {
     int tensor_parallel = 1;
     int threads_per_rank = 0;  // 0: the machine's cores shared among the ranks, at least 1
     const Clock* clock = nullptr;
-    bool log_progress = false;
+    bool log_progress = false;  // every few seconds, and at the end
   };
 
   ModelConfig config;
@@ -43,7 +43,8 @@ struct ModelRanks {
   }
 };
 
-// Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or field.
+// Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or field. INVALID_ARGUMENT: a
+// number of ranks that does not divide the model.
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options);
 
 // "auto" (bf16 where the processor multiplies it, else f32), "f32" or "bf16". INVALID_ARGUMENT for another name,

@@ -1,0 +1,1 @@
+winnow_benchmark(matmul_bench SOURCES matmul_bench.cc DEPS winnow_kernels winnow_bench_main)

@@ -1,0 +1,1 @@
+winnow_benchmark(row_ops_bench SOURCES row_ops_bench.cc DEPS winnow_kernels winnow_bench_main)

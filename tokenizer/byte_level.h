@@ -1,0 +1,15 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace winnow {
+
+// GPT-2's map of bytes to printable characters, in which byte-level vocabularies are written.
+
+// UTF-8 of the character for each byte of `bytes`.
+std::string BytesToByteLevel(const std::string& bytes);
+// The inverse; nothing when a character stands for no byte.
+std::optional<std::string> ByteLevelToBytes(const std::string& text);
+
+}  // namespace winnow

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "nlohmann/json_fwd.hpp"
+
+namespace winnow {
+
+// A compiled split pattern (PCRE2, UTF and Unicode classes, JIT where there is one). Thread-safe.
+class SplitPattern {
+ public:
+  // INVALID_ARGUMENT: the pattern does not compile; says where.
+  static absl::StatusOr<SplitPattern> Create(const std::string& pattern);
+  // Calls `piece` for each match and each gap between matches, in order. INVALID_ARGUMENT: the match limit was reached.
+  absl::Status Split(std::string_view text, const std::function<void(std::string_view)>& piece) const;
+
+ private:
+  std::shared_ptr<void> code_;  // pcre2_code
+};
+
+// The pre_tokenizer of a tokenizer.json: cuts text into the pieces that BPE works on. Built: Split with a Regex or String and
+// behaviour Isolated, ByteLevel, and sequences of them.
+class PreTokenizer {
+ public:
+  // INVALID_ARGUMENT names a type or an option that is not built.
+  static absl::StatusOr<PreTokenizer> Create(const nlohmann::json& json);
+
+  // REQUIRES: `text` is valid UTF-8. Every byte is in exactly one piece.
+  absl::Status Split(std::string_view text, const std::function<void(std::string_view)>& piece) const;
+
+ private:
+  absl::Status Add(const nlohmann::json& json);
+  absl::Status SplitFrom(size_t stage, std::string_view text,
+                         const std::function<void(std::string_view)>& piece) const;
+  std::vector<SplitPattern> stages_;
+};
+
+}  // namespace winnow
