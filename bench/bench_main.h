@@ -8,6 +8,8 @@
 // and the peaks measured at the start, on as many threads: `peak_f32_gflops`, `peak_bf16_gflops` ("0" if not supported),
 // `peak_copy_gbytes`. All flags of Google Benchmark hold; --benchmark_format=json prints JSON,
 // --benchmark_out=FILE writes it beside the table.
+// Shares mean something on a machine that runs nothing else: context peaks well below the processor's, or a spread (cv) of
+// more than some percent, tell that it did.
 namespace winnow {
 
 // Environment variable WINNOW_COMMIT, else the commit that was checked out when CMake configured, else "unknown".

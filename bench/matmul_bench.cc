@@ -1,6 +1,7 @@
 // CpuMatmul at the demo model's shapes and at large squares, as a share of the peak measured beside each case.
 #include <string>
 
+#include "bench/affinity.h"
 #include "bench/bench_main.h"
 #include "bench/peak_flops.h"
 #include "benchmark/benchmark.h"
@@ -17,6 +18,7 @@ void BM_Matmul(benchmark::State& state, MatmulCase c, DType dtype) {
   HostArray out(dtype, c.rows * c.out_features);  // activations are stored in the weights' type
   CpuMatmul matmul({w.data(), dtype, c.out_features, c.in_features});
   const MatmulParams params{x.data(), out.data(), c.rows, c.stride(), dtype};
+  const BoundTeam bound;
   matmul.Run(params);  // makes the primitive, touches the pages
   const double peak = PeakFlops(dtype, BenchThreads());
   for (auto _ : state) matmul.Run(params);

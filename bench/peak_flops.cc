@@ -1,7 +1,5 @@
 #include "bench/peak_flops.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <barrier>
 #include <chrono>
@@ -16,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "bench/affinity.h"
 #include "benchmark/benchmark.h"
 
 namespace winnow {
@@ -26,33 +25,6 @@ constexpr int64_t kIterations = 1 << 20;
 // Independent chains: latency 4 (6 for vdpbf16ps on Zen 4) times 2 issues per cycle, with some to spare; and they and their
 // operands fit 16 registers (AVX2).
 constexpr int kChains = 12;
-
-// Processors that this process may use, as many as it can when OpenMP has bound the calling thread to one.
-std::vector<int> Processors(int threads) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  sched_getaffinity(0, sizeof(allowed), &allowed);
-  if (CPU_COUNT(&allowed) < threads) {
-    const cpu_set_t before = allowed;
-    std::memset(&allowed, 0xFF, sizeof(allowed));
-    sched_setaffinity(0, sizeof(allowed), &allowed);  // the kernel keeps what the container may use
-    sched_getaffinity(0, sizeof(allowed), &allowed);
-    sched_setaffinity(0, sizeof(before), &before);
-  }
-  std::vector<int> processors;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &allowed)) processors.push_back(cpu);
-  }
-  return processors;
-}
-
-// Left to itself, the scheduler may run all threads of a few milliseconds on one core: half the peak on two.
-void PinTo(int cpu) {
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(cpu, &one);
-  sched_setaffinity(0, sizeof(one), &one);
-}
 
 // Seconds from the common start of `threads` threads that each run work(thread) to the end of the last: best of kRounds.
 double BestSeconds(int threads, const std::function<void(int)>& work) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/affinity.h"
 #include "bench/bench_main.h"
 #include "bench/peak_flops.h"
 #include "benchmark/benchmark.h"
@@ -21,6 +22,7 @@ namespace {
 template <typename F>
 void Measure(benchmark::State& state, int64_t bytes, F run) {
   const double peak = PeakCopyBytes(BenchThreads());
+  const BoundTeam bound;
   run();
   for (auto _ : state) run();
   SetByteCounters(state, static_cast<double>(bytes), peak);

@@ -32,6 +32,16 @@ bool WaitForStopSignal(absl::Duration timeout) {
   return sigtimedwait(&set, nullptr, &wait) > 0;
 }
 
+void AcceptDashesInFlags(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    char* arg = argv[i];
+    if (arg[0] != '-' || arg[1] != '-') continue;
+    for (char* c = arg + 2; *c != '\0' && *c != '='; ++c) {
+      if (*c == '-') *c = '_';
+    }
+  }
+}
+
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
   spdlog::error("{}: {}", absl::StatusCodeToString(status.code()), std::string(status.message()));

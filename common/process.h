@@ -17,6 +17,8 @@ namespace winnow {
 void BlockStopSignals();
 // True once one of them came; false after `timeout`.
 bool WaitForStopSignal(absl::Duration timeout);
+// absl flags are named with underscores; users may write --max-model-len as well. Changes argv in place.
+void AcceptDashesInFlags(int argc, char** argv);
 // Logs an error; what main returns.
 int ExitCode(const absl::Status& status);
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <map>
+#include <string>
+
 #include "common/metrics.h"
 #include "decode_worker/decode_scheduler.h"
 #include "engine/kv/paged_kv.h"
@@ -12,17 +15,45 @@ class DecodeMetrics final : public DecodeEvents {
   explicit DecodeMetrics(MetricsRegistry& registry)
       : batch_(registry.Histogram("winnow_decode_batch_size", "Sequences in a decode step.",
                                   {1, 2, 4, 8, 16, 32, 64, 128})),
-        inter_token_(registry.Histogram("winnow_inter_token_latency_seconds", "Duration of a decode step.",
+        inter_token_(registry.Histogram("winnow_inter_token_latency_seconds",
+                                        "Duration of a decode step: one token of each sequence in the batch.",
                                         metric_grids::InterToken())),
         tokens_(registry.Counter("winnow_generation_tokens_total", "Tokens made by decode steps.")),
         blocks_free_(registry.Gauge("winnow_kv_blocks", "KV blocks.", {{"state", "free"}})),
         blocks_used_(registry.Gauge("winnow_kv_blocks", "KV blocks.", {{"state", "used"}})),
-        reservations_(registry.Gauge("winnow_kv_reservations_active", "Reservations open or decoding.")) {}
+        reservations_(registry.Gauge("winnow_kv_reservations_active", "Reservations open or decoding.")),
+        leases_expired_(registry.Counter("winnow_kv_leases_expired_total", "Reservations not renewed in time.")) {
+    for (const char* reason : {"expired", "data_loss", "protocol"}) {
+      failures_[reason] = &registry.Counter("winnow_kv_transfer_failures_total",
+                                            "Reservations that failed before their commit.", {{"reason", reason}});
+    }
+    for (int code = 0; code <= 16; ++code) {
+      const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+      requests_[code] =
+          &registry.Counter("winnow_requests_total", "Finished requests by status.", {{"code", name}});
+    }
+  }
 
   void OnStep(int batch, double seconds, int tokens) override {
     batch_.Observe(batch);
     inter_token_.Observe(seconds);
     tokens_.Increment(tokens);
+  }
+  void OnSequenceEnded(const absl::Status& status) override {
+    auto it = requests_.find(static_cast<int>(status.code()));
+    if (it != requests_.end()) it->second->Increment();
+  }
+  // A reservation ended before its commit. Any thread.
+  void OnReservationEnded(const absl::Status& why) {
+    switch (why.code()) {
+      case absl::StatusCode::kAborted: return;  // the prefill worker's wish, no failure of the transfer
+      case absl::StatusCode::kDeadlineExceeded:
+        leases_expired_.Increment();
+        failures_.at("expired")->Increment();
+        return;
+      case absl::StatusCode::kDataLoss: failures_.at("data_loss")->Increment(); return;
+      default: failures_.at("protocol")->Increment();
+    }
   }
   // What is read when somebody asks.
   void Refresh(const PagedKv& kv, const ReservationTable& table) {
@@ -39,6 +70,9 @@ class DecodeMetrics final : public DecodeEvents {
   prometheus::Gauge& blocks_free_;
   prometheus::Gauge& blocks_used_;
   prometheus::Gauge& reservations_;
+  prometheus::Counter& leases_expired_;
+  std::map<std::string, prometheus::Counter*> failures_;  // by reason
+  std::map<int, prometheus::Counter*> requests_;          // by status code
 };
 
 }  // namespace winnow

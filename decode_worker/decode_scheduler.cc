@@ -8,7 +8,18 @@
 namespace winnow {
 namespace {
 
+// Time may pass a deadline without anybody calling.
 constexpr auto kIdleTick = std::chrono::milliseconds(50);
+
+absl::Status ShuttingDown() { return absl::UnavailableError("decode: the worker is shutting down"); }
+
+// Whether a stream may listen to a sequence.
+absl::Status CheckListener(const CommittedSequence& sequence, const DecodeSubscription& stream) {
+  if (sequence.request_id == stream.request_id && sequence.attempt == stream.attempt) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("decode: the reservation belongs to attempt ", sequence.attempt,
+                                                    " of its request, not to attempt ", stream.attempt,
+                                                    sequence.request_id == stream.request_id ? "" : " of another"));
+}
 
 }  // namespace
 
@@ -26,50 +37,66 @@ DecodeScheduler::~DecodeScheduler() {
   thread_.join();
 }
 
+void DecodeScheduler::Wake() {
+  woken_ = true;
+  wake_.notify_all();
+}
+
 absl::Status DecodeScheduler::Activate(const CommittedSequence& committed) {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (stopping_) return absl::UnavailableError("decode: the worker is shutting down");
+  if (stopping_) return ShuttingDown();
   Sequence sequence;
   sequence.committed = committed;
   sequence.tokens = committed.tokens;
   sequence.orphan_since = clock_.Now();
-  sequences_[committed.reservation_id] = std::move(sequence);
-  wake_.notify_all();
+  if (!sequences_.emplace(committed.reservation_id, std::move(sequence)).second) {
+    return absl::AlreadyExistsError("decode: this reservation is being decoded already");
+  }
+  Wake();
   return absl::OkStatus();
 }
 
-void DecodeScheduler::Subscribe(const std::string& reservation_id, int32_t from_index, Deadline deadline,
-                                DecodeSubscriber subscriber) {
+int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription, DecodeSubscriber subscriber) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const Deadline limit = Deadline::After(clock_, options_.commit_timeout).Earlier(deadline);
-  auto old = subscribers_.find(reservation_id);
-  if (old != subscribers_.end()) {
-    old->second.subscriber.ended(absl::AbortedError("decode: another stream took over this reservation"));
-    subscribers_.erase(old);
+  const std::string& id = subscription.reservation_id;
+  absl::Status refused;
+  if (stopping_) refused = ShuttingDown();
+  if (subscription.from_index < 0) {
+    refused = absl::InvalidArgumentError(
+        absl::StrCat("decode: from_index must be 0 or more, got ", subscription.from_index));
   }
-  subscribers_[reservation_id] = {std::move(subscriber), from_index, limit};
-  wake_.notify_all();
+  auto it = sequences_.find(id);
+  if (refused.ok() && it != sequences_.end()) refused = CheckListener(it->second.committed, subscription);
+  if (!refused.ok()) {
+    subscriber.ended(refused);
+    return 0;
+  }
+  EndListener(id, absl::AbortedError("decode: another stream took over this reservation"));
+  const int64_t number = next_number_++;
+  listeners_[id] = {subscription, std::move(subscriber), number, subscription.from_index,
+                    Deadline::After(clock_, options_.commit_timeout)};
+  Wake();
+  return number;
 }
 
-void DecodeScheduler::Unsubscribe(const std::string& reservation_id) {
+void DecodeScheduler::Unsubscribe(const std::string& reservation_id, int64_t number) {
   std::lock_guard<std::mutex> lock(mutex_);
-  subscribers_.erase(reservation_id);
+  auto listener = listeners_.find(reservation_id);
+  if (listener == listeners_.end() || listener->second.number != number) return;
+  listeners_.erase(listener);
   auto it = sequences_.find(reservation_id);
   if (it != sequences_.end()) it->second.orphan_since = clock_.Now();
 }
 
 void DecodeScheduler::OnReservationEnded(const std::string& reservation_id, const absl::Status& why) {
   std::lock_guard<std::mutex> lock(mutex_);
-  auto it = subscribers_.find(reservation_id);
-  if (it == subscribers_.end() || sequences_.count(reservation_id) > 0) return;
-  it->second.subscriber.ended(why);
-  subscribers_.erase(it);
+  if (sequences_.count(reservation_id) == 0) EndListener(reservation_id, why);
 }
 
 void DecodeScheduler::Abort(const std::string& reservation_id) {
   std::lock_guard<std::mutex> lock(mutex_);
   aborted_.push_back(reservation_id);
-  wake_.notify_all();
+  Wake();
 }
 
 int64_t DecodeScheduler::num_sequences() const {
@@ -80,29 +107,21 @@ int64_t DecodeScheduler::num_sequences() const {
 void DecodeScheduler::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stopping_) {
+    woken_ = false;
     for (const std::string& id : std::exchange(aborted_, {})) {
       Remove(id, absl::CancelledError("decode: the generation was cancelled"));
     }
     DropLate();
-    std::vector<std::string> ids;
-    for (const auto& [id, sequence] : sequences_) ids.push_back(id);
-    for (const std::string& id : ids) {
-      if (auto it = sequences_.find(id); it != sequences_.end()) Deliver(id, it->second);
-    }
+    DeliverAll();
     lock.unlock();
     Release();
     const bool stepped = StepOnce();
     Release();
     lock.lock();
-    if (!stepped && !stopping_ && aborted_.empty()) wake_.wait_for(lock, kIdleTick);
+    if (!stepped) wake_.wait_for(lock, kIdleTick, [this] { return stopping_ || woken_; });
   }
-  while (!sequences_.empty()) {
-    Remove(std::string(sequences_.begin()->first), absl::UnavailableError("decode: the worker is shutting down"));
-  }
-  for (const auto& [id, waiting] : subscribers_) {
-    waiting.subscriber.ended(absl::UnavailableError("decode: the worker is shutting down"));
-  }
-  subscribers_.clear();
+  while (!sequences_.empty()) Remove(std::string(sequences_.begin()->first), ShuttingDown());
+  while (!listeners_.empty()) EndListener(std::string(listeners_.begin()->first), ShuttingDown());
   lock.unlock();
   Release();
 }
@@ -114,7 +133,11 @@ void DecodeScheduler::Release() {
     std::lock_guard<std::mutex> lock(mutex_);
     released.swap(released_);
   }
-  for (const auto& [id, handle] : released) release_(id, handle);
+  for (const auto& [id, handle] : released) {
+    release_(id, handle);
+    // A stream that came after the sequence went and before its reservation ended.
+    OnReservationEnded(id, absl::NotFoundError("decode: the reservation has ended"));
+  }
 }
 
 DecodedToken DecodeScheduler::Describe(const Sequence& sequence, int32_t index) const {
@@ -127,52 +150,66 @@ DecodedToken DecodeScheduler::Describe(const Sequence& sequence, int32_t index) 
   return token;
 }
 
-// What a subscriber has not had yet. The lock is held.
+void DecodeScheduler::DeliverAll() {
+  for (auto it = sequences_.begin(); it != sequences_.end();) {
+    const auto here = it++;  // Deliver may remove it
+    Deliver(std::string(here->first), here->second);
+  }
+}
+
+// What a listener has not had yet.
 void DecodeScheduler::Deliver(const std::string& id, const Sequence& sequence) {
-  auto it = subscribers_.find(id);
-  if (it == subscribers_.end()) return;
-  Waiting& waiting = it->second;
-  for (; waiting.next_index < static_cast<int32_t>(sequence.tokens.size()); ++waiting.next_index) {
-    waiting.subscriber.token(Describe(sequence, waiting.next_index));
+  auto it = listeners_.find(id);
+  if (it == listeners_.end()) return;
+  Listener& listener = it->second;
+  // One that came before the commit could not be checked until now.
+  if (const absl::Status status = CheckListener(sequence.committed, listener.subscription); !status.ok()) {
+    EndListener(id, status);
+    return;
+  }
+  for (; listener.next_index < static_cast<int32_t>(sequence.tokens.size()); ++listener.next_index) {
+    listener.subscriber.token(Describe(sequence, listener.next_index));
   }
   if (sequence.done) Remove(id, absl::OkStatus());
 }
 
-// Sequences that nobody listens to, and subscribers whose time is over. The lock is held.
+// Sequences that nobody listens to, and listeners whose time is over.
 void DecodeScheduler::DropLate() {
   const absl::Time now = clock_.Now();
-  std::vector<std::string> orphans, late;
+  std::vector<std::string> orphans, late, uncommitted;
   for (const auto& [id, sequence] : sequences_) {
-    if (subscribers_.count(id) == 0 && now - sequence.orphan_since > options_.orphan_timeout) orphans.push_back(id);
+    if (listeners_.count(id) == 0 && now - sequence.orphan_since > options_.orphan_timeout) orphans.push_back(id);
   }
-  for (const auto& [id, waiting] : subscribers_) {
-    if (waiting.deadline.HasPassed(clock_)) late.push_back(id);
+  for (const auto& [id, listener] : listeners_) {
+    const bool committed = sequences_.count(id) > 0;
+    if (listener.subscription.deadline.HasPassed(clock_)) {
+      (committed ? late : uncommitted).push_back(id);
+    } else if (!committed && listener.commit_deadline.HasPassed(clock_)) {
+      uncommitted.push_back(id);
+    }
   }
   for (const std::string& id : orphans) Remove(id, absl::CancelledError("decode: nobody reads this generation"));
-  for (const std::string& id : late) {
-    const absl::Status status = absl::DeadlineExceededError(
-        sequences_.count(id) > 0 ? "decode: the request's deadline passed" : "decode: no commit came in time");
-    if (sequences_.count(id) > 0) {
-      Remove(id, status);
-    } else {
-      subscribers_.at(id).subscriber.ended(status);
-      subscribers_.erase(id);
-    }
+  for (const std::string& id : late) Remove(id, absl::DeadlineExceededError("decode: the request's deadline passed"));
+  for (const std::string& id : uncommitted) {
+    EndListener(id, absl::DeadlineExceededError("decode: no commit came in time"));
   }
 }
 
-// Frees a sequence and tells its subscriber. The lock is held.
+// Frees a sequence and tells its listener.
 void DecodeScheduler::Remove(const std::string& id, const absl::Status& status) {
   auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
-  const int64_t handle = it->second.committed.handle;
+  released_.emplace_back(id, it->second.committed.handle);
   sequences_.erase(it);
-  released_.emplace_back(id, handle);
   events_.OnSequenceEnded(status);
-  auto subscriber = subscribers_.find(id);
-  if (subscriber == subscribers_.end()) return;
-  subscriber->second.subscriber.ended(status);
-  subscribers_.erase(subscriber);
+  EndListener(id, status);
+}
+
+void DecodeScheduler::EndListener(const std::string& id, const absl::Status& status) {
+  auto it = listeners_.find(id);
+  if (it == listeners_.end()) return;
+  it->second.subscriber.ended(status);
+  listeners_.erase(it);
 }
 
 bool DecodeScheduler::StepOnce() {
@@ -204,7 +241,10 @@ bool DecodeScheduler::StepOnce() {
   const absl::StatusOr<std::vector<int32_t>> drawn = engine_.Step(items);
   std::lock_guard<std::mutex> lock(mutex_);
   if (!drawn.ok()) {
-    for (const std::string& id : ids) Remove(id, drawn.status());
+    // The code belongs to the engine's own calls (a late rank, say), not to the request's.
+    const absl::Status status =
+        absl::InternalError(absl::StrCat("decode: the engine failed a step: ", drawn.status().ToString()));
+    for (const std::string& id : ids) Remove(id, status);
     return true;
   }
   int made = 0;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -26,6 +27,15 @@ struct DecodedToken {
   bool is_stop = false;
 };
 
+// What a Decode stream asks for.
+struct DecodeSubscription {
+  std::string reservation_id;
+  std::string request_id;
+  uint32_t attempt = 0;
+  int32_t from_index = 0;
+  Deadline deadline = Deadline::Infinite();  // the request's: it also ends the sequence
+};
+
 // Who listens to a sequence. Called on the scheduler's thread (or the subscriber's own); must not block or call back.
 struct DecodeSubscriber {
   std::function<void(const DecodedToken&)> token;
@@ -36,6 +46,7 @@ struct DecodeSubscriber {
 class DecodeEvents {
  public:
   virtual ~DecodeEvents() = default;
+  // `tokens` were drawn; forced ones do not count.
   virtual void OnStep(int batch, double seconds, int tokens) {}
   virtual void OnSequenceEnded(const absl::Status& status) {}
 };
@@ -48,20 +59,22 @@ class DecodeScheduler {
     absl::Duration orphan_timeout = absl::Seconds(5);   // without a Decode stream
     absl::Duration commit_timeout = absl::Seconds(120);  // a Decode stream that waits for its commit
   };
-  // `release(reservation_id, handle)` frees a sequence's KV and is called on the scheduler's thread. All must outlive it.
+  // `release(reservation_id, handle)` frees a sequence's KV and ends its reservation; it is called on the scheduler's thread
+  // without locks. All must outlive it.
   DecodeScheduler(DecodeEngine& engine, const Clock& clock, DecodeEvents& events,
                   std::function<void(const std::string&, int64_t)> release, Options options);
   ~DecodeScheduler();
 
-  // Takes a committed sequence. UNAVAILABLE when shutting down.
+  // Takes a committed sequence. UNAVAILABLE when shutting down, ALREADY_EXISTS for one that runs.
   absl::Status Activate(const CommittedSequence& sequence);
-  // Tokens from `from_index` on go to the subscriber, which replaces an earlier one. May come before the commit and then
-  // waits until `deadline`.
-  void Subscribe(const std::string& reservation_id, int32_t from_index, Deadline deadline,
-                 DecodeSubscriber subscriber);
-  // The subscriber of this reservation is gone; its sequence is freed unless somebody else comes in time.
-  void Unsubscribe(const std::string& reservation_id);
-  // A reservation ended before its commit: tells who waits.
+  // Tokens from `from_index` on go to the subscriber, which replaces an earlier one (ABORTED). May come before the commit
+  // and then waits, at most commit_timeout. The subscriber hears INVALID_ARGUMENT for a negative index and
+  // FAILED_PRECONDITION when the sequence is another request's or attempt's. Returns a number for Unsubscribe.
+  int64_t Subscribe(const DecodeSubscription& subscription, DecodeSubscriber subscriber);
+  // This subscriber is gone, and is not called any more; the sequence is freed unless another one comes in time. Does nothing
+  // when another one has come already.
+  void Unsubscribe(const std::string& reservation_id, int64_t number);
+  // A reservation ended without a sequence here: tells who waits.
   void OnReservationEnded(const std::string& reservation_id, const absl::Status& why);
   // Frees a sequence. Idempotent.
   void Abort(const std::string& reservation_id);
@@ -75,19 +88,25 @@ class DecodeScheduler {
     bool done = false;            // the last token is made; kept for a subscriber that comes again
     absl::Time orphan_since;      // since when nobody listens
   };
-  struct Waiting {
+  struct Listener {
+    DecodeSubscription subscription;
     DecodeSubscriber subscriber;
+    int64_t number = 0;
     int32_t next_index = 0;
-    Deadline deadline = Deadline::Infinite();
+    Deadline commit_deadline = Deadline::Infinite();  // counts until the commit
   };
 
   void Run();
   // One engine step over the active sequences; false when there are none.
   bool StepOnce();
+  // All below but Release: the lock is held.
+  void DeliverAll();
   void Deliver(const std::string& id, const Sequence& sequence);
   void DropLate();
   void Remove(const std::string& id, const absl::Status& status);
+  void EndListener(const std::string& id, const absl::Status& status);
   void Release();
+  void Wake();
   DecodedToken Describe(const Sequence& sequence, int32_t index) const;
 
   DecodeEngine& engine_;
@@ -99,8 +118,10 @@ class DecodeScheduler {
   mutable std::mutex mutex_;  // guards all below; not held during an engine step
   std::condition_variable wake_;
   bool stopping_ = false;
+  bool woken_ = false;  // there is something to look at
+  int64_t next_number_ = 1;
   std::map<std::string, Sequence> sequences_;
-  std::map<std::string, Waiting> subscribers_;
+  std::map<std::string, Listener> listeners_;
   std::vector<std::string> aborted_;  // to be removed between steps
   std::vector<std::pair<std::string, int64_t>> released_;  // told to `release_` once the lock is free
   std::string last_stepped_;          // where the next batch goes on when there are more sequences than fit

@@ -5,19 +5,20 @@
 
 namespace winnow {
 
+absl::Status DecodeService::CheckLive(const std::string& reservation_id) const {
+  const absl::StatusOr<ReservationStatus> known = table_.Status(reservation_id);
+  if (!known.ok()) return known.status();
+  const bool over = known->state == ReservationState::kFinished || known->state == ReservationState::kAborted ||
+                    known->state == ReservationState::kExpired;
+  return over ? absl::NotFoundError("decode: the reservation has ended") : absl::OkStatus();
+}
+
 grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::CallbackServerContext* context,
                                                                     const v1::DecodeRequest* request) {
   auto writer = QueuedWriter<v1::DecodeResponse>::Create(*context);
   const std::string id = request->reservation_id();
-  const absl::StatusOr<ReservationStatus> known = table_.Status(id);
-  if (!known.ok()) {
-    writer->Finish(known.status());
-    return writer.get();
-  }
-  const bool over = known->state == ReservationState::kFinished || known->state == ReservationState::kAborted ||
-                    known->state == ReservationState::kExpired;
-  if (over) {
-    writer->Finish(absl::NotFoundError("decode: the reservation has ended"));
+  if (const absl::Status live = CheckLive(id); !live.ok()) {
+    writer->Finish(live);
     return writer.get();
   }
   DecodeSubscriber subscriber;
@@ -30,11 +31,18 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::Callba
     writer->Write(std::move(response));
   };
   subscriber.ended = [writer](const absl::Status& status) { writer->Finish(status); };
-  scheduler_.Subscribe(id, request->from_index(), DeadlineOf(*context, clock_), std::move(subscriber));
-  writer->SetOnCancel([this, id, writer = std::weak_ptr<QueuedWriter<v1::DecodeResponse>>(writer)] {
-    scheduler_.Unsubscribe(id);
+  const int64_t number = scheduler_.Subscribe({.reservation_id = id,
+                                               .request_id = request->request_id(),
+                                               .attempt = request->attempt(),
+                                               .from_index = request->from_index(),
+                                               .deadline = DeadlineOf(*context, clock_)},
+                                              std::move(subscriber));
+  writer->SetOnCancel([this, id, number, writer = std::weak_ptr<QueuedWriter<v1::DecodeResponse>>(writer)] {
+    scheduler_.Unsubscribe(id, number);
     if (auto w = writer.lock()) w->Finish(absl::CancelledError("decode: the stream was cancelled"));
   });
+  // It may have ended between the two looks; then the scheduler has said so to nobody.
+  if (const absl::Status live = CheckLive(id); !live.ok()) scheduler_.OnReservationEnded(id, live);
   return writer.get();
 }
 

@@ -28,6 +28,9 @@ class DecodeService final : public v1::DecodeService::CallbackService {
                                           v1::GetDecodeInfoResponse* response) override;
 
  private:
+  // NOT_FOUND for a reservation that is unknown or has ended.
+  absl::Status CheckLive(const std::string& reservation_id) const;
+
   DecodeScheduler& scheduler_;
   ReservationTable& table_;
   const PagedKv& kv_;

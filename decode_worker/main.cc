@@ -6,6 +6,7 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
 #include "checkpoint/selection_profile.h"
 #include "common/http_server.h"
 #include "common/log.h"
@@ -42,8 +43,26 @@ ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 namespace winnow {
 namespace {
 
+absl::Status CheckAtLeast(const std::string& flag, int64_t least, int64_t value) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " must be at least ", least, ", got ", value));
+}
+
+// What would not be refused by the part that gets it.
+absl::Status CheckFlags() {
+  if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
+  WINNOW_RETURN_IF_ERROR(CheckAtLeast("threads_per_rank", 0, absl::GetFlag(FLAGS_threads_per_rank)));
+  WINNOW_RETURN_IF_ERROR(CheckAtLeast("max_model_len", 0, absl::GetFlag(FLAGS_max_model_len)));
+  WINNOW_RETURN_IF_ERROR(CheckAtLeast("kv_cache_mib", 1, absl::GetFlag(FLAGS_kv_cache_mib)));
+  WINNOW_RETURN_IF_ERROR(CheckAtLeast("kv_block_size", 1, absl::GetFlag(FLAGS_kv_block_size)));
+  WINNOW_RETURN_IF_ERROR(CheckAtLeast("max_batch", 1, absl::GetFlag(FLAGS_max_batch)));
+  WINNOW_RETURN_IF_ERROR(CheckAtLeast("lease_ttl_ms", 1, absl::GetFlag(FLAGS_lease_ttl_ms)));
+  return CheckAtLeast("drain_timeout_s", 0, absl::GetFlag(FLAGS_drain_timeout_s));
+}
+
 absl::Status Run() {
   RealClock clock;
+  WINNOW_RETURN_IF_ERROR(CheckFlags());
   WINNOW_RETURN_IF_ERROR(CheckDeviceFlag(absl::GetFlag(FLAGS_device)));
   ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),
@@ -67,8 +86,10 @@ absl::Status Run() {
   engine_options.kv = kv.get();
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelDecode> engine,
                           TensorParallelDecode::Create(engine_options));
-  spdlog::info("KV memory: {} blocks of {} entries, {} bytes each", kv_options.num_blocks, kv_options.block_size,
-               block_bytes);
+  spdlog::info("KV memory: {:.0f} MiB over {} rank(s): {} blocks of {} entries, for {} tokens with unpruned KV",
+               static_cast<double>(kv_options.num_blocks * block_bytes) / (1 << 20), load.tensor_parallel,
+               kv_options.num_blocks, kv_options.block_size,
+               kv_options.num_blocks * kv_options.block_size / kv_options.shape.num_layers);
 
   MetricsRegistry registry;
   DecodeMetrics metrics(registry);
@@ -96,6 +117,7 @@ absl::Status Run() {
                           .on_committed = [&](const CommittedSequence& s) { return activated->Activate(s); },
                           .on_ended =
                               [&](const std::string& id, const absl::Status& why) {
+                                metrics.OnReservationEnded(why);
                                 activated->OnReservationEnded(id, why);
                               }});
   DecodeScheduler scheduler(*engine, clock, metrics,
@@ -142,6 +164,7 @@ int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their tokens.\n"
       "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
+  winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level));
   winnow::BlockStopSignals();

@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Winnow's prefill worker: computes prompts with CLAA on one tensor-parallel group and ships their KV.\n"
       "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]");
+  winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::InitLog("prefill", absl::GetFlag(FLAGS_log_level));
   winnow::BlockStopSignals();

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace winnow {
+
+// Command-line options of the form --name value, --name=value and --flag; names with dashes.
+class Args {
+ public:
+  // `values` take a value, `flags` take none. INVALID_ARGUMENT: an option that is neither, or one without its value.
+  static absl::StatusOr<Args> Parse(const std::vector<std::string>& words, const std::vector<std::string>& values,
+                                    const std::vector<std::string>& flags);
+
+  bool Has(const std::string& name) const { return values_.count(name) > 0; }
+  // The last one given, or `fallback`.
+  std::string Get(const std::string& name, const std::string& fallback = "") const;
+  std::vector<std::string> GetAll(const std::string& name) const;
+  // INVALID_ARGUMENT names the option and the text that is no number. "nan" and "inf" are numbers.
+  absl::StatusOr<double> GetDouble(const std::string& name) const;
+  absl::StatusOr<int64_t> GetInt(const std::string& name) const;
+  absl::StatusOr<std::vector<int32_t>> GetInts(const std::string& name) const;  // separated by commas
+
+ private:
+  std::map<std::string, std::vector<std::string>> values_;
+};
+
+}  // namespace winnow

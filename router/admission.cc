@@ -1,0 +1,80 @@
+#include "router/admission.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "rpc/plan_proto.h"
+
+namespace winnow {
+
+absl::StatusOr<SamplingParams> ResolveSampling(const v1::SamplingOptions& options, const v1::WorkerInfo& model,
+                                               uint64_t seed) {
+  SamplingParams params;
+  params.temperature = options.has_temperature() ? options.temperature() : 0.0;
+  params.top_k = options.has_top_k() ? options.top_k() : 0;
+  params.top_p = options.has_top_p() ? options.top_p() : 1.0;
+  params.seed = options.has_seed() ? options.seed() : seed;
+  params.max_tokens = options.has_max_tokens() ? options.max_tokens() : kDefaultMaxTokens;
+  if (!(params.temperature >= 0.0 && std::isfinite(params.temperature))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sampling: temperature must be at least 0, got ", params.temperature));
+  }
+  if (params.top_k < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("sampling: top_k must be at least 0, got ", params.top_k));
+  }
+  if (!(params.top_p > 0.0 && params.top_p <= 1.0)) {
+    return absl::InvalidArgumentError(absl::StrCat("sampling: top_p must be in (0, 1], got ", params.top_p));
+  }
+  if (params.max_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("sampling: max_tokens must be at least 1, got ", params.max_tokens));
+  }
+  for (const std::string& stop : options.stop()) {
+    if (stop.empty()) return absl::InvalidArgumentError("sampling: a stop string is empty");
+  }
+  for (int32_t id : options.stop_token_ids()) {
+    if (id < 0 || id >= model.vocab_size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sampling: stop token id must be in [0, ", model.vocab_size(), "), got ", id));
+    }
+    params.stop_token_ids.push_back(id);
+  }
+  if (!options.ignore_eos()) {
+    params.stop_token_ids.insert(params.stop_token_ids.end(), model.eos_token_ids().begin(),
+                                 model.eos_token_ids().end());
+  }
+  return params;
+}
+
+absl::StatusOr<SelectionConfig> ResolveSelection(const v1::SelectionOptions& options, const v1::WorkerInfo& model,
+                                                 bool explain_allowed) {
+  if (options.explain() && !(explain_allowed && model.explain_allowed())) {
+    return absl::PermissionDeniedError("selection: explain is off on this server (--allow_explain)");
+  }
+  WINNOW_ASSIGN_OR_RETURN(const SelectionConfig profile, FromProto(model.profile()));
+  // The layers are the profile's own and were checked with it, so any depth that holds them will do here.
+  ModelShape shape;
+  shape.num_layers = profile.selection_layer + 2;
+  return ResolveSelectionConfig(profile, FromProto(options), shape);
+}
+
+absl::Status CheckPrompt(const std::vector<int32_t>& ids, const SamplingParams& sampling,
+                         const v1::WorkerInfo& model) {
+  if (ids.empty()) return absl::InvalidArgumentError("prompt: it is empty");
+  const auto num_tokens = static_cast<int64_t>(ids.size());
+  if (num_tokens + sampling.max_tokens - 1 > model.max_context()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompt: too long: ", num_tokens, " prompt tokens + max_tokens ", sampling.max_tokens,
+        " - 1 is more than the context of ", model.max_context(), " tokens"));
+  }
+  for (int32_t id : ids) {
+    if (id < 0 || id >= model.vocab_size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("prompt: token id must be in [0, ", model.vocab_size(), "), got ", id));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace winnow

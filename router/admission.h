@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "plan/sampling_params.h"
+#include "plan/selection_config.h"
+#include "winnow/v1/generation.pb.h"
+#include "winnow/v1/model.pb.h"
+
+namespace winnow {
+
+// The checks of a request that need nothing but the request and what the workers say of the model. Pure. Every refusal is
+// INVALID_ARGUMENT with a sentence that says what, expected and got, but for explain (PERMISSION_DENIED).
+
+inline constexpr int kDefaultMaxTokens = 256;
+
+// `seed` is used when the request has none.
+absl::StatusOr<SamplingParams> ResolveSampling(const v1::SamplingOptions& options, const v1::WorkerInfo& model,
+                                               uint64_t seed);
+
+// The profile with the request's wishes.
+absl::StatusOr<SelectionConfig> ResolveSelection(const v1::SelectionOptions& options, const v1::WorkerInfo& model,
+                                                 bool explain_allowed);
+
+// 1 ≤ tokens, tokens + max_tokens − 1 ≤ context, every id in the vocabulary.
+absl::Status CheckPrompt(const std::vector<int32_t>& ids, const SamplingParams& sampling, const v1::WorkerInfo& model);
+
+}  // namespace winnow

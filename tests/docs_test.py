@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Fails when the documentation names a file, function or test that is not in the tree.
+
+In the tables of docs/claa.md, names in backticks must occur in the files that the same clause names
+(`Function`, `Other` in `path`; …). In all pages, paths in backticks and relative links must exist.
+docs/design.md is left out: it also says what is not built yet.
+"""
+
+import pathlib
+import re
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CODE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)*/?")
+
+
+def pages(root):
+    found = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "models").rglob("*.md")]
+    return [page for page in found if page.name != "design.md"]
+
+
+def is_path(text, root):
+    """Whether a name in backticks means a path of this repository."""
+    return PATH.fullmatch(text) and "/" in text and (root / text.split("/")[0]).is_dir()
+
+
+def missing_paths(page, root):
+    text = page.read_text(encoding="utf-8")
+    for name in CODE.findall(text):
+        if is_path(name, root) and not (root / name).exists():
+            yield f"{page.relative_to(root)}: `{name}` does not exist"
+    for link in LINK.findall(text):
+        if "://" not in link and not (page.parent / link).exists():
+            yield f"{page.relative_to(root)}: link to {link} leads nowhere"
+
+
+def clauses(text):
+    """Parts of table cells that name at least one path with its folder: (paths, names)."""
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            continue
+        for cell in re.split(r"(?<!\\)\|", line):
+            for clause in cell.split(";"):
+                names = CODE.findall(clause)
+                paths = [name for name in names if "/" in name]
+                if paths:
+                    yield paths, [name for name in names if "/" not in name]
+
+
+def missing_names(page, root):
+    for paths, names in clauses(page.read_text(encoding="utf-8")):
+        source = "".join((root / path).read_text(encoding="utf-8") for path in paths if (root / path).exists())
+        for name in names:
+            # A test method of Python's unittest is named without its prefix.
+            if not re.search(rf"(?:\b|\btest_){re.escape(name)}\b", source):
+                yield f"{page.name}: {name} is not in {', '.join(paths)}"
+
+
+class DocumentationTest(unittest.TestCase):
+    def test_every_path_and_link_exists(self):
+        for page in pages(ROOT):
+            with self.subTest(page=page.name):
+                self.assertEqual(list(missing_paths(page, ROOT)), [])
+
+    def test_claa_names_what_is_in_the_code(self):
+        page = ROOT / "docs/claa.md"
+        self.assertGreaterEqual(sum(len(names) for _, names in clauses(page.read_text(encoding="utf-8"))), 30)
+        self.assertEqual(list(missing_names(page, ROOT)), [])
+
+
+class CheckerTest(unittest.TestCase):
+    """The checker itself, on a tree made by hand."""
+
+    def setUp(self):
+        self.root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.root / "plan").mkdir()
+        (self.root / "plan/a.cc").write_text("int Known();\n")
+        self.page = self.root / "page.md"
+
+    def test_finds_missing_paths_and_links(self):
+        self.page.write_text("`plan/a.cc` `plan/b.cc` `x/y` [a](plan/a.cc) [b](b.md) [c](https://c.org/d)\n")
+        self.assertEqual(len(list(missing_paths(self.page, self.root))), 2)
+
+    def test_finds_names_that_are_not_in_their_file(self):
+        self.page.write_text("| `Known` in `plan/a.cc` | `Unknown` in `plan/a.cc`; `Elsewhere` |\n")
+        self.assertEqual(list(missing_names(self.page, self.root)), ["page.md: Unknown is not in plan/a.cc"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,71 @@
+"""Processes that die: an error or the right answer, never garbage, and the cluster recovers."""
+
+import concurrent.futures
+import time
+import unittest
+
+from harness import SHORT, ClusterTest, RequestError, make_document
+
+RECOVERY_S = 30  # the router's connection backs off while a worker is away
+LONG = make_document(tokens=16000, seed=31)
+
+
+class FailuresTest(ClusterTest):
+    def assert_recovers(self):
+        deadline = time.monotonic() + RECOVERY_S
+        while True:
+            try:
+                self.assert_answers()
+                return
+            except RequestError as error:
+                self.assertIn(error.code, ("UNAVAILABLE", "RESOURCE_EXHAUSTED"), error.text)
+                self.assertLess(time.monotonic(), deadline, "not recovered in time: " + error.text)
+                time.sleep(0.2)
+
+    def test_a_decode_worker_that_is_down_is_unavailable(self):
+        self.assert_answers()
+        self.cluster.kill("decode-0")
+        begin = time.monotonic()
+        with self.assertRaises(RequestError) as caught:
+            self.ask(SHORT)
+        self.assertEqual(caught.exception.code, "UNAVAILABLE", caught.exception.text)
+        self.assertIn("decode", caught.exception.text)
+        self.assertLess(time.monotonic() - begin, 30)
+        self.cluster.restart("decode-0")
+        self.assert_recovers()
+
+    def check_death_during_a_request(self, name, delay_s):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            running = pool.submit(self.ask, LONG, policy="full")
+            time.sleep(delay_s)
+            self.cluster.kill(name)
+            try:
+                self.assertEqual(running.result(timeout=120)["text"].strip(), LONG.answer)
+            except RequestError as error:
+                self.assertIn(error.code, ("UNAVAILABLE", "INTERNAL", "ABORTED"), error.text)
+        self.cluster.restart(name)
+        self.assert_recovers()
+
+    def test_a_prefill_worker_that_dies_during_a_request(self):
+        for delay_s in (0.1, 0.5, 1.0):
+            with self.subTest(delay_s=delay_s):
+                self.check_death_during_a_request("prefill-0", delay_s)
+
+    def test_a_decode_worker_that_dies_during_a_request(self):
+        for delay_s in (0.5, 1.0):
+            with self.subTest(delay_s=delay_s):
+                self.check_death_during_a_request("decode-0", delay_s)
+
+    def test_a_client_that_goes_away_costs_nothing(self):
+        import subprocess
+        from local_cluster import generate_command
+        client = subprocess.Popen(generate_command(self.cluster.address, prompt=LONG.document[:50000]),
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(0.3)
+        client.kill()
+        client.wait()
+        self.assert_answers()
+
+
+if __name__ == "__main__":
+    unittest.main()
