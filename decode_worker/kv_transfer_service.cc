@@ -1,9 +1,9 @@
 #include "decode_worker/kv_transfer_service.h"
 
-#include <deque>
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "rpc/grpc_status.h"
 #include "rpc/plan_proto.h"
 #include "transfer/chunk_codec.h"
@@ -34,6 +34,10 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
       End(absl::OkStatus());
       return;
     }
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (ending_) return;  // cancelled; nothing may be started any more
+    }
     const absl::Status status = opened_ ? OnChunk() : OnOpen();
     if (!status.ok()) {
       End(status);
@@ -44,10 +48,9 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   void OnWriteDone(bool ok) override {
     std::lock_guard<std::mutex> lock(mutex_);
     writing_ = false;
-    if (!ok) return;
-    if (has_ack_) {
+    if (ok && has_ack_) {
       WriteAck();
-    } else if (ending_) {
+    } else if (ending_) {  // also when the write failed: without Finish the call would never end
       Finish(ToGrpcStatus(end_status_, context_));
     }
   }
@@ -92,6 +95,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   // Acknowledgements that gather while a write is in flight leave as one. The lock is held.
   void WriteAck() {
     v1::PushResponse response;
+    table_.OnCreditsSent(reservation_id_, stream_, credits_);
     response.set_acknowledged_sequence(acknowledged_);
     response.set_credit_bytes(std::exchange(credits_, 0));
     has_ack_ = false;
@@ -146,6 +150,11 @@ absl::StatusOr<CommitRequest> ParseCommit(const v1::CommitRequest& proto) {
   request.sampling = *std::move(sampling);
   request.entries_per_layer.assign(proto.entries_per_layer().begin(), proto.entries_per_layer().end());
   for (const v1::StreamSummary& stream : proto.streams()) {
+    const auto expected = static_cast<int>(request.streams.size());
+    if (stream.stream() != expected) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("commit: streams must ascend from 0: expected ", expected, ", got ", stream.stream()));
+    }
     request.streams.push_back({stream.num_chunks(), stream.crc32c()});
   }
   return request;

@@ -8,19 +8,12 @@
 namespace winnow {
 namespace {
 
-constexpr int kLanes = 16;      // partial sums of a dot product
 constexpr int64_t kKeys = 512;  // keys per unit of parallel work
 
-template <typename T>
-float Dot(const float* q, const T* k, int head_dim) {
-  float lanes[kLanes] = {};
-  int c = 0;
-  for (; c + kLanes <= head_dim; c += kLanes) {
-    for (int i = 0; i < kLanes; ++i) lanes[i] += q[c + i] * ToFloat(k[c + i]);
-  }
+float Dot(const float* a, const float* b, int size) {
   float sum = 0.0f;
-  for (; c < head_dim; ++c) sum += q[c] * ToFloat(k[c]);
-  for (float lane : lanes) sum += lane;
+#pragma omp simd reduction(+ : sum)
+  for (int c = 0; c < size; ++c) sum += a[c] * b[c];
   return sum;
 }
 
@@ -49,10 +42,11 @@ class HeadScores {
 #pragma omp parallel for
     for (int64_t begin = 0; begin < keys_; begin += kKeys) {
       const int64_t end = std::min(keys_, begin + kKeys);
+      std::vector<float> key(p_.head_dim);
       for (int64_t j = begin; j < end; ++j) {
-        const T* key = k + j * p_.head_dim;
+        for (int c = 0; c < p_.head_dim; ++c) key[c] = ToFloat(k[j * p_.head_dim + c]);
         for (int r = 0; r < rows_; ++r) {
-          products_[r * keys_ + j] = Dot(queries.data() + r * p_.head_dim, key, p_.head_dim);
+          products_[r * keys_ + j] = Dot(queries.data() + r * p_.head_dim, key.data(), p_.head_dim);
         }
       }
     }

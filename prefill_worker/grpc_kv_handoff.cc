@@ -47,6 +47,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
   v1::TransferIdentity Identity() const;
   template <typename Request, typename Response>
   std::shared_ptr<Call<Request, Response>> MakeCall() const;
+  absl::Status Outcome(const grpc::Status& status, const grpc::ClientContext& context) const;
   void OnGrant(const v1::ReserveResponse& response);
   v1::CommitRequest MakeCommit(const std::vector<int32_t>& tokens, const SamplingParams& sampling) const;
   void SendCommit(v1::CommitRequest request, int tries_left,
@@ -90,6 +91,14 @@ std::shared_ptr<Call<Request, Response>> Core::MakeCall() const {
   return call;
 }
 
+// A call that took too long while the request still has time: this decode worker may be gone, another one may do.
+absl::Status Core::Outcome(const grpc::Status& status, const grpc::ClientContext& context) const {
+  const absl::Status result = FromGrpcStatus(status, context);
+  if (!absl::IsDeadlineExceeded(result) || target_.deadline.HasPassed(*owner_.options().clock)) return result;
+  return absl::UnavailableError(absl::StrCat("decode worker ", target_.decode_address, ": no answer within ",
+                                             absl::FormatDuration(owner_.options().call_timeout)));
+}
+
 void Core::Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<KvHandoff::Grant>)> done) {
   plan_ = plan;
   const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = owner_.Channel(target_.decode_address, 0);
@@ -107,7 +116,7 @@ void Core::Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::
   stub_->async()->Reserve(&call->context, &call->request, &call->response,
                           [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
                             if (!status.ok()) {
-                              done(FromGrpcStatus(status, call->context));
+                              done(self->Outcome(status, call->context));
                               return;
                             }
                             self->OnGrant(call->response);
@@ -160,22 +169,26 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
                             .streams_per_rank = owner_.options().streams_per_rank,
                             .attempt = target_.attempt,
                             .credit_bytes_per_stream = credit_bytes_,
-                            .transport = this};
+                            .transport = this,
+                            .clock = owner_.options().clock};
   for (const KvStaging::Rank& rank : staging->ranks) {
     options.ranks.push_back({rank.heads, rank.layout, rank.memory.data<std::byte>()});
   }
   sender_ = std::make_unique<KvSender>(std::move(options));
   const int num_streams = sender_->num_streams();
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (ended_) return;
-  streams_.resize(num_streams, nullptr);
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (int stream = 0; stream < num_streams; ++stream) {
-    const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
-        owner_.Channel(target_.decode_address, 1 + stream);
+    absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = owner_.Channel(target_.decode_address, 1 + stream);
     if (!channel.ok()) {
       sender_->Fail(channel.status());
-      return;
+      break;
     }
+    channels.push_back(*std::move(channel));
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  streams_.resize(num_streams, nullptr);
+  if (ended_ || static_cast<int>(channels.size()) < num_streams) return;
+  for (int stream = 0; stream < num_streams; ++stream) {
     v1::PushOpen open;
     *open.mutable_identity() = Identity();
     open.set_reservation_id(reservation_id_);
@@ -192,7 +205,8 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
       // A stream that ends well has nothing left to acknowledge; otherwise this is the news.
       self->sender_->Fail(status.ok() ? absl::UnavailableError("push: the decode worker ended the stream") : status);
     };
-    streams_[stream] = PushStream::Start(*channel, open, staging, std::move(callbacks));
+    streams_[stream] = PushStream::Start(channels[stream], open, target_.deadline, *owner_.options().clock, staging,
+                                         std::move(callbacks));
   }
 }
 
@@ -256,7 +270,7 @@ void Core::SendCommit(v1::CommitRequest request, int tries_left,
   stub_->async()->Commit(
       &call->context, &call->request, &call->response,
       [self = shared_from_this(), call, tries_left, done = std::move(done)](const grpc::Status& status) {
-        const absl::Status result = FromGrpcStatus(status, call->context);
+        const absl::Status result = self->Outcome(status, call->context);
         if (absl::IsUnavailable(result) && tries_left > 1) {
           self->SendCommit(call->request, tries_left - 1, done);
           return;

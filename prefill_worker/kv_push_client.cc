@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "transfer/chunk_codec.h"
 
@@ -20,8 +21,10 @@ grpc::Slice BorrowedSlice(const std::byte* data, size_t size, const std::shared_
 }  // namespace
 
 PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
-                              std::shared_ptr<const void> payload_owner, Callbacks callbacks) {
+                              Deadline deadline, const Clock& clock, std::shared_ptr<const void> payload_owner,
+                              Callbacks callbacks) {
   auto* stream = new PushStream(channel, std::move(payload_owner), std::move(callbacks));
+  SetDeadline(stream->context_, deadline, clock);
   stream->stub_.PrepareBidiStreamingCall(&stream->context_, kPushMethod, grpc::StubOptions(), stream);
   stream->AddHold();  // chunks come from other threads; dropped by FinishWrites or when a write fails
   v1::PushRequest first;

@@ -7,8 +7,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <vector>
 
+#include "common/clock.h"
+#include "common/deadline.h"
 #include "transfer/kv_sender.h"
 #include "winnow/v1/kv_transfer.grpc.pb.h"
 
@@ -22,13 +23,15 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
     std::function<void(const v1::PushResponse&)> acknowledged;
     std::function<void(const absl::Status&)> ended;  // once, after everything else
   };
-  // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. The stream deletes itself after `ended`.
-  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
-                           std::shared_ptr<const void> payload_owner, Callbacks callbacks);
+  // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. At the deadline the stream ends with
+  // DEADLINE_EXCEEDED. It deletes itself after `ended`.
+  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open, Deadline deadline,
+                           const Clock& clock, std::shared_ptr<const void> payload_owner, Callbacks callbacks);
 
   void Send(const KvChunk& chunk);
   // No more chunks; the server then ends the stream.
   void FinishWrites();
+  // `ended` then hears CANCELLED, unless the stream has ended otherwise.
   void Cancel();
 
  private:

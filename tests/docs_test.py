@@ -24,7 +24,8 @@ def pages(root):
 
 def is_path(text, root):
     """Whether a name in backticks means a path of this repository."""
-    return PATH.fullmatch(text) and "/" in text and (root / text.split("/")[0]).is_dir()
+    top = text.split("/")[0]
+    return PATH.fullmatch(text) and "/" in text and top != "build" and (root / top).is_dir()
 
 
 def missing_paths(page, root):

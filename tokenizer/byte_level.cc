@@ -27,14 +27,14 @@ const std::array<uint32_t, 256>& CodePoints() {
 
 }  // namespace
 
-std::string BytesToByteLevel(const std::string& bytes) {
+std::string BytesToByteLevel(std::string_view bytes) {
   std::string out;
   out.reserve(bytes.size() * 2);
   for (unsigned char byte : bytes) AppendUtf8(CodePoints()[byte], out);
   return out;
 }
 
-std::optional<std::string> ByteLevelToBytes(const std::string& text) {
+std::optional<std::string> ByteLevelToBytes(std::string_view text) {
   static const std::map<uint32_t, unsigned char> byte_of = [] {
     std::map<uint32_t, unsigned char> map;
     for (int byte = 0; byte < 256; ++byte) map[CodePoints()[byte]] = static_cast<unsigned char>(byte);

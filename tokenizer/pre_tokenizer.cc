@@ -5,19 +5,22 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "nlohmann/json.hpp"
+#include "tokenizer/json_field.h"
 
 namespace winnow {
 namespace {
 
+using Json = nlohmann::json;
+
 // ByteLevel's own pattern (GPT-2), used when use_regex is set.
 constexpr char kGpt2Pattern[] =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr uint32_t kMatchLimit = 10'000'000;  // steps of one match; ordinary patterns need a few per byte
 
-absl::Status NotBuilt(const std::string& field, const nlohmann::json& value) {
-  return absl::InvalidArgumentError(absl::StrCat("tokenizer.json: ", field, " ", value.dump(), " is not supported"));
-}
+// Of one match. Ordinary patterns take a few steps per byte, so that a run of blanks as long as the
+// router's largest request (16 MiB) still passes; a pattern that explodes is stopped within a second.
+constexpr uint32_t kMatchLimit = 100'000'000;
+constexpr uint32_t kHeapLimitKib = 64 * 1024;  // of the interpreter, where there is no JIT
+constexpr size_t kJitStackBytes = 1 << 20;
 
 std::string PcreMessage(int code) {
   PCRE2_UCHAR buffer[256];
@@ -25,99 +28,174 @@ std::string PcreMessage(int code) {
   return reinterpret_cast<const char*>(buffer);
 }
 
-struct MatchState {
-  explicit MatchState(const pcre2_code* code)
-      : data(pcre2_match_data_create_from_pattern(code, nullptr)), context(pcre2_match_context_create(nullptr)) {
-    pcre2_set_match_limit(context, kMatchLimit);
+// PCRE2's \s holds U+180E, which is no white space since Unicode 6.3 and none to the tokenizers library.
+std::string WithUnicodeWhiteSpace(const std::string& pattern) {
+  std::string out;
+  for (size_t at = 0; at < pattern.size(); ++at) {
+    if (pattern[at] != '\\' || at + 1 == pattern.size()) {
+      out += pattern[at];
+      continue;
+    }
+    const char escaped = pattern[++at];
+    if (escaped == 's') {
+      out += R"(\p{White_Space})";
+    } else if (escaped == 'S') {
+      out += R"(\P{White_Space})";
+    } else {
+      out += {'\\', escaped};
+    }
   }
-  ~MatchState() {
-    pcre2_match_data_free(data);
-    pcre2_match_context_free(context);
+  return out;
+}
+
+// What one Split call needs of PCRE2.
+class Matcher {
+ public:
+  Matcher(const pcre2_code* code, std::string_view text)
+      : code_(code),
+        text_(text),
+        data_(pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free),
+        context_(pcre2_match_context_create(nullptr), pcre2_match_context_free),
+        stack_(pcre2_jit_stack_create(32 * 1024, kJitStackBytes, nullptr), pcre2_jit_stack_free) {
+    pcre2_set_match_limit(context_.get(), kMatchLimit);
+    pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
+    pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
   }
-  MatchState(const MatchState&) = delete;
-  MatchState& operator=(const MatchState&) = delete;
-  pcre2_match_data* data;
-  pcre2_match_context* context;
+
+  // PCRE2's result of the search from `at` on.
+  int Find(size_t at) {
+    const int found = Match(at, 0);
+    // The interpreter keeps its state on the heap.
+    return found == PCRE2_ERROR_JIT_STACKLIMIT ? Match(at, PCRE2_NO_JIT) : found;
+  }
+  size_t begin() const { return pcre2_get_ovector_pointer(data_.get())[0]; }
+  size_t end() const { return pcre2_get_ovector_pointer(data_.get())[1]; }
+
+ private:
+  int Match(size_t at, uint32_t options) {
+    return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), at,
+                       options | PCRE2_NO_UTF_CHECK, data_.get(), context_.get());
+  }
+
+  const pcre2_code* code_;
+  const std::string_view text_;
+  std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data_;
+  std::unique_ptr<pcre2_match_context, void (*)(pcre2_match_context*)> context_;
+  std::unique_ptr<pcre2_jit_stack, void (*)(pcre2_jit_stack*)> stack_;
 };
 
 }  // namespace
 
-absl::StatusOr<SplitPattern> SplitPattern::Create(const std::string& pattern) {
+absl::StatusOr<SplitPattern> SplitPattern::CreateRegex(const std::string& pattern) {
+  return Compile(WithUnicodeWhiteSpace(pattern), PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
+}
+
+absl::StatusOr<SplitPattern> SplitPattern::CreateLiteral(const std::string& text) {
+  return Compile(text, PCRE2_UTF | PCRE2_LITERAL);
+}
+
+absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::string& pattern, uint32_t options) {
   int error = 0;
   PCRE2_SIZE offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                   PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+                                   options, &error, &offset, nullptr);
   if (code == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.json: split pattern, at offset ", offset, ": ", PcreMessage(error)));
+        absl::StrCat("split pattern '", pattern, "', at offset ", offset, ": ", PcreMessage(error)));
   }
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without one it is interpreted
+  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without JIT the pattern is interpreted
   SplitPattern out;
-  out.code_ = std::shared_ptr<void>(code, [](void* p) { pcre2_code_free(static_cast<pcre2_code*>(p)); });
+  out.code_ = std::shared_ptr<void>(
+      code, [](void* owned) { pcre2_code_free(static_cast<pcre2_code*>(owned)); });
   return out;
 }
 
-absl::Status SplitPattern::Split(std::string_view text, const std::function<void(std::string_view)>& piece) const {
-  const auto* code = static_cast<const pcre2_code*>(code_.get());
-  MatchState state(code);
-  const PCRE2_SIZE* range = pcre2_get_ovector_pointer(state.data);
-  size_t at = 0;  // everything before is in a piece
-  size_t search = 0;
-  uint32_t options = PCRE2_NO_UTF_CHECK;
-  while (search < text.size()) {
-    const int found = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), search, options,
-                                  state.data, state.context);
+absl::Status SplitPattern::Split(std::string_view text,
+                                 const std::function<void(std::string_view)>& piece) const {
+  Matcher matcher(static_cast<const pcre2_code*>(code_.get()), text);
+  size_t done = 0;  // everything before is in a piece
+  for (size_t at = 0; at < text.size();) {
+    const int found = matcher.Find(at);
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("tokenizer: splitting text at byte ", search, ": ", PcreMessage(found)));
+          absl::StrCat("text: splitting at byte ", at, ": ", PcreMessage(found)));
     }
-    if (range[1] == range[0]) {  // an empty match splits nothing
-      ++search;
-      while (search < text.size() && (static_cast<unsigned char>(text[search]) & 0xC0) == 0x80) ++search;
+    if (matcher.end() <= matcher.begin()) {  // an empty match splits nothing: on to the next character
+      at = matcher.begin() + 1;
+      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
       continue;
     }
-    if (range[0] > at) piece(text.substr(at, range[0] - at));
-    piece(text.substr(range[0], range[1] - range[0]));
-    at = search = range[1];
+    if (matcher.begin() > done) piece(text.substr(done, matcher.begin() - done));
+    piece(text.substr(matcher.begin(), matcher.end() - matcher.begin()));
+    done = at = matcher.end();
   }
-  if (at < text.size()) piece(text.substr(at));
+  if (done < text.size()) piece(text.substr(done));
   return absl::OkStatus();
 }
 
-absl::StatusOr<PreTokenizer> PreTokenizer::Create(const nlohmann::json& json) {
+absl::StatusOr<PreTokenizer> PreTokenizer::Create(const Json& json) {
   PreTokenizer out;
-  WINNOW_RETURN_IF_ERROR(out.Add(json));
+  WINNOW_RETURN_IF_ERROR(out.Add(json, "pre_tokenizer"));
+  if (!out.has_byte_level_) return Unexpected("pre_tokenizer", "a ByteLevel at its end", json);
   return out;
 }
 
-absl::Status PreTokenizer::Add(const nlohmann::json& json) {
-  const std::string type = json.is_object() ? json.value("type", "") : "";
-  if (type == "Sequence" && json.contains("pretokenizers") && json["pretokenizers"].is_array()) {
-    for (const nlohmann::json& part : json["pretokenizers"]) WINNOW_RETURN_IF_ERROR(Add(part));
+absl::Status PreTokenizer::Add(const Json& json, const std::string& where) {
+  WINNOW_ASSIGN_OR_RETURN(const std::string type, StringField(json, "type", "", where + ".type"));
+  if (type == "Sequence") {
+    const Json& parts = Field(json, "pretokenizers");
+    if (!parts.is_array()) return Unexpected(where + ".pretokenizers", "a list", parts);
+    for (size_t i = 0; i < parts.size(); ++i) {
+      WINNOW_RETURN_IF_ERROR(Add(parts[i], absl::StrCat(where, ".pretokenizers[", i, "]")));
+    }
     return absl::OkStatus();
   }
-  if (type == "ByteLevel") {
-    if (json.value("add_prefix_space", false)) return NotBuilt("pre_tokenizer.add_prefix_space", true);
-    if (!json.value("use_regex", true)) return absl::OkStatus();
-    WINNOW_ASSIGN_OR_RETURN(SplitPattern pattern, SplitPattern::Create(kGpt2Pattern));
-    stages_.push_back(std::move(pattern));
-    return absl::OkStatus();
+  if (has_byte_level_) return Unexpected(where, "nothing after ByteLevel", json);
+  if (type == "ByteLevel") return AddByteLevel(json, where);
+  if (type == "Split") return AddSplit(json, where);
+  return Unexpected(where + ".type", "Sequence, Split or ByteLevel", Field(json, "type"));
+}
+
+absl::Status PreTokenizer::AddByteLevel(const Json& json, const std::string& where) {
+  WINNOW_ASSIGN_OR_RETURN(const bool add_prefix_space, BoolField(json, "add_prefix_space", true,
+                                                                 where + ".add_prefix_space"));
+  if (add_prefix_space) {
+    return Unexpected(where + ".add_prefix_space", "false", Field(json, "add_prefix_space"));
   }
-  if (type != "Split") return NotBuilt("pre_tokenizer", json);
-  if (json.value("behavior", "") != "Isolated" || json.value("invert", false)) {
-    return NotBuilt("pre_tokenizer.behavior", json);
-  }
-  const nlohmann::json pattern = json.value("pattern", nlohmann::json());
-  if (!pattern.is_object() || !pattern.contains("Regex") || !pattern["Regex"].is_string()) {
-    return NotBuilt("pre_tokenizer.pattern", pattern);
-  }
-  WINNOW_ASSIGN_OR_RETURN(SplitPattern compiled, SplitPattern::Create(pattern["Regex"].get<std::string>()));
-  stages_.push_back(std::move(compiled));
+  WINNOW_ASSIGN_OR_RETURN(const bool use_regex,
+                          BoolField(json, "use_regex", true, where + ".use_regex"));
+  has_byte_level_ = true;
+  if (!use_regex) return absl::OkStatus();
+  WINNOW_ASSIGN_OR_RETURN(SplitPattern pattern, SplitPattern::CreateRegex(kGpt2Pattern));
+  stages_.push_back(std::move(pattern));
   return absl::OkStatus();
 }
 
-absl::Status PreTokenizer::Split(std::string_view text, const std::function<void(std::string_view)>& piece) const {
+absl::Status PreTokenizer::AddSplit(const Json& json, const std::string& where) {
+  const Json& behavior = Field(json, "behavior");
+  if (behavior != "Isolated") return Unexpected(where + ".behavior", "Isolated", behavior);
+  WINNOW_ASSIGN_OR_RETURN(const bool invert, BoolField(json, "invert", false, where + ".invert"));
+  if (invert) return Unexpected(where + ".invert", "false", true);
+  const Json& pattern = Field(json, "pattern");
+  const Json& regex = Field(pattern, "Regex");
+  const Json& literal = Field(pattern, "String");
+  if (regex.is_string() == literal.is_string() || literal == "") {
+    return Unexpected(where + ".pattern", "one Regex or String", pattern);
+  }
+  absl::StatusOr<SplitPattern> compiled =
+      regex.is_string() ? SplitPattern::CreateRegex(regex.get<std::string>())
+                        : SplitPattern::CreateLiteral(literal.get<std::string>());
+  if (!compiled.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ".pattern: ", compiled.status().message()));
+  }
+  stages_.push_back(*std::move(compiled));
+  return absl::OkStatus();
+}
+
+absl::Status PreTokenizer::Split(std::string_view text,
+                                 const std::function<void(std::string_view)>& piece) const {
   return SplitFrom(0, text, piece);
 }
 

@@ -1,7 +1,5 @@
 #include "tokenizer/stream_decoder.h"
 
-#include <utility>
-
 #include "tokenizer/utf8.h"
 
 namespace winnow {
@@ -14,26 +12,26 @@ constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD
 std::string StreamDecoder::Add(int32_t id) {
   if (tokenizer_.IsSpecial(id)) return "";
   pending_ += tokenizer_.TokenBytes(id);
-  return TakeWhole(pending_.size() - IncompleteUtf8Tail(pending_));
+  return Take(pending_.size() - IncompleteUtf8Tail(pending_));
 }
 
-std::string StreamDecoder::Flush() { return TakeWhole(pending_.size()); }
+std::string StreamDecoder::Flush() { return Take(pending_.size()); }
 
-// The first `size` pending bytes as valid UTF-8; each byte that fits nowhere becomes U+FFFD.
-std::string StreamDecoder::TakeWhole(size_t size) {
-  std::string out;
+// Removes the first `size` pending bytes and gives them as valid UTF-8.
+std::string StreamDecoder::Take(size_t size) {
   const std::string head = pending_.substr(0, size);
+  pending_.erase(0, size);
+  std::string out;
   for (size_t at = 0; at < head.size();) {
     const int length = Utf8Length(head, at);
     if (length == 0) {
       out += kReplacement;
-      ++at;
+      at += InvalidUtf8Length(head, at);
     } else {
       out.append(head, at, length);
       at += length;
     }
   }
-  pending_.erase(0, size);
   return out;
 }
 

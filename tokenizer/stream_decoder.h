@@ -7,7 +7,8 @@
 
 namespace winnow {
 
-// Turns token ids into text as they come, without ever giving half a UTF-8 character. Special tokens give no text.
+// Turns token ids into text as they come, never giving half a UTF-8 character. Special tokens give no
+// text; bytes that are no UTF-8 give U+FFFD.
 class StreamDecoder {
  public:
   // `tokenizer` must outlive it.
@@ -15,11 +16,11 @@ class StreamDecoder {
 
   // Text that became certain with this token.
   std::string Add(int32_t id);
-  // What is left at the end; a character that never became whole gives U+FFFD.
+  // What is left at the end: nothing, or one U+FFFD for a character that never became whole.
   std::string Flush();
 
  private:
-  std::string TakeWhole(size_t size);
+  std::string Take(size_t size);
   const Tokenizer& tokenizer_;
   std::string pending_;
 };

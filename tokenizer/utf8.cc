@@ -13,25 +13,40 @@ int ExpectedLength(unsigned char lead) {
   return 0;
 }
 
-bool IsContinuation(unsigned char c) { return (c & 0xC0) == 0x80; }
+// The second byte's range is narrower after some leads: no overlong forms, no surrogates, nothing
+// beyond U+10FFFF.
+bool IsSecond(unsigned char lead, unsigned char c) {
+  const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  return c >= low && c <= high;
+}
+
+// Bytes from `at` on that fit the character begun there, whole or not; 0 for a byte that begins none.
+int FittingBytes(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const int length = ExpectedLength(byte(at));
+  if (length <= 1 || at + 1 >= text.size() || !IsSecond(byte(at), byte(at + 1))) {
+    return std::min(length, 1);
+  }
+  int fitting = 2;
+  while (fitting < length && at + fitting < text.size() && (byte(at + fitting) & 0xC0) == 0x80) {
+    ++fitting;
+  }
+  return fitting;
+}
 
 }  // namespace
 
-int Utf8Length(const std::string& text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const int length = ExpectedLength(byte(at));
-  if (length == 0 || at + length > text.size()) return 0;
-  for (int i = 1; i < length; ++i) {
-    if (!IsContinuation(byte(at + i))) return 0;
-  }
-  if (length == 3 && byte(at) == 0xE0 && byte(at + 1) < 0xA0) return 0;  // overlong
-  if (length == 3 && byte(at) == 0xED && byte(at + 1) > 0x9F) return 0;  // surrogates
-  if (length == 4 && byte(at) == 0xF0 && byte(at + 1) < 0x90) return 0;  // overlong
-  if (length == 4 && byte(at) == 0xF4 && byte(at + 1) > 0x8F) return 0;  // beyond U+10FFFF
-  return length;
+int Utf8Length(std::string_view text, size_t at) {
+  const int length = ExpectedLength(static_cast<unsigned char>(text[at]));
+  return FittingBytes(text, at) == length ? length : 0;
 }
 
-size_t FirstInvalidUtf8(const std::string& text) {
+int InvalidUtf8Length(std::string_view text, size_t at) {
+  return std::max(1, FittingBytes(text, at));
+}
+
+size_t FirstInvalidUtf8(std::string_view text) {
   size_t at = 0;
   while (at < text.size()) {
     const int length = Utf8Length(text, at);
@@ -41,16 +56,19 @@ size_t FirstInvalidUtf8(const std::string& text) {
   return at;
 }
 
-size_t IncompleteUtf8Tail(const std::string& text) {
+size_t IncompleteUtf8Tail(std::string_view text) {
   for (size_t back = 1; back <= std::min<size_t>(3, text.size()); ++back) {
-    const auto c = static_cast<unsigned char>(text[text.size() - back]);
-    if (IsContinuation(c)) continue;
-    return ExpectedLength(c) > static_cast<int>(back) ? back : 0;
+    const size_t at = text.size() - back;
+    const auto lead = static_cast<unsigned char>(text[at]);
+    if (static_cast<size_t>(ExpectedLength(lead)) > back &&
+        static_cast<size_t>(FittingBytes(text, at)) == back) {
+      return back;
+    }
   }
   return 0;
 }
 
-uint32_t DecodeUtf8(const std::string& text, size_t at, int length) {
+uint32_t DecodeUtf8(std::string_view text, size_t at, int length) {
   const auto lead = static_cast<unsigned char>(text[at]);
   if (length == 1) return lead;
   uint32_t code_point = lead & (0xFF >> (length + 1));

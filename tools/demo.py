@@ -70,7 +70,7 @@ def print_report(document, runs, full, claa):
     row("  of a full run's", *(f"{ledger['kv_bytes_shipped'] / ledger['kv_bytes_full']:.0%}" for ledger in ledgers))
     for segment, title in (("all", "entries, whole layers"), ("per_head", "  per-head layers"),
                            ("selected", "  selected layers")):
-        row(title, *(f"{ledger[segment]['entries_kept']:,}" for ledger in ledgers))
+        row(title, *(f"{ledger['segments'][segment]['entries_kept']:,}" for ledger in ledgers))
     row("row passes of layers", *(f"{ledger['computed_token_layers']:,}" for ledger in ledgers))
     for stage in STAGES:
         row(f"{stage.replace('_', ' ')}, ms", *(f"{run['stages'][stage] * 1000:.1f}" for run in (full, claa)))

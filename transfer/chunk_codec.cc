@@ -50,9 +50,8 @@ uint32_t Checksum(const std::byte* encoded_header, const std::byte* payload, uin
   return Crc32c(payload, payload_bytes, Crc32c(encoded_header, kChecksummedBytes));
 }
 
-absl::Status Malformed(const std::string& what) {
-  return absl::InvalidArgumentError(absl::StrCat("KV chunk: ", what));
-}
+absl::Status Damaged(const std::string& what) { return absl::DataLossError(absl::StrCat("KV chunk: ", what)); }
+absl::Status Foreign(const std::string& what) { return absl::InvalidArgumentError(absl::StrCat("KV chunk: ", what)); }
 
 // Reads a varint and moves `at` behind it; false when it is truncated or longer than five bytes.
 bool ReadVarint(absl::Span<const std::byte> in, size_t& at, uint64_t& value) {
@@ -67,12 +66,12 @@ bool ReadVarint(absl::Span<const std::byte> in, size_t& at, uint64_t& value) {
 }
 
 absl::StatusOr<ChunkHeader> DecodeHeader(const std::byte* in) {
-  if (Get<uint32_t>(in) != kMagic) return Malformed("the header does not begin with WKV1");
+  if (Get<uint32_t>(in) != kMagic) return Foreign("the header does not begin with WKV1");
   if (const auto version = Get<uint16_t>(in + 4); version != kWireVersion) {
-    return Malformed(absl::StrCat("wire version must be ", kWireVersion, ", got ", version));
+    return Foreign(absl::StrCat("wire version must be ", kWireVersion, ", got ", version));
   }
   const auto kind = Get<uint8_t>(in + 6);
-  if (kind > 2 || Get<uint8_t>(in + 7) != 0) return Malformed(absl::StrCat("unknown kind ", kind));
+  if (kind > 2 || Get<uint8_t>(in + 7) != 0) return Foreign(absl::StrCat("unknown kind ", kind));
   ChunkHeader h;
   h.kind = static_cast<ChunkKind>(kind);
   h.stream = Get<uint32_t>(in + 8);
@@ -108,26 +107,32 @@ std::string EncodePrefix(const ChunkHeader& header) {
 
 absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message) {
   constexpr size_t kHeaderEnd = 2 + kChunkHeaderBytes;
-  if (message.size() <= kHeaderEnd) return Malformed(absl::StrCat("only ", message.size(), " bytes"));
+  if (message.size() <= kHeaderEnd) return Damaged(absl::StrCat("only ", message.size(), " bytes"));
   if (message[0] != kHeaderTag || message[1] != std::byte{kChunkHeaderBytes} || message[kHeaderEnd] != kPayloadTag) {
-    return Malformed(absl::StrCat("expected a header of ", kChunkHeaderBytes, " bytes, then a payload"));
+    return Damaged(absl::StrCat("expected a header of ", kChunkHeaderBytes, " bytes, then a payload"));
   }
   size_t at = kHeaderEnd + 1;
   uint64_t payload_bytes = 0;
-  if (!ReadVarint(message, at, payload_bytes)) return Malformed("the payload's length is truncated");
-  DecodedChunk chunk;
-  WINNOW_ASSIGN_OR_RETURN(chunk.header, DecodeHeader(message.data() + 2));
-  if (payload_bytes != message.size() - at || payload_bytes != chunk.header.payload_bytes ||
-      payload_bytes > kMaxChunkPayload) {
-    return Malformed(absl::StrCat("the header says ", chunk.header.payload_bytes, " payload bytes, the message ",
-                                  payload_bytes, ", and there are ", message.size() - at));
+  if (!ReadVarint(message, at, payload_bytes)) return Damaged("the payload's length is truncated");
+  if (payload_bytes != message.size() - at) {
+    return Damaged(absl::StrCat("the message says ", payload_bytes, " payload bytes, and there are ",
+                                message.size() - at));
   }
-  chunk.payload = message.subspan(at);
-  if (Checksum(message.data() + 2, chunk.payload.data(), chunk.header.payload_bytes) != chunk.header.crc32c) {
-    return absl::DataLossError(absl::StrCat("KV chunk ", chunk.header.sequence, " of stream ", chunk.header.stream,
-                                            ": checksum mismatch"));
+  if (payload_bytes > kMaxChunkPayload) {
+    return Foreign(absl::StrCat("a payload has at most ", kMaxChunkPayload, " bytes, got ", payload_bytes));
   }
-  return chunk;
+  const std::byte* header = message.data() + 2;
+  const absl::Span<const std::byte> payload = message.subspan(at);
+  const uint32_t checksum = Checksum(header, payload.data(), static_cast<uint32_t>(payload_bytes));
+  if (checksum != Get<uint32_t>(header + kChecksummedBytes)) {
+    return Damaged(absl::StrCat("checksum mismatch over a header and ", payload_bytes, " payload bytes"));
+  }
+  WINNOW_ASSIGN_OR_RETURN(const ChunkHeader decoded, DecodeHeader(header));
+  if (decoded.payload_bytes != payload_bytes) {
+    return Damaged(absl::StrCat("the header says ", decoded.payload_bytes, " payload bytes, the message ",
+                                payload_bytes));
+  }
+  return DecodedChunk{decoded, payload};
 }
 
 }  // namespace winnow

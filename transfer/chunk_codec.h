@@ -25,8 +25,8 @@ struct DecodedChunk {
   ChunkHeader header;
   absl::Span<const std::byte> payload;  // into the message
 };
-// Reads a whole message. INVALID_ARGUMENT: not a chunk of this version, or lengths that contradict each other.
-// DATA_LOSS: the checksum is wrong.
+// Reads a whole message. DATA_LOSS: not an intact chunk (framing, lengths, checksum); looked at first, so that damage is
+// never taken for a sender's mistake. INVALID_ARGUMENT: intact, but not a chunk of this version.
 absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message);
 
 }  // namespace winnow

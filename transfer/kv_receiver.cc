@@ -1,6 +1,6 @@
 #include "transfer/kv_receiver.h"
 
-#include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -51,47 +51,61 @@ absl::Status KvReceiver::CheckBounds(const ChunkHeader& h) const {
   return absl::OkStatus();
 }
 
-absl::Status KvReceiver::Cover(const ChunkHeader& h) {
+// Adds a run of slots, and for positions refuses one that leaves no room for the slots between it and its neighbours.
+absl::Status KvReceiver::Cover(const ChunkHeader& h, Run run) {
   Slots& slots = covered_[Index(h.kind, static_cast<int>(h.layer), static_cast<int>(h.head))];
-  const uint32_t end = h.slot_begin + h.slot_count;
-  auto next = slots.lower_bound(h.slot_begin);
-  auto before = next == slots.begin() ? slots.end() : std::prev(next);
-  const bool overlaps = (next != slots.end() && next->first < end) ||
-                        (before != slots.end() && before->second > h.slot_begin);
-  if (overlaps) return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": a slot came twice"));
-  uint32_t begin = h.slot_begin, merged_end = end;
-  if (before != slots.end() && before->second == h.slot_begin) {
+  uint32_t begin = h.slot_begin;
+  const auto next = slots.lower_bound(begin);
+  const auto before = next == slots.begin() ? slots.end() : std::prev(next);
+  const bool has_next = next != slots.end(), has_before = before != slots.end();
+  if ((has_next && next->first < run.end) || (has_before && before->second.end > begin)) {
+    return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": a slot came twice"));
+  }
+  if (h.kind == ChunkKind::kPositions) {
+    const uint64_t lowest =
+        has_before ? uint64_t{before->second.last_position} + 1 + (begin - before->second.end) : begin;
+    const bool above = run.first_position >= lowest;
+    const bool below =
+        !has_next || uint64_t{run.last_position} + 1 + (next->first - run.end) <= next->second.first_position;
+    if (!above || !below) {
+      return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": positions [", run.first_position, ", ",
+                                                     run.last_position, "] do not ascend with their neighbours"));
+    }
+  }
+  if (has_before && before->second.end == begin) {
     begin = before->first;
+    run.first_position = before->second.first_position;
     slots.erase(before);
   }
-  if (next != slots.end() && next->first == end) {
-    merged_end = next->second;
+  if (has_next && next->first == run.end) {
+    run.end = next->second.end;
+    run.last_position = next->second.last_position;
     slots.erase(next);
   }
-  slots[begin] = merged_end;
+  slots[begin] = run;
   return absl::OkStatus();
 }
 
-// Ascending, within the prompt, and slot s of a list that ends in every row from E on.
-absl::Status KvReceiver::CheckPositions(const ChunkHeader& h, const std::byte* payload) const {
-  const KvPlan& plan = options_.plan;
-  const auto prompt = static_cast<uint64_t>(plan.num_prompt_tokens);
-  const auto tail_slots = static_cast<uint64_t>(plan.num_prompt_tokens - plan.window_begin);
-  uint64_t previous = 0;
+// Ascending, and a list that ends in every row from E on.
+absl::StatusOr<KvReceiver::Run> KvReceiver::ReadPositions(const ChunkHeader& h, const std::byte* payload) const {
+  const auto prompt = static_cast<uint64_t>(options_.plan.num_prompt_tokens);
+  const auto window_begin = static_cast<uint64_t>(options_.plan.window_begin);
+  Run run{.end = h.slot_begin + h.slot_count};
   for (uint32_t i = 0; i < h.slot_count; ++i) {
-    uint32_t position;
-    std::memcpy(&position, payload + 4 * size_t{i}, 4);
-    const uint64_t from_end = static_cast<uint64_t>(plan.num_kept) - (h.slot_begin + i);  // ≥ 1
-    const bool is_tail = from_end <= tail_slots;
-    const bool ok = position < prompt && (i == 0 || position > previous) &&
-                    (is_tail ? position == prompt - from_end : position < static_cast<uint64_t>(plan.window_begin));
+    uint32_t position = 0;
+    for (int byte = 3; byte >= 0; --byte) position = position << 8 | static_cast<uint32_t>(payload[4 * i + byte]);
+    const uint64_t from_end = static_cast<uint64_t>(options_.plan.num_kept) - (h.slot_begin + i);  // ≥ 1
+    const bool is_tail = from_end <= prompt - window_begin;
+    const bool ok = (i == 0 || position > run.last_position) &&
+                    (is_tail ? position == prompt - from_end : position < window_begin);
     if (!ok) {
       return absl::InvalidArgumentError(
           absl::StrCat(Describe(h), ": position ", position, " cannot be at slot ", h.slot_begin + i));
     }
-    previous = position;
+    if (i == 0) run.first_position = position;
+    run.last_position = position;
   }
-  return absl::OkStatus();
+  return run;
 }
 
 absl::StatusOr<ChunkAck> KvReceiver::OnChunk(const ChunkHeader& h, const std::byte* payload) {
@@ -113,14 +127,20 @@ absl::StatusOr<ChunkAck> KvReceiver::OnChunk(const ChunkHeader& h, const std::by
                                                      stream.credits, " are granted"));
   }
   WINNOW_RETURN_IF_ERROR(CheckBounds(h));
-  if (h.kind == ChunkKind::kPositions) WINNOW_RETURN_IF_ERROR(CheckPositions(h, payload));
-  WINNOW_RETURN_IF_ERROR(Cover(h));
+  Run run{.end = h.slot_begin + h.slot_count};
+  if (h.kind == ChunkKind::kPositions) {
+    WINNOW_ASSIGN_OR_RETURN(run, ReadPositions(h, payload));
+  }
+  WINNOW_RETURN_IF_ERROR(Cover(h, run));
   options_.target->Write(options_.handle, h, payload);
+  stream.credits -= h.payload_bytes;
   if (h.kind != ChunkKind::kPositions) kv_payload_bytes_ += h.payload_bytes;
   stream.received.crc32c = ExtendStreamCrc(stream.received.crc32c, h.crc32c);
   ++stream.received.num_chunks;
   return ChunkAck{stream.received.num_chunks, h.payload_bytes};  // stored: the room is free again
 }
+
+void KvReceiver::OnCreditsSent(uint32_t stream, int64_t bytes) { streams_[stream].credits += bytes; }
 
 absl::Status KvReceiver::CheckComplete(const std::vector<StreamSummary>& summaries) const {
   if (summaries.size() != streams_.size()) {
@@ -139,7 +159,7 @@ absl::Status KvReceiver::CheckComplete(const std::vector<StreamSummary>& summari
       for (int head = 0; head < Rows(static_cast<ChunkKind>(kind), layer); ++head) {
         const Slots& slots = covered_[Index(static_cast<ChunkKind>(kind), layer, head)];
         const auto entries = static_cast<uint32_t>(options_.plan.entries(layer));
-        const bool whole = slots.size() == 1 && slots.begin()->first == 0 && slots.begin()->second == entries;
+        const bool whole = slots.size() == 1 && slots.begin()->first == 0 && slots.begin()->second.end == entries;
         if (whole) continue;
         return absl::DataLossError(absl::StrCat("commit: layer ", layer, ", head ", head, ", kind ", kind,
                                                 ": not all of the ", entries, " slots came"));

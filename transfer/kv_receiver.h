@@ -34,8 +34,10 @@ class KvReceiver {
 
   // INVALID_ARGUMENT: outside the plan, a slot twice, or positions that cannot be. DATA_LOSS: a gap in the sequence.
   // RESOURCE_EXHAUSTED: more bytes than credits. A chunk of an earlier attempt or one that was seen is dropped, counted
-  // and acknowledged.
+  // and acknowledged. REQUIRES: `payload` has header.payload_bytes.
   absl::StatusOr<ChunkAck> OnChunk(const ChunkHeader& header, const std::byte* payload);
+  // The credits of earlier acknowledgements are about to leave for the sender; until then it may not use them.
+  void OnCreditsSent(uint32_t stream, int64_t bytes);
 
   // DATA_LOSS: a slot is missing, or a stream carried something else than the sender says.
   absl::Status CheckComplete(const std::vector<StreamSummary>& summaries) const;
@@ -49,14 +51,19 @@ class KvReceiver {
     StreamSummary received;
     int64_t credits = 0;
   };
-  // Slots of one (layer, kind, head) that have come: begin → end, disjoint.
-  using Slots = std::map<uint32_t, uint32_t>;
+  // A run of slots that have come, and the positions at its ends (rows of positions only).
+  struct Run {
+    uint32_t end = 0;
+    uint32_t first_position = 0, last_position = 0;
+  };
+  // Of one (layer, kind, head): by first slot, disjoint, not adjacent.
+  using Slots = std::map<uint32_t, Run>;
 
   int Rows(ChunkKind kind, int layer) const;
   size_t Index(ChunkKind kind, int layer, int head) const;
   absl::Status CheckBounds(const ChunkHeader& header) const;
-  absl::Status Cover(const ChunkHeader& header);
-  absl::Status CheckPositions(const ChunkHeader& header, const std::byte* payload) const;
+  absl::Status Cover(const ChunkHeader& header, Run run);
+  absl::StatusOr<Run> ReadPositions(const ChunkHeader& header, const std::byte* payload) const;
 
   const Options options_;
   std::vector<Stream> streams_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/crc32c.h"
 #include "transfer/chunk_codec.h"
 
@@ -43,7 +44,8 @@ void KvSender::OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end
 void KvSender::Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head,
                    int64_t begin, int64_t end) {
   const int64_t slot_bytes = kind == ChunkKind::kPositions ? 4 : source.layout.row_bytes(layer);
-  const int64_t slots_per_chunk = std::max<int64_t>(1, options_.max_chunk_bytes / slot_bytes);
+  const int64_t chunk_bytes = std::min(options_.max_chunk_bytes, options_.credit_bytes_per_stream / 2);
+  const int64_t slots_per_chunk = std::max<int64_t>(1, chunk_bytes / slot_bytes);
   for (int64_t slot = begin; slot < end; slot += slots_per_chunk) {
     const int64_t count = std::min(slots_per_chunk, end - slot);
     int64_t offset = 0;
@@ -76,22 +78,39 @@ void KvSender::Pump(int index) {
     SealChunk(chunk.header, chunk.payload);
     stream.summary.crc32c = ExtendStreamCrc(stream.summary.crc32c, chunk.header.crc32c);
     stream.credits -= chunk.header.payload_bytes;
-    if (chunk.header.kind != ChunkKind::kPositions) kv_payload_bytes_ += chunk.header.payload_bytes;
+    (chunk.header.kind == ChunkKind::kPositions ? position_bytes_ : kv_payload_bytes_) += chunk.header.payload_bytes;
     options_.transport->Send(index, chunk);
   }
+  CountStall(stream);
+}
+
+// What waits after a pump waits for credits.
+void KvSender::CountStall(Stream& stream) {
+  if (options_.clock == nullptr) return;
+  const absl::Time now = options_.clock->Now();
+  if (stream.stalled_since != absl::InfiniteFuture()) credit_stall_ += now - stream.stalled_since;
+  stream.stalled_since = stream.waiting.empty() ? absl::InfiniteFuture() : now;
 }
 
 void KvSender::OnAck(int stream, uint64_t acknowledged, int64_t credit_bytes) {
   std::function<void(const absl::Status&)> done;
+  absl::Status status;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!status_.ok()) return;
-    streams_[stream].acknowledged = std::max(streams_[stream].acknowledged, acknowledged);
-    streams_[stream].credits += credit_bytes;
-    Pump(stream);
+    Stream& s = streams_[stream];
+    if (acknowledged > s.summary.num_chunks || credit_bytes < 0) {
+      status = FailLocked(absl::InternalError(
+          absl::StrCat("push: stream ", stream, " sent ", s.summary.num_chunks, " chunks, but ", acknowledged,
+                       " were acknowledged and ", credit_bytes, " bytes granted")));
+    } else {
+      s.acknowledged = std::max(s.acknowledged, acknowledged);
+      s.credits += credit_bytes;
+      Pump(stream);
+    }
     done = TakeDone();
   }
-  if (done) done(absl::OkStatus());
+  if (done) done(status);
 }
 
 void KvSender::Finish(std::function<void(const absl::Status&)> done) {
@@ -111,11 +130,19 @@ void KvSender::Fail(const absl::Status& status) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (!status_.ok()) return;
-    status_ = status;
-    for (Stream& stream : streams_) stream.waiting.clear();
+    FailLocked(status);
     done = TakeDone();
   }
   if (done) done(status);
+}
+
+const absl::Status& KvSender::FailLocked(const absl::Status& status) {
+  status_ = status;
+  for (Stream& stream : streams_) {
+    stream.waiting.clear();
+    CountStall(stream);
+  }
+  return status_;
 }
 
 bool KvSender::AllAcknowledged() const {
@@ -139,6 +166,16 @@ std::vector<StreamSummary> KvSender::summaries() const {
 int64_t KvSender::kv_payload_bytes() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return kv_payload_bytes_;
+}
+
+int64_t KvSender::position_bytes() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return position_bytes_;
+}
+
+absl::Duration KvSender::credit_stall() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return credit_stall_;
 }
 
 }  // namespace winnow

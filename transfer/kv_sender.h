@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
 #include "plan/head_split.h"
 #include "plan/kv_layout.h"
 #include "plan/kv_plan.h"
@@ -46,8 +48,10 @@ class KvSender {
     int streams_per_rank = 1;
     uint32_t attempt = 0;
     int64_t credit_bytes_per_stream = 0;
+    // At most; half the credits if that is less, so that one chunk can travel while another one is acknowledged.
     int64_t max_chunk_bytes = 1 << 20;
     PushTransport* transport = nullptr;
+    const Clock* clock = nullptr;  // for credit_stall; null: not measured
   };
   explicit KvSender(Options options);
 
@@ -61,24 +65,30 @@ class KvSender {
   // No more parts will come; `done` is called once: OK when every chunk is acknowledged, else what went wrong. It runs on the
   // thread that brings the news, or in here.
   void Finish(std::function<void(const absl::Status&)> done);
-  // Ends the attempt; later calls do nothing. The first reason wins.
+  // Ends the attempt: a stream broke, or the request was cancelled. Later calls do nothing, and the first reason wins.
   void Fail(const absl::Status& status);
 
   // Valid after a successful Finish.
   std::vector<StreamSummary> summaries() const;
-  // Unique K and V bytes given to the transport.
+  // Given to the transport: K and V bytes, each slot once, and bytes of positions.
   int64_t kv_payload_bytes() const;
+  int64_t position_bytes() const;
+  // Time that streams spent with chunks but without credits, added up over the streams.
+  absl::Duration credit_stall() const;
 
  private:
   struct Stream {
     std::deque<KvChunk> waiting;
     int64_t credits = 0;
     uint64_t acknowledged = 0;
+    absl::Time stalled_since = absl::InfiniteFuture();  // future: not stalled
     StreamSummary summary;
   };
   void Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head, int64_t begin,
            int64_t end);
   void Pump(int stream);
+  void CountStall(Stream& stream);
+  const absl::Status& FailLocked(const absl::Status& status);  // the lock is held
   bool AllAcknowledged() const;
   // Takes the callback if the end has come.
   std::function<void(const absl::Status&)> TakeDone();
@@ -89,7 +99,8 @@ class KvSender {
   mutable std::mutex mutex_;
   std::vector<Stream> streams_;
   uint64_t next_ = 0;  // deals chunks out to a rank's streams
-  int64_t kv_payload_bytes_ = 0;
+  int64_t kv_payload_bytes_ = 0, position_bytes_ = 0;
+  absl::Duration credit_stall_;
   bool finishing_ = false;
   absl::Status status_;
   std::function<void(const absl::Status&)> done_;

@@ -25,10 +25,65 @@ absl::Status NotFound() { return absl::NotFoundError("reservation: unknown, or e
 
 }  // namespace
 
+// A reservation that was found, locked; one whose lease is over has expired before anybody looks at it. When one ends here,
+// on_ended hears of it after the lock is free.
+class ReservationTable::Access {
+ public:
+  Access(ReservationTable& table, const std::string& id) : Access(table, id, table.Find(id)) {}
+  Access(ReservationTable& table, std::string id, std::shared_ptr<Reservation> reservation)
+      : table_(table), id_(std::move(id)), reservation_(std::move(reservation)) {
+    if (reservation_ == nullptr) return;
+    lock_ = std::unique_lock<std::mutex>(reservation_->mutex);
+    if (!reservation_->is_open() || table_.options_.clock->Now() < reservation_->lease_end) return;
+    End(ReservationState::kExpired, absl::DeadlineExceededError("reservation: the lease was not renewed in time"));
+    // Not the caller's deadline: another attempt may well succeed.
+    reservation_->end_status = absl::FailedPreconditionError("reservation: it expired, its lease was not renewed in time");
+  }
+  ~Access() {
+    if (lock_.owns_lock()) lock_.unlock();
+    if (!why_.ok() && table_.options_.on_ended) table_.options_.on_ended(id_, why_);
+  }
+  Access(const Access&) = delete;
+  Access& operator=(const Access&) = delete;
+
+  bool found() const { return reservation_ != nullptr; }
+  Reservation& operator*() const { return *reservation_; }
+  Reservation* operator->() const { return reservation_.get(); }
+
+  // Closes the books: no more chunks.
+  void Close(ReservationState state) {
+    reservation_->state = state;
+    reservation_->received_bytes = reservation_->receiver->kv_payload_bytes();
+    reservation_->dropped_chunks = reservation_->receiver->dropped_chunks();
+    reservation_->receiver.reset();
+    reservation_->ended = table_.options_.clock->Now();
+  }
+  // Ends an open reservation before its commit and frees its room. REQUIRES: it is open.
+  void End(ReservationState state, const absl::Status& why) {
+    Close(state);
+    reservation_->end_status = why;
+    why_ = why;
+    table_.options_.target->Free(reservation_->handle);
+  }
+  void Renew() { reservation_->lease_end = table_.options_.clock->Now() + table_.options_.ttl; }
+
+ private:
+  ReservationTable& table_;
+  const std::string id_;
+  const std::shared_ptr<Reservation> reservation_;
+  std::unique_lock<std::mutex> lock_;
+  absl::Status why_;
+};
+
 std::shared_ptr<ReservationTable::Reservation> ReservationTable::Find(const std::string& reservation_id) const {
   std::lock_guard<std::mutex> lock(mutex_);
   auto it = reservations_.find(reservation_id);
   return it == reservations_.end() ? nullptr : it->second;
+}
+
+std::vector<std::pair<std::string, std::shared_ptr<ReservationTable::Reservation>>> ReservationTable::All() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return {reservations_.begin(), reservations_.end()};
 }
 
 absl::Status ReservationTable::CheckIdentity(const TransferIdentity& identity) const {
@@ -75,13 +130,13 @@ absl::Status ReservationTable::CheckPlan(const ReserveRequest& request) const {
 absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& request) {
   WINNOW_RETURN_IF_ERROR(CheckIdentity(request.identity));
   WINNOW_RETURN_IF_ERROR(CheckPlan(request));
+  WINNOW_ASSIGN_OR_RETURN(const std::string id, RandomId());
   absl::StatusOr<int64_t> handle = options_.target->Reserve(request.plan, request.max_tokens - 1);
   if (!handle.ok()) {
     absl::Status status = handle.status();
     if (status.code() == absl::StatusCode::kResourceExhausted) SetRetryAfter(status, options_.retry_after);
     return status;
   }
-  WINNOW_ASSIGN_OR_RETURN(const std::string id, RandomId());
   auto reservation = std::make_shared<Reservation>();
   reservation->identity = request.identity;
   reservation->identity.target_incarnation = options_.incarnation;
@@ -107,64 +162,62 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
 absl::Status ReservationTable::CheckCaller(const Reservation& r, const TransferIdentity& identity) const {
   const TransferIdentity& owner = r.identity;
   if (identity.source_incarnation != owner.source_incarnation || identity.request_id != owner.request_id ||
-      identity.target_incarnation != owner.target_incarnation) {
+      identity.target_incarnation != owner.target_incarnation || identity.layout_digest != owner.layout_digest ||
+      identity.wire_version != owner.wire_version) {
     return absl::FailedPreconditionError("reservation: the caller is not the prefill worker that reserved");
   }
   if (identity.attempt != owner.attempt) {
     return absl::FailedPreconditionError(
         absl::StrCat("reservation: expected attempt ", owner.attempt, ", got ", identity.attempt));
   }
-  if (r.state == ReservationState::kAborted || r.state == ReservationState::kExpired) return r.end_status;
-  return absl::OkStatus();
+  return r.end_status;
+}
+
+absl::Status ReservationTable::CheckOpen(const Reservation& r) const {
+  if (r.is_open()) return absl::OkStatus();
+  return r.end_status.ok() ? absl::FailedPreconditionError("push: the reservation is committed already") : r.end_status;
 }
 
 absl::Status ReservationTable::OpenStream(const std::string& reservation_id, const TransferIdentity& identity,
                                           int stream) {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return NotFound();
-  std::lock_guard<std::mutex> lock(r->mutex);
+  Access r(*this, reservation_id);
+  if (!r.found()) return NotFound();
   WINNOW_RETURN_IF_ERROR(CheckCaller(*r, identity));
-  if (!r->is_open()) return absl::FailedPreconditionError("push: the reservation is committed already");
+  WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
   if (stream < 0 || stream >= r->receiver->num_streams()) {
     return absl::InvalidArgumentError(
         absl::StrCat("push: stream must be in [0, ", r->receiver->num_streams(), "), got ", stream));
   }
-  Renew(*r);
+  r.Renew();
   return absl::OkStatus();
 }
 
 absl::StatusOr<ChunkAck> ReservationTable::OnChunk(const std::string& reservation_id, int stream,
                                                    const ChunkHeader& header, const std::byte* payload) {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return NotFound();
+  Access r(*this, reservation_id);
+  if (!r.found()) return NotFound();
+  WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
+  r->state = ReservationState::kReceiving;
+  r.Renew();
   absl::StatusOr<ChunkAck> ack;
-  {
-    std::lock_guard<std::mutex> lock(r->mutex);
-    if (r->state == ReservationState::kAborted || r->state == ReservationState::kExpired) return r->end_status;
-    if (!r->is_open()) return absl::FailedPreconditionError("push: the reservation is committed already");
-    r->state = ReservationState::kReceiving;
-    Renew(*r);
-    if (header.stream != static_cast<uint32_t>(stream)) {
-      ack = absl::InvalidArgumentError(
-          absl::StrCat("push: a chunk of stream ", header.stream, " came on stream ", stream));
-    } else {
-      ack = r->receiver->OnChunk(header, payload);
-    }
-    if (ack.ok()) return ack;
-    End(*r, ReservationState::kAborted, ack.status());
+  if (header.stream != static_cast<uint32_t>(stream)) {
+    ack = absl::InvalidArgumentError(
+        absl::StrCat("push: a chunk of stream ", header.stream, " came on stream ", stream));
+  } else {
+    ack = r->receiver->OnChunk(header, payload);
   }
-  Notify(reservation_id, ack.status());
+  if (!ack.ok()) r.End(ReservationState::kAborted, ack.status());
   return ack;
 }
 
+void ReservationTable::OnCreditsSent(const std::string& reservation_id, int stream, int64_t bytes) {
+  Access r(*this, reservation_id);
+  if (r.found() && r->is_open()) r->receiver->OnCreditsSent(static_cast<uint32_t>(stream), bytes);
+}
+
 void ReservationTable::Fail(const std::string& reservation_id, const absl::Status& why) {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return;
-  {
-    std::lock_guard<std::mutex> lock(r->mutex);
-    if (!End(*r, ReservationState::kAborted, why)) return;
-  }
-  Notify(reservation_id, why);
+  Access r(*this, reservation_id);
+  if (r.found() && r->is_open()) r.End(ReservationState::kAborted, why);
 }
 
 absl::Status ReservationTable::CheckCommit(const Reservation& r, const CommitRequest& request) const {
@@ -198,116 +251,74 @@ absl::Status ReservationTable::CheckCommit(const Reservation& r, const CommitReq
 }
 
 absl::StatusOr<int64_t> ReservationTable::Commit(const CommitRequest& request) {
-  const std::shared_ptr<Reservation> r = Find(request.reservation_id);
-  if (r == nullptr) return NotFound();
-  std::unique_lock<std::mutex> lock(r->mutex);
+  Access r(*this, request.reservation_id);
+  if (!r.found()) return NotFound();
   WINNOW_RETURN_IF_ERROR(CheckCaller(*r, request.identity));
-  if (!r->is_open()) return r->committed_bytes;  // said again
+  if (!r->is_open()) return r->received_bytes;  // said again
   absl::Status status = CheckCommit(*r, request);
   if (status.ok()) {
-    // Taken off the lease before the scheduler hears of it; nobody else can free the handle from here on.
-    r->state = ReservationState::kCommitted;
-    r->committed_bytes = r->receiver->kv_payload_bytes();
-    const CommittedSequence sequence{request.reservation_id, r->identity.request_id, r->identity.attempt, r->handle,
-                                     r->plan,                request.next_position,  request.tokens,
-                                     request.sampling};
-    status = options_.on_committed(sequence);
-    if (status.ok()) return r->committed_bytes;
-    r->state = ReservationState::kReceiving;
+    // Under the reservation's lock: it cannot expire between the scheduler's yes and the new state.
+    status = options_.on_committed({request.reservation_id, r->identity.request_id, r->identity.attempt, r->handle,
+                                    r->plan, request.next_position, request.tokens, request.sampling});
   }
-  End(*r, ReservationState::kAborted, status);
-  lock.unlock();
-  Notify(request.reservation_id, status);
-  return status;
+  if (!status.ok()) {
+    r.End(ReservationState::kAborted, status);
+    return status;
+  }
+  r.Close(ReservationState::kCommitted);
+  return r->received_bytes;
 }
 
 absl::StatusOr<absl::Duration> ReservationTable::Renew(const std::string& reservation_id,
                                                        const TransferIdentity& identity) {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return NotFound();
-  std::lock_guard<std::mutex> lock(r->mutex);
+  Access r(*this, reservation_id);
+  if (!r.found()) return NotFound();
   WINNOW_RETURN_IF_ERROR(CheckCaller(*r, identity));
-  Renew(*r);
+  if (r->is_open()) r.Renew();
   return options_.ttl;
-}
-
-void ReservationTable::Renew(Reservation& r) {
-  if (r.is_open()) r.lease_end = options_.clock->Now() + options_.ttl;
 }
 
 absl::Status ReservationTable::Abort(const std::string& reservation_id, const TransferIdentity& identity,
                                      const std::string& reason) {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return absl::OkStatus();
-  const absl::Status why = absl::AbortedError(absl::StrCat("reservation aborted by the prefill worker: ", reason));
-  {
-    std::lock_guard<std::mutex> lock(r->mutex);
-    if (r->state == ReservationState::kAborted || r->state == ReservationState::kExpired) return absl::OkStatus();
-    WINNOW_RETURN_IF_ERROR(CheckCaller(*r, identity));
-    if (!End(*r, ReservationState::kAborted, why)) {
-      return absl::FailedPreconditionError("abort: the reservation is committed; the router ends it");
-    }
-  }
-  Notify(reservation_id, why);
+  Access r(*this, reservation_id);
+  if (!r.found() || !r->end_status.ok()) return absl::OkStatus();  // gone already
+  WINNOW_RETURN_IF_ERROR(CheckCaller(*r, identity));
+  if (!r->is_open()) return absl::FailedPreconditionError("abort: the reservation is committed; the router ends it");
+  r.End(ReservationState::kAborted,
+        absl::AbortedError(absl::StrCat("reservation: aborted by the prefill worker: ", reason)));
   return absl::OkStatus();
 }
 
-absl::StatusOr<ReservationStatus> ReservationTable::Status(const std::string& reservation_id) const {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return NotFound();
-  std::lock_guard<std::mutex> lock(r->mutex);
-  ReservationStatus status;
-  status.state = r->state;
-  status.received_payload_bytes = r->receiver ? r->receiver->kv_payload_bytes() : r->committed_bytes;
-  status.ttl = r->is_open() ? std::max(absl::ZeroDuration(), r->lease_end - options_.clock->Now()) : absl::ZeroDuration();
+absl::StatusOr<ReservationStatus> ReservationTable::Status(const std::string& reservation_id) {
+  const Access r(*this, reservation_id);
+  if (!r.found()) return NotFound();
+  ReservationStatus status{.state = r->state,
+                           .received_payload_bytes = r->received_bytes,
+                           .dropped_chunks = r->dropped_chunks};
+  if (r->is_open()) {
+    status.received_payload_bytes = r->receiver->kv_payload_bytes();
+    status.dropped_chunks = r->receiver->dropped_chunks();
+    status.ttl = r->lease_end - options_.clock->Now();
+  }
   return status;
 }
 
-bool ReservationTable::End(Reservation& r, ReservationState state, const absl::Status& why) {
-  if (!r.is_open()) return false;
-  r.state = state;
-  r.end_status = why;
-  r.ended = options_.clock->Now();
-  r.receiver.reset();
-  options_.target->Free(r.handle);
-  return true;
-}
-
-void ReservationTable::Notify(const std::string& reservation_id, const absl::Status& why) {
-  if (options_.on_ended) options_.on_ended(reservation_id, why);
-}
-
 void ReservationTable::Finish(const std::string& reservation_id) {
-  const std::shared_ptr<Reservation> r = Find(reservation_id);
-  if (r == nullptr) return;
-  std::lock_guard<std::mutex> lock(r->mutex);
+  Access r(*this, reservation_id);
+  if (!r.found() || r->state != ReservationState::kCommitted) return;
   r->state = ReservationState::kFinished;
   r->ended = options_.clock->Now();
-  r->receiver.reset();
 }
 
 void ReservationTable::Expire() {
-  const absl::Time now = options_.clock->Now();
-  std::vector<std::pair<std::string, std::shared_ptr<Reservation>>> all;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    all.assign(reservations_.begin(), reservations_.end());
-  }
   std::vector<std::pair<absl::Time, std::string>> ended;
-  for (const auto& [id, r] : all) {
-    std::unique_lock<std::mutex> lock(r->mutex);
-    if (r->is_open() && now >= r->lease_end) {
-      const absl::Status why = absl::DeadlineExceededError("reservation: the lease was not renewed in time");
-      End(*r, ReservationState::kExpired, why);
-      lock.unlock();
-      Notify(id, why);
-      lock.lock();
-    }
+  for (const auto& [id, reservation] : All()) {
+    const Access r(*this, id, reservation);  // expires it when it is late
     if (!r->is_open() && r->state != ReservationState::kCommitted) ended.emplace_back(r->ended, id);
   }
-  // Answers are kept for two leases, and no more than max_ended of them.
   std::sort(ended.begin(), ended.end());
   const size_t too_many = ended.size() > options_.max_ended ? ended.size() - options_.max_ended : 0;
+  const absl::Time now = options_.clock->Now();
   std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < ended.size(); ++i) {
     if (i < too_many || now - ended[i].first > 2 * options_.ttl) reservations_.erase(ended[i].second);
@@ -315,13 +326,8 @@ void ReservationTable::Expire() {
 }
 
 int64_t ReservationTable::num_active() const {
-  std::vector<std::shared_ptr<Reservation>> all;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& [id, r] : reservations_) all.push_back(r);
-  }
   int64_t active = 0;
-  for (const auto& r : all) {
+  for (const auto& [id, r] : All()) {
     std::lock_guard<std::mutex> lock(r->mutex);
     active += r->is_open() || r->state == ReservationState::kCommitted;
   }

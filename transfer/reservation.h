@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -32,7 +33,7 @@ struct ReserveRequest {
   TransferIdentity identity;
   KvPlan plan;
   int max_tokens = 1;
-  int num_streams = 1;
+  int num_streams = 1;  // over all source ranks
 };
 
 struct ReserveGrant {
@@ -70,13 +71,15 @@ enum class ReservationState { kReserved, kReceiving, kCommitted, kFinished, kAbo
 
 struct ReservationStatus {
   ReservationState state = ReservationState::kReserved;
-  int64_t received_payload_bytes = 0;
-  absl::Duration ttl;
+  int64_t received_payload_bytes = 0;  // K and V, each slot once
+  int64_t dropped_chunks = 0;          // stale or seen before
+  absl::Duration ttl;                  // left; 0 once committed or ended
 };
 
 // The decode worker's side of the handoff, without gRPC: leases, identities, states, idempotent answers. What ended stays
-// known for a while, so that late messages get the right answer. Thread-safe; chunks of different reservations do not wait
-// for each other.
+// known for two leases, so that late messages get the right answer: after an abort ABORTED, after an expiry
+// FAILED_PRECONDITION, after a failure that failure's status. A lease counts by the clock, whether Expire was called or not.
+// Thread-safe; chunks of different reservations do not wait for each other.
 class ReservationTable {
  public:
   struct Options {
@@ -99,12 +102,15 @@ class ReservationTable {
   explicit ReservationTable(Options options) : options_(std::move(options)) {}
 
   // RESOURCE_EXHAUSTED with a retry hint · FAILED_PRECONDITION (digest, incarnation, wire version) · INVALID_ARGUMENT.
+  // REQUIRES: the plan agrees with itself, as rpc/plan_proto.h checks.
   absl::StatusOr<ReserveGrant> Reserve(const ReserveRequest& request);
   // NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
   absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity, int stream);
   // Also renews the lease. See KvReceiver; an error ends the reservation. `stream` is the one that was opened.
   absl::StatusOr<ChunkAck> OnChunk(const std::string& reservation_id, int stream, const ChunkHeader& header,
                                    const std::byte* payload);
+  // `bytes` of the credits that OnChunk gave are about to leave for the sender.
+  void OnCreditsSent(const std::string& reservation_id, int stream, int64_t bytes);
   // Ends a reservation whose stream failed before OnChunk (a checksum).
   void Fail(const std::string& reservation_id, const absl::Status& why);
   // The K and V payload bytes received. NOT_FOUND · FAILED_PRECONDITION · DATA_LOSS.
@@ -112,7 +118,7 @@ class ReservationTable {
   absl::StatusOr<absl::Duration> Renew(const std::string& reservation_id, const TransferIdentity& identity);
   // Frees before the commit. OK for an unknown one; FAILED_PRECONDITION from a stranger or after the commit.
   absl::Status Abort(const std::string& reservation_id, const TransferIdentity& identity, const std::string& reason);
-  absl::StatusOr<ReservationStatus> Status(const std::string& reservation_id) const;
+  absl::StatusOr<ReservationStatus> Status(const std::string& reservation_id);  // NOT_FOUND
 
   // A committed sequence ended and its handle is free.
   void Finish(const std::string& reservation_id);
@@ -124,28 +130,27 @@ class ReservationTable {
 
  private:
   struct Reservation {
-    std::mutex mutex;  // guards all below
+    std::mutex mutex;  // guards what can change
     TransferIdentity identity;
     KvPlan plan;
     int max_tokens = 1;
     int64_t handle = 0;
     ReservationState state = ReservationState::kReserved;
     absl::Time lease_end, ended;
-    std::unique_ptr<KvReceiver> receiver;
-    absl::Status end_status;       // of kAborted and kExpired
-    int64_t committed_bytes = 0;   // the commit's answer
+    std::unique_ptr<KvReceiver> receiver;  // while open
+    absl::Status end_status;  // what late callers hear; OK while open and after the commit
+    int64_t received_bytes = 0, dropped_chunks = 0;  // once not open; the first is the commit's answer
 
     bool is_open() const { return state == ReservationState::kReserved || state == ReservationState::kReceiving; }
   };
+  class Access;
   std::shared_ptr<Reservation> Find(const std::string& reservation_id) const;
+  std::vector<std::pair<std::string, std::shared_ptr<Reservation>>> All() const;
   absl::Status CheckCaller(const Reservation& reservation, const TransferIdentity& identity) const;
+  absl::Status CheckOpen(const Reservation& reservation) const;
   absl::Status CheckIdentity(const TransferIdentity& identity) const;
   absl::Status CheckPlan(const ReserveRequest& request) const;
   absl::Status CheckCommit(const Reservation& reservation, const CommitRequest& request) const;
-  // Ends an open reservation and frees its handle; false if it was not open. The reservation's lock is held.
-  bool End(Reservation& reservation, ReservationState state, const absl::Status& why);
-  void Notify(const std::string& reservation_id, const absl::Status& why);
-  void Renew(Reservation& reservation);
 
   const Options options_;
   mutable std::mutex mutex_;

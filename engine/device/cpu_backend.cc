@@ -7,6 +7,11 @@
 namespace winnow {
 namespace {
 
+// A parallel region costs 5–10 µs when its threads are awake and much more when they share cores with other processes; a
+// core does 100 MFLOP in half a millisecond.
+constexpr double kMinParallelFlop = 10e6;
+constexpr double kManyFlop = 1e18;  // ops that decide for themselves, by rows
+
 class CpuWeight final : public PackedWeight {
  public:
   explicit CpuWeight(const MatmulWeight& weight) : matmul_(weight) {}
@@ -21,35 +26,44 @@ class CpuWeight final : public PackedWeight {
 
 }  // namespace
 
-void CpuBackend::UseThreads() const {
-  if (omp_get_max_threads() != num_threads_) omp_set_num_threads(num_threads_);
+void CpuBackend::UseThreads(double flop) const {
+  const int threads = flop < kMinParallelFlop ? 1 : num_threads_;
+  if (omp_get_max_threads() != threads) omp_set_num_threads(threads);
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuBackend::Pack(const MatmulWeight& weight) {
   if (weight.dtype == DType::kBf16 && !CpuHasBf16()) {
     return absl::FailedPreconditionError("cpu: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32");
   }
-  UseThreads();
+  UseThreads(kManyFlop);
   return std::make_unique<CpuWeight>(weight);
 }
 
 void CpuBackend::Matmul(const PackedWeight& weight, const MatmulParams& params) {
-  UseThreads();
+  UseThreads(2.0 * params.rows * weight.in_features() * weight.out_features());
   static_cast<const CpuWeight&>(weight).Run(params);
 }
 
-void CpuBackend::RmsNorm(const RmsNormParams& params) { UseThreads(), RmsNormCpu(params); }
-void CpuBackend::Rope(const RopeParams& params) { UseThreads(), RopeCpu(params); }
-void CpuBackend::StoreKv(const StoreKvParams& params) { UseThreads(), StoreKvCpu(params); }
-void CpuBackend::SiluMul(const SiluMulParams& params) { UseThreads(), SiluMulCpu(params); }
-void CpuBackend::Embedding(const EmbeddingParams& params) { UseThreads(), EmbeddingCpu(params); }
-void CpuBackend::Attention(const AttentionParams& params) { UseThreads(), AttentionCpu(params); }
-void CpuBackend::PagedAttention(const PagedAttentionParams& params) { UseThreads(), PagedAttentionCpu(params); }
-void CpuBackend::PagedStoreKv(const PagedStoreKvParams& params) { UseThreads(), PagedStoreKvCpu(params); }
-void CpuBackend::GatherWindow(const GatherWindowParams& params) { UseThreads(), GatherWindowCpu(params); }
-void CpuBackend::WindowScores(const WindowScoresParams& params) { UseThreads(), WindowScoresCpu(params); }
-void CpuBackend::MaxScores(const MaxScoresParams& params) { UseThreads(), MaxScoresCpu(params); }
-void CpuBackend::SelectTokens(const SelectTokensParams& params) { UseThreads(), SelectTokensCpu(params); }
-void CpuBackend::GatherRows(const GatherRowsParams& params) { UseThreads(), GatherRowsCpu(params); }
+void CpuBackend::RmsNorm(const RmsNormParams& params) { UseThreads(kManyFlop), RmsNormCpu(params); }
+void CpuBackend::Rope(const RopeParams& params) { UseThreads(kManyFlop), RopeCpu(params); }
+void CpuBackend::StoreKv(const StoreKvParams& params) { UseThreads(kManyFlop), StoreKvCpu(params); }
+void CpuBackend::SiluMul(const SiluMulParams& params) { UseThreads(kManyFlop), SiluMulCpu(params); }
+void CpuBackend::Embedding(const EmbeddingParams& params) { UseThreads(kManyFlop), EmbeddingCpu(params); }
+void CpuBackend::Attention(const AttentionParams& params) {
+  UseThreads(4.0 * params.rows * params.capacity * params.q_heads * params.head_dim);
+  AttentionCpu(params);
+}
+void CpuBackend::PagedAttention(const PagedAttentionParams& params) {
+  double entries = 0;
+  for (int64_t i = 0; i < params.batch; ++i) entries += params.lengths[i];
+  UseThreads(4.0 * entries * params.q_heads * params.head_dim);
+  PagedAttentionCpu(params);
+}
+void CpuBackend::PagedStoreKv(const PagedStoreKvParams& params) { UseThreads(kManyFlop), PagedStoreKvCpu(params); }
+void CpuBackend::GatherWindow(const GatherWindowParams& params) { UseThreads(kManyFlop), GatherWindowCpu(params); }
+void CpuBackend::WindowScores(const WindowScoresParams& params) { UseThreads(kManyFlop), WindowScoresCpu(params); }
+void CpuBackend::MaxScores(const MaxScoresParams& params) { UseThreads(kManyFlop), MaxScoresCpu(params); }
+void CpuBackend::SelectTokens(const SelectTokensParams& params) { UseThreads(kManyFlop), SelectTokensCpu(params); }
+void CpuBackend::GatherRows(const GatherRowsParams& params) { UseThreads(kManyFlop), GatherRowsCpu(params); }
 
 }  // namespace winnow

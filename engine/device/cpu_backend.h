@@ -32,8 +32,9 @@ class CpuBackend final : public HostBackend {
   void GatherRows(const GatherRowsParams& params) override;
 
  private:
-  // OpenMP's thread count belongs to the calling thread, so every op that uses it sets it.
-  void UseThreads() const;
+  // OpenMP's thread count belongs to the calling thread, so every op sets it: one thread for work so small (`flop`) that
+  // waking the others would cost more than it gives.
+  void UseThreads(double flop) const;
   const int num_threads_;
 };
 

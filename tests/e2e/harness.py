@@ -7,7 +7,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 from document import make_document  # noqa: E402
-from local_cluster import BIN, ClusterError, LocalCluster, RequestError  # noqa: E402,F401
+from local_cluster import BIN, ClusterError, LocalCluster, RequestError, generate_command  # noqa: E402,F401
 
 # The demo model (models/demo/config.json, claa.json).
 NUM_LAYERS = 12
@@ -19,10 +19,6 @@ END_ID = 4094  # <|end|>
 ELEMENT_ENTRIES = 2 * 64  # K and V of one entry: head_dim elements each
 
 SHORT = make_document(tokens=700, facts=4, seed=7)
-
-
-def element_bytes(dtype):
-    return {"f32": 4, "bf16": 2}[dtype]
 
 
 def token_prompt(count):

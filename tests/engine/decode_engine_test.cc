@@ -24,11 +24,12 @@ int32_t ArgMax(const std::vector<float>& values) {
 // Calls the inner one until it is told to misbehave.
 class FaultyCommunicator final : public Communicator {
  public:
-  explicit FaultyCommunicator(Communicator& inner) : inner_(inner) {}
+  FaultyCommunicator(Communicator& inner, const Clock& clock) : inner_(inner), clock_(clock) {}
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
     if (calls_until_failure > 0 && --calls_until_failure == 0) return absl::DataLossError("broken link");
+    while (late && !deadline.HasPassed(clock_)) absl::SleepFor(absl::Milliseconds(1));
     return inner_.AllReduceSum(data, dtype, count, deadline);
   }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
@@ -41,14 +42,17 @@ class FaultyCommunicator final : public Communicator {
   void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
   int calls_until_failure = 0;  // 0: never
+  bool late = false;            // comes when the deadline has passed
 
  private:
   Communicator& inner_;
+  const Clock& clock_;
 };
 
 // The demo model's decode engine on T ranks; the last rank's communicator can fail.
 struct Decoder {
-  explicit Decoder(int tensor_parallel, DType dtype = DType::kF32, int max_batch = 8) {
+  explicit Decoder(int tensor_parallel, DType dtype = DType::kF32, int max_batch = 8,
+                   absl::Duration step_timeout = absl::Seconds(60)) {
     auto loaded = LoadModelRanks({.model_dir = std::string(WINNOW_SOURCE_DIR) + "/models/demo",
                                   .dtype = dtype,
                                   .tensor_parallel = tensor_parallel,
@@ -59,9 +63,10 @@ struct Decoder {
     PagedKv::Options kv_options{.shape = ranks->config.shape, .num_blocks = 5000};
     for (const auto& backend : ranks->backends) kv_options.backends.push_back(backend.get());
     kv = *PagedKv::Create(kv_options);
-    TensorParallelDecode::Options options{.kv = kv.get(), .clock = &clock, .max_batch = max_batch};
+    TensorParallelDecode::Options options{.kv = kv.get(), .clock = &clock, .max_batch = max_batch,
+                                          .step_timeout = step_timeout};
     ranks->Fill(options);
-    faulty = std::make_unique<FaultyCommunicator>(*options.ranks.back().communicator);
+    faulty = std::make_unique<FaultyCommunicator>(*options.ranks.back().communicator, clock);
     options.ranks.back().communicator = faulty.get();
     auto made = TensorParallelDecode::Create(options);
     EXPECT_TRUE(made.ok()) << made.status();
@@ -240,6 +245,18 @@ TEST(DecodeEngineTest, AFailingRankFailsTheStepForAllAtOnceAndTheNextStepWorks) 
   }
   Generate(decoder, {&g}, 8);
   EXPECT_EQ(g.tokens, golden.full_tokens);
+}
+
+TEST(DecodeEngineTest, ALateRankFailsTheStepAtItsDeadlineAndTheNextStepWorks) {
+  PrefillFixture prefill({});
+  Decoder decoder(2, DType::kF32, 8, absl::Seconds(1));
+  const GoldenCase golden = LoadGoldenCase(0);
+  Generation g = Start(prefill, decoder, golden.ids, {.policy = "full"}, 8);
+  decoder.faulty->late = true;
+  EXPECT_EQ(decoder.engine->Step({g.Next()}).status().code(), absl::StatusCode::kDeadlineExceeded);
+  decoder.faulty->late = false;
+  Generate(decoder, {&g}, 2);
+  EXPECT_EQ(g.tokens.back(), golden.full_tokens[1]);
 }
 
 TEST(DecodeEngineTest, RefusesItemsThatWouldTouchForeignMemory) {

@@ -1,0 +1,66 @@
+#include "decode_worker/decode_metrics.h"
+
+#include "engine/device/ref_backend.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(DecodeMetricsTest, EverythingIsThereAsZeroFromTheStart) {
+  MetricsRegistry registry;
+  DecodeMetrics metrics(registry);
+  const std::string text = registry.Serialize();
+  for (const char* line :
+       {"winnow_decode_batch_size_count 0\n", "winnow_inter_token_latency_seconds_count 0\n",
+        "winnow_generation_tokens_total 0\n", "winnow_kv_blocks{state=\"free\"} 0\n",
+        "winnow_kv_blocks{state=\"used\"} 0\n", "winnow_kv_reservations_active 0\n",
+        "winnow_kv_leases_expired_total 0\n", "winnow_kv_transfer_failures_total{reason=\"expired\"} 0\n",
+        "winnow_kv_transfer_failures_total{reason=\"data_loss\"} 0\n",
+        "winnow_kv_transfer_failures_total{reason=\"protocol\"} 0\n", "winnow_requests_total{code=\"OK\"} 0\n",
+        "winnow_requests_total{code=\"INTERNAL\"} 0\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST(DecodeMetricsTest, CountsWhatHappened) {
+  MetricsRegistry registry;
+  DecodeMetrics metrics(registry);
+  metrics.OnStep(/*batch=*/5, /*seconds=*/0.25, /*tokens=*/3);
+  metrics.OnStep(2, 0.25, 2);
+  metrics.OnSequenceEnded(absl::OkStatus());
+  metrics.OnSequenceEnded(absl::InternalError("rank"));
+  metrics.OnReservationEnded(absl::DeadlineExceededError("lease"));
+  metrics.OnReservationEnded(absl::DataLossError("crc"));
+  metrics.OnReservationEnded(absl::InvalidArgumentError("slot twice"));
+  metrics.OnReservationEnded(absl::AbortedError("stop id as token 0"));  // no failure
+  const std::string text = registry.Serialize();
+  for (const char* line :
+       {"winnow_decode_batch_size_count 2\n", "winnow_decode_batch_size_sum 7\n",
+        "winnow_inter_token_latency_seconds_sum 0.5\n", "winnow_generation_tokens_total 5\n",
+        "winnow_requests_total{code=\"OK\"} 1\n", "winnow_requests_total{code=\"INTERNAL\"} 1\n",
+        "winnow_kv_leases_expired_total 1\n", "winnow_kv_transfer_failures_total{reason=\"expired\"} 1\n",
+        "winnow_kv_transfer_failures_total{reason=\"data_loss\"} 1\n",
+        "winnow_kv_transfer_failures_total{reason=\"protocol\"} 1\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST(DecodeMetricsTest, BlocksAreReadWhenAskedFor) {
+  const ModelShape shape{.num_layers = 1, .hidden = 4, .num_q_heads = 1, .num_kv_heads = 1, .head_dim = 4,
+                         .intermediate = 4, .vocab_size = 10, .max_context = 100};
+  RefBackend backend(DType::kF32);
+  const auto kv = *PagedKv::Create({.shape = shape, .backends = {&backend}, .num_blocks = 7});
+  ReservationTable table({.shape = shape});
+  MetricsRegistry registry;
+  DecodeMetrics metrics(registry);
+  ASSERT_TRUE(kv->Reserve(MakeKvPlan(shape, {.policy = SelectionPolicy::kFull}, 20), 0).ok());
+  metrics.Refresh(*kv, table);
+  EXPECT_THAT(registry.Serialize(), HasSubstr("winnow_kv_blocks{state=\"free\"} 5\n"));
+  EXPECT_THAT(registry.Serialize(), HasSubstr("winnow_kv_blocks{state=\"used\"} 2\n"));
+}
+
+}  // namespace
+}  // namespace winnow

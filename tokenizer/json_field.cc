@@ -1,0 +1,69 @@
+#include "tokenizer/json_field.h"
+
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace winnow {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kMaxDepth = 64;  // printing and comparing recurse
+constexpr size_t kMaxQuote = 200;
+
+}  // namespace
+
+absl::StatusOr<Json> ReadJsonObject(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError("no such file");
+  std::stringstream text;
+  text << file.rdbuf();
+  bool is_deep = false;
+  const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
+    is_deep = is_deep || depth > kMaxDepth;
+    return !is_deep;
+  };
+  Json json = Json::parse(text.str(), check_depth, /*allow_exceptions=*/false);
+  if (is_deep) return absl::InvalidArgumentError("nested deeper than 64 levels");
+  if (!json.is_object()) return absl::InvalidArgumentError("expected a JSON object");
+  return json;
+}
+
+const Json& Field(const Json& object, const char* name) {
+  static const Json null;
+  if (!object.is_object()) return null;
+  const auto it = object.find(name);
+  return it == object.end() ? null : *it;
+}
+
+absl::StatusOr<bool> BoolField(const Json& object, const char* name, bool otherwise,
+                               const std::string& where) {
+  const Json& value = Field(object, name);
+  if (value.is_null()) return otherwise;
+  if (!value.is_boolean()) return Unexpected(where, "true or false", value);
+  return value.get<bool>();
+}
+
+absl::StatusOr<std::string> StringField(const Json& object, const char* name,
+                                        const std::string& otherwise, const std::string& where) {
+  const Json& value = Field(object, name);
+  if (value.is_null()) return otherwise;
+  if (!value.is_string()) return Unexpected(where, "a string", value);
+  return value.get<std::string>();
+}
+
+std::string Quote(const Json& value) {
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true);  // may be cut anywhere
+  if (text.size() > kMaxQuote) text.replace(kMaxQuote, std::string::npos, "...");
+  return text;
+}
+
+absl::Status Unexpected(const std::string& where, const std::string& expected, const Json& value) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(where, ": expected ", expected, ", got ", Quote(value)));
+}
+
+}  // namespace winnow

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+namespace winnow {
+
+// Typed reading of JSON that somebody else wrote: a wrong type is a status, never an exception. `where`
+// is the field's path for the message, such as "model.ignore_merges".
+
+// NOT_FOUND: no such file. INVALID_ARGUMENT: no JSON object, or nested deeper than 64 levels.
+absl::StatusOr<nlohmann::json> ReadJsonObject(const std::string& path);
+
+// Null when `object` is no object or has no such field.
+const nlohmann::json& Field(const nlohmann::json& object, const char* name);
+
+// The default where the field is absent or null. INVALID_ARGUMENT: another type.
+absl::StatusOr<bool> BoolField(const nlohmann::json& object, const char* name, bool otherwise,
+                               const std::string& where);
+absl::StatusOr<std::string> StringField(const nlohmann::json& object, const char* name,
+                                        const std::string& otherwise, const std::string& where);
+
+// The value as text, cut to a length that suits a message.
+std::string Quote(const nlohmann::json& value);
+// INVALID_ARGUMENT "WHERE: expected EXPECTED, got VALUE".
+absl::Status Unexpected(const std::string& where, const std::string& expected,
+                        const nlohmann::json& value);
+
+}  // namespace winnow
