@@ -1,4 +1,5 @@
-// CpuMatmul at the demo model's shapes and at large squares, as a share of the peak measured beside each case.
+// CpuMatmul at the demo model's shapes and at large squares, as a share of the peak measured beside
+// each case.
 #include <string>
 
 #include "bench/affinity.h"
@@ -29,9 +30,11 @@ void RegisterAll() {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     if (dtype == DType::kBf16 && !CpuHasBf16()) continue;
     for (const MatmulCase& c : MatmulBenchCases()) {
-      const std::string name = std::string("matmul/") + DTypeName(dtype) + "/rows:" + std::to_string(c.rows) +
-                               "/out:" + std::to_string(c.out_features) + "/in:" + std::to_string(c.in_features);
-      benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) { BM_Matmul(state, c, dtype); })
+      const std::string name =
+          std::string("matmul/") + DTypeName(dtype) + "/rows:" + std::to_string(c.rows) +
+          "/out:" + std::to_string(c.out_features) + "/in:" + std::to_string(c.in_features);
+      benchmark::RegisterBenchmark(name.c_str(),
+                                   [=](benchmark::State& state) { BM_Matmul(state, c, dtype); })
           ->Unit(benchmark::kMicrosecond)
           ->MinTime(0.1)
           ->Repetitions(5)

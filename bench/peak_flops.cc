@@ -22,11 +22,12 @@ namespace {
 
 constexpr int kRounds = 7;
 constexpr int64_t kIterations = 1 << 20;
-// Independent chains: latency 4 (6 for vdpbf16ps on Zen 4) times 2 issues per cycle, with some to spare; and they and their
-// operands fit 16 registers (AVX2).
+// Independent chains: latency 4 (6 for vdpbf16ps on Zen 4) times 2 issues per cycle, with some to
+// spare; and they and their operands fit 16 registers (AVX2).
 constexpr int kChains = 12;
 
-// Seconds from the common start of `threads` threads that each run work(thread) to the end of the last: best of kRounds.
+// Seconds from the common start of `threads` threads that each run work(thread) to the end of the
+// last: best of kRounds.
 double BestSeconds(int threads, const std::function<void(int)>& work) {
   const std::vector<int> processors = Processors(threads);
   double best = 1e30;
@@ -42,19 +43,22 @@ double BestSeconds(int threads, const std::function<void(int)>& work) {
       });
     }
     for (std::thread& thread : team) thread.join();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    best = std::min(
+        best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   }
   return best;
 }
 
-// One instruction stream: the work, and the FLOP of one of its instructions. work is null when the processor lacks it.
+// One instruction stream: the work, and the FLOP of one of its instructions. work is null when the
+// processor lacks it.
 struct Stream {
   void (*work)() = nullptr;
   double flop = 0;
 };
 
 #if defined(__x86_64__)
-// x ← x·a + b with 0 < a < 1 stays near b / (1 − a): neither overflow nor denormals, which would be slower.
+// x ← x·a + b with 0 < a < 1 stays near b / (1 − a): neither overflow nor denormals, which would be
+// slower.
 __attribute__((target("avx512f"))) void FmaAvx512() {
   __m512 x[kChains];
   for (int i = 0; i < kChains; ++i) x[i] = _mm512_set1_ps(static_cast<float>(i));
@@ -97,10 +101,12 @@ __attribute__((target("avx512f,avx512bf16"))) void DotBf16() {
 
 Stream StreamOf(DType dtype) {
   if (dtype == DType::kBf16) {
-    return __builtin_cpu_supports("avx512bf16") ? Stream{DotBf16, 64} : Stream{};  // 16 lanes of two products, added
+    return __builtin_cpu_supports("avx512bf16") ? Stream{DotBf16, 64}
+                                                : Stream{};  // 16 lanes of two products, added
   }
   if (__builtin_cpu_supports("avx512f")) return {FmaAvx512, 32};
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? Stream{FmaAvx2, 16} : Stream{};
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? Stream{FmaAvx2, 16}
+                                                                         : Stream{};
 }
 #else
 Stream StreamOf(DType) { return {}; }

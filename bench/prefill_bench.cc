@@ -1,6 +1,8 @@
 // Prefill of the demo model: tokens per second and share of the peak, for both policies, with T ranks that share the same
 // number of threads.
-#include <cmath>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <random>
 #include <string>
@@ -10,6 +12,7 @@
 #include "bench/bench_main.h"
 #include "bench/peak_flops.h"
 #include "benchmark/benchmark.h"
+#include "checkpoint/selection_profile.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "kernels/matmul.h"
@@ -48,16 +51,17 @@ class Engine {
     auto ranks = LoadModelRanks(options);
     if (!ranks.ok()) Die(ranks.status());
     ranks_ = *std::move(ranks);
-    auto engine = TensorParallelPrefill::Create(PrefillOptions(*ranks_, clock_));
+    TensorParallelPrefill::Options engine_options{.clock = &clock_};
+    ranks_->Fill(engine_options);
+    auto engine = TensorParallelPrefill::Create(engine_options);
     if (!engine.ok()) Die(engine.status());
     engine_ = *std::move(engine);
   }
 
   KvPlan Run(const std::vector<int32_t>& ids, const std::string& policy) {
-    SelectionConfig base = DefaultSelectionConfig(engine_->shape());
-    base.pool_kernel = 15, base.selection_layer = 5, base.uncompacted_layers = 2, base.min_prompt_tokens = 512;
-    base.min_kept_tokens = 64;
-    const auto config = ResolveSelectionConfig(base, {.policy = policy, .keep_ratio = 0.1}, engine_->shape());
+    const auto profile = LoadSelectionProfile(kModelDir, engine_->shape());
+    if (!profile.ok()) Die(profile.status());
+    const auto config = ResolveSelectionConfig(*profile, {.policy = policy, .keep_ratio = 0.1}, engine_->shape());
     PrefillSpec spec{ids, *config, MakeKvPlan(engine_->shape(), *config, static_cast<int64_t>(ids.size()))};
     const KvPlan plan = spec.plan;
     const int64_t sequence = *engine_->Admit(std::move(spec), nullptr, nullptr);
@@ -96,8 +100,7 @@ void BM_Prefill(benchmark::State& state, const std::string& policy, int tensor_p
   const double peak = PeakFlops(CpuHasBf16() ? DType::kBf16 : DType::kF32, threads);
   state.counters["tokens_per_s"] =
       benchmark::Counter(static_cast<double>(state.range(0)), benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["gflops"] = benchmark::Counter(flop * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["peak_share"] = benchmark::Counter(flop / peak, benchmark::Counter::kIsIterationInvariantRate);
+  SetFlopCounters(state, flop, peak);
 }
 
 void RegisterAll() {

@@ -9,10 +9,11 @@ namespace winnow {
 
 // out[i,o] = Σ_c x[i,c] · w[o,c], accumulated in fp32. Cost: 2·rows·out_features·in_features FLOP.
 struct MatmulParams {
-  const void* x = nullptr;  // [rows][in_features] of the weight's type, rows x_stride elements apart
-  void* out = nullptr;      // [rows][out_features] of out_dtype, dense
-  int64_t rows = 0;         // ≥ 0
-  int64_t x_stride = 0;     // ≥ in_features; the CPU copies x first when it is greater
+  const void* x =
+      nullptr;           // [rows][in_features] of the weight's type, rows x_stride elements apart
+  void* out = nullptr;   // [rows][out_features] of out_dtype, dense
+  int64_t rows = 0;      // ≥ 0
+  int64_t x_stride = 0;  // ≥ in_features; the CPU copies x first when it is greater
   DType out_dtype = DType::kF32;  // kF32 or the weight's type
 };
 
@@ -26,11 +27,13 @@ struct MatmulWeight {
 
 void MatmulRef(const MatmulWeight& w, const MatmulParams& p);
 
-// oneDNN matmul with the weight packed once, at construction, into the layout that oneDNN likes best for many rows.
-// Not thread-safe: one rank's thread uses it. OpenMP's thread count of the calling thread applies.
+// oneDNN matmul with the weight packed once, at construction, into the layout that oneDNN likes
+// best for many rows. Not thread-safe: one rank's thread uses it. OpenMP's thread count of the
+// calling thread applies.
 class CpuMatmul {
  public:
-  // Copies (packs) `w`; its data may go afterwards. Aborts on a oneDNN error, which only a bug can cause.
+  // Copies (packs) `w`; its data may go afterwards. Aborts on a oneDNN error, which only a bug can
+  // cause.
   explicit CpuMatmul(const MatmulWeight& w);
   ~CpuMatmul();
   CpuMatmul(const CpuMatmul&) = delete;

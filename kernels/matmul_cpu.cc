@@ -19,9 +19,10 @@ using dnnl::memory;
 
 // Rows for which the weight's layout is chosen: a prefill chunk.
 constexpr int64_t kTypicalRows = 1024;
-// Primitives kept per weight: one per row count, of which a prefill uses one or two over and over; making one costs
-// 0.2–0.6 ms. A single primitive with DNNL_RUNTIME_DIM_VAL rows is no way out: with a packed weight, oneDNN 2.6 then
-// takes its reference loops (0.2 instead of 230 GFLOP/s, f32, two Zen 4 cores).
+// Primitives kept per weight: one per row count, of which a prefill uses one or two over and over;
+// making one costs 0.2–0.6 ms. A single primitive with DNNL_RUNTIME_DIM_VAL rows is no way out:
+// with a packed weight, oneDNN 2.6 then takes its reference loops (0.2 instead of 230 GFLOP/s, f32,
+// two Zen 4 cores).
 constexpr size_t kMaxPrimitives = 16;
 
 memory::data_type TypeOf(DType dtype) {
@@ -42,31 +43,39 @@ auto OrDie(const char* what, F&& f) -> decltype(f()) {
 }  // namespace
 
 struct CpuMatmul::Impl {
-  // Rows, out_dtype, threads. A primitive splits its work for the team size at its creation and always asks for it.
+  // Rows, out_dtype, threads. A primitive splits its work for the team size at its creation and
+  // always asks for it.
   using Key = std::tuple<int64_t, DType, int>;
 
-  explicit Impl(const MatmulWeight& w) : dtype(w.dtype), out_features(w.out_features), in_features(w.in_features) {
-    const auto any = memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::any);
+  explicit Impl(const MatmulWeight& w)
+      : dtype(w.dtype), out_features(w.out_features), in_features(w.in_features) {
+    const auto any =
+        memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::any);
     packed_desc = Describe(kTypicalRows, dtype, any).weights_desc();
     // [out][in] row-major is [in][out] column-major.
-    const auto plain = memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::ba);
+    const auto plain =
+        memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::ba);
     memory from(plain, engine, const_cast<void*>(w.data));
     packed = memory(packed_desc, engine);
     dnnl::reorder(from, packed).execute(stream, from, packed);
     stream.wait();
   }
 
-  dnnl::matmul::primitive_desc Describe(int64_t rows, DType out_dtype, const memory::desc& weights) const {
+  dnnl::matmul::primitive_desc Describe(int64_t rows, DType out_dtype,
+                                        const memory::desc& weights) const {
     const memory::desc x({rows, in_features}, TypeOf(dtype), memory::format_tag::ab);
     const memory::desc out({rows, out_features}, TypeOf(out_dtype), memory::format_tag::ab);
     dnnl::primitive_attr attr;
-    attr.set_fpmath_mode(dnnl::fpmath_mode::strict);  // f32 stays f32, whatever the environment asks for
-    // oneDNN's own scratchpad belongs to the thread that creates a primitive; ours goes where the weight goes.
+    attr.set_fpmath_mode(
+        dnnl::fpmath_mode::strict);  // f32 stays f32, whatever the environment asks for
+    // oneDNN's own scratchpad belongs to the thread that creates a primitive; ours goes where the
+    // weight goes.
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
     return {dnnl::matmul::desc(x, weights, out), attr, engine};
   }
 
-  // oneDNN's fast matmul wants dense rows; for others it takes its reference loops, so the copy pays at any size.
+  // oneDNN's fast matmul wants dense rows; for others it takes its reference loops, so the copy
+  // pays at any size.
   const void* Dense(const MatmulParams& p) {
     if (p.x_stride == in_features || p.rows == 1) return p.x;
     const int64_t element = ElementSize(dtype), row_bytes = in_features * element;
@@ -93,7 +102,8 @@ struct CpuMatmul::Impl {
       return cache.front();
     }
     const auto pd = Describe(std::get<0>(key), std::get<1>(key), packed_desc);
-    cache.push_front({key, pd.src_desc(), pd.dst_desc(), memory(pd.scratchpad_desc(), engine), dnnl::matmul(pd)});
+    cache.push_front({key, pd.src_desc(), pd.dst_desc(), memory(pd.scratchpad_desc(), engine),
+                      dnnl::matmul(pd)});
     if (cache.size() > kMaxPrimitives) cache.pop_back();
     return cache.front();
   }
@@ -108,7 +118,8 @@ struct CpuMatmul::Impl {
   std::vector<std::byte> dense_x;
 };
 
-CpuMatmul::CpuMatmul(const MatmulWeight& w) : impl_(OrDie("pack", [&] { return std::make_unique<Impl>(w); })) {}
+CpuMatmul::CpuMatmul(const MatmulWeight& w)
+    : impl_(OrDie("pack", [&] { return std::make_unique<Impl>(w); })) {}
 CpuMatmul::~CpuMatmul() = default;
 
 void CpuMatmul::Run(const MatmulParams& p) {
@@ -127,7 +138,9 @@ void CpuMatmul::Run(const MatmulParams& p) {
 
 int64_t CpuMatmul::out_features() const { return impl_->out_features; }
 int64_t CpuMatmul::in_features() const { return impl_->in_features; }
-int64_t CpuMatmul::packed_bytes() const { return static_cast<int64_t>(impl_->packed_desc.get_size()); }
+int64_t CpuMatmul::packed_bytes() const {
+  return static_cast<int64_t>(impl_->packed_desc.get_size());
+}
 
 bool CpuHasBf16() {
   unsigned eax, ebx, ecx, edx;

@@ -6,7 +6,8 @@
 namespace winnow {
 namespace {
 
-// Partial sums of the squares, one per vector lane, so that the reduction vectorises in a fixed order.
+// Partial sums of the squares, one per vector lane, so that the reduction vectorises in a fixed
+// order.
 constexpr int kLanes = 16;
 
 template <typename T>
@@ -15,8 +16,8 @@ WINNOW_CPU_CLONES void AddRow(T* __restrict x, const T* __restrict delta, int hi
 }
 
 template <typename T>
-WINNOW_CPU_CLONES void NormRow(const T* __restrict x, const T* __restrict weight, T* __restrict out, int hidden,
-                               float eps) {
+WINNOW_CPU_CLONES void NormRow(const T* __restrict x, const T* __restrict weight, T* __restrict out,
+                               int hidden, float eps) {
   float lanes[kLanes] = {};
   int c = 0;
   for (; c + kLanes <= hidden; c += kLanes) {

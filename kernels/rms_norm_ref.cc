@@ -19,7 +19,8 @@ void Run(const RmsNormParams& p) {
     const float scale = 1.0f / std::sqrt(sum / p.hidden + p.eps);
     const T* weight = static_cast<const T*>(p.weight);
     T* out = static_cast<T*>(p.out) + i * p.hidden;
-    for (int c = 0; c < p.hidden; ++c) out[c] = FromFloat<T>(ToFloat(x[c]) * scale * ToFloat(weight[c]));
+    for (int c = 0; c < p.hidden; ++c)
+      out[c] = FromFloat<T>(ToFloat(x[c]) * scale * ToFloat(weight[c]));
   }
 }
 

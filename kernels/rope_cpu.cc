@@ -21,11 +21,12 @@ WINNOW_CPU_CLONES void FillAngles(int32_t position, const float* inv_freq, float
   }
 }
 
-// Rotates `heads` heads in place, head_stride elements apart. The halves are separate restrict pointers: seen as one array,
-// the compiler would have to assume that a write to one changes the other.
+// Rotates `heads` heads in place, head_stride elements apart. The halves are separate restrict
+// pointers: seen as one array, the compiler would have to assume that a write to one changes the
+// other.
 template <typename T>
-WINNOW_CPU_CLONES void RotateHeads(T* x, int heads, int64_t head_stride, int half, const float* __restrict cos,
-                                   const float* __restrict sin) {
+WINNOW_CPU_CLONES void RotateHeads(T* x, int heads, int64_t head_stride, int half,
+                                   const float* __restrict cos, const float* __restrict sin) {
   for (int h = 0; h < heads; ++h) {
     T* __restrict low = x + h * head_stride;          // [half]
     T* __restrict high = x + h * head_stride + half;  // [half]
@@ -46,7 +47,8 @@ void RunRope(const RopeParams& p) {
 #pragma omp for
     for (int64_t i = 0; i < p.rows; ++i) {
       FillAngles(p.positions[i], p.inv_freq, p.scale, half, cos.data(), sin.data());
-      RotateHeads(static_cast<T*>(p.x) + i * p.x_stride, p.heads, p.head_dim, half, cos.data(), sin.data());
+      RotateHeads(static_cast<T*>(p.x) + i * p.x_stride, p.heads, p.head_dim, half, cos.data(),
+                  sin.data());
     }
   }
 }
@@ -60,8 +62,9 @@ void RunStoreKv(const StoreKvParams& p) {
     std::vector<float> cos(half), sin(half);
 #pragma omp for
     for (int64_t i = 0; i < p.rows; ++i) {
-      const T* k = static_cast<const T*>(p.kv) + i * 2 * width;                         // [heads][head_dim]
-      T* k_slot = static_cast<T*>(p.k_cache) + (p.slot_begin + i) * p.head_dim;  // heads head_stride apart
+      const T* k = static_cast<const T*>(p.kv) + i * 2 * width;  // [heads][head_dim]
+      T* k_slot =
+          static_cast<T*>(p.k_cache) + (p.slot_begin + i) * p.head_dim;  // heads head_stride apart
       T* v_slot = static_cast<T*>(p.v_cache) + (p.slot_begin + i) * p.head_dim;
       for (int h = 0; h < p.heads; ++h) {
         std::memcpy(k_slot + h * head_stride, k + h * p.head_dim, p.head_dim * sizeof(T));
@@ -76,6 +79,8 @@ void RunStoreKv(const StoreKvParams& p) {
 }  // namespace
 
 void RopeCpu(const RopeParams& p) { p.dtype == DType::kF32 ? RunRope<float>(p) : RunRope<Bf16>(p); }
-void StoreKvCpu(const StoreKvParams& p) { p.dtype == DType::kF32 ? RunStoreKv<float>(p) : RunStoreKv<Bf16>(p); }
+void StoreKvCpu(const StoreKvParams& p) {
+  p.dtype == DType::kF32 ? RunStoreKv<float>(p) : RunStoreKv<Bf16>(p);
+}
 
 }  // namespace winnow

@@ -6,7 +6,8 @@ namespace winnow {
 namespace {
 
 template <typename T>
-void Rotate(const T* in, T* out, int32_t position, const float* inv_freq, int head_dim, float scale) {
+void Rotate(const T* in, T* out, int32_t position, const float* inv_freq, int head_dim,
+            float scale) {
   const int half = head_dim / 2;
   for (int c = 0; c < half; ++c) {
     const float angle = static_cast<float>(position) * inv_freq[c];
@@ -43,6 +44,8 @@ void RunStoreKv(const StoreKvParams& p) {
 }  // namespace
 
 void RopeRef(const RopeParams& p) { p.dtype == DType::kF32 ? RunRope<float>(p) : RunRope<Bf16>(p); }
-void StoreKvRef(const StoreKvParams& p) { p.dtype == DType::kF32 ? RunStoreKv<float>(p) : RunStoreKv<Bf16>(p); }
+void StoreKvRef(const StoreKvParams& p) {
+  p.dtype == DType::kF32 ? RunStoreKv<float>(p) : RunStoreKv<Bf16>(p);
+}
 
 }  // namespace winnow

@@ -6,8 +6,8 @@ namespace winnow {
 namespace {
 
 template <typename T>
-WINNOW_CPU_CLONES void SiluMulRow(const T* __restrict gate, const T* __restrict up, T* __restrict out,
-                                  int64_t width) {
+WINNOW_CPU_CLONES void SiluMulRow(const T* __restrict gate, const T* __restrict up,
+                                  T* __restrict out, int64_t width) {
   for (int64_t c = 0; c < width; ++c) {
     const float z = ToFloat(gate[c]);
     out[c] = FromFloat<T>(z / (1.0f + FastExp(-z)) * ToFloat(up[c]));

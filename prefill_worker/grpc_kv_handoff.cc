@@ -185,9 +185,13 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
     }
     channels.push_back(*std::move(channel));
   }
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
   streams_.resize(num_streams, nullptr);
-  if (ended_ || static_cast<int>(channels.size()) < num_streams) return;
+  if (ended_ || static_cast<int>(channels.size()) < num_streams) {
+    lock.unlock();
+    sender_->Fail(absl::CancelledError("push: the request has ended"));  // unless it has failed already
+    return;
+  }
   for (int stream = 0; stream < num_streams; ++stream) {
     v1::PushOpen open;
     *open.mutable_identity() = Identity();

@@ -8,8 +8,8 @@
 
 namespace winnow {
 
-// The added tokens of a tokenizer, special or not, as a trie over their bytes: finding the longest at a
-// position costs no more than that token's length, however many share its beginning.
+// The added tokens of a tokenizer, special or not, as a trie over their bytes: finding the longest
+// at a position costs no more than that token's length, however many share its beginning.
 class AddedTokens {
  public:
   struct Match {

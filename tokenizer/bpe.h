@@ -23,14 +23,16 @@ class Bpe {
     using is_transparent = void;
     size_t operator()(std::string_view bytes) const { return std::hash<std::string_view>()(bytes); }
   };
-  using Vocab = std::unordered_map<std::string, int32_t, Hash, std::equal_to<>>;  // token's bytes → id
+  using Vocab =
+      std::unordered_map<std::string, int32_t, Hash, std::equal_to<>>;  // token's bytes → id
 
   struct Options {
     Vocab vocab;
     std::vector<std::pair<std::string, std::string>> merges;  // bytes, best first
     bool ignore_merges = false;  // a whole piece that is in the vocabulary is one token
   };
-  // INVALID_ARGUMENT: a merge whose parts or result are not in the vocabulary, or a byte without a token.
+  // INVALID_ARGUMENT: a merge whose parts or result are not in the vocabulary, or a byte without a
+  // token.
   static absl::StatusOr<Bpe> Create(Options options);
 
   // Appends the tokens of one piece. O(n log n).
@@ -47,8 +49,8 @@ class Bpe {
     return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   }
 
-  Vocab whole_pieces_;                            // with ignore_merges
-  absl::flat_hash_map<uint64_t, Merge> merges_;   // by Key of the parts' ids
+  Vocab whole_pieces_;                           // with ignore_merges
+  absl::flat_hash_map<uint64_t, Merge> merges_;  // by Key of the parts' ids
   std::array<int32_t, 256> byte_ids_{};
 };
 

@@ -14,7 +14,8 @@ std::array<uint32_t, 256> MakeCodePoints() {
   std::array<uint32_t, 256> code_points{};
   uint32_t next = 0x100;
   for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+    const bool printable =
+        (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     code_points[byte] = printable ? byte : next++;
   }
   return code_points;
@@ -37,7 +38,8 @@ std::string BytesToByteLevel(std::string_view bytes) {
 std::optional<std::string> ByteLevelToBytes(std::string_view text) {
   static const std::map<uint32_t, unsigned char> byte_of = [] {
     std::map<uint32_t, unsigned char> map;
-    for (int byte = 0; byte < 256; ++byte) map[CodePoints()[byte]] = static_cast<unsigned char>(byte);
+    for (int byte = 0; byte < 256; ++byte)
+      map[CodePoints()[byte]] = static_cast<unsigned char>(byte);
     return map;
   }();
   std::string out;

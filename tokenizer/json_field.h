@@ -7,8 +7,8 @@
 
 namespace winnow {
 
-// Typed reading of JSON that somebody else wrote: a wrong type is a status, never an exception. `where`
-// is the field's path for the message, such as "model.ignore_merges".
+// Typed reading of JSON that somebody else wrote: a wrong type is a status, never an exception.
+// `where` is the field's path for the message, such as "model.ignore_merges".
 
 // NOT_FOUND: no such file. INVALID_ARGUMENT: no JSON object, or nested deeper than 64 levels.
 absl::StatusOr<nlohmann::json> ReadJsonObject(const std::string& path);

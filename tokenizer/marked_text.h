@@ -6,8 +6,8 @@
 
 namespace winnow {
 
-// A stretch of text with its origin. Only text of the model's template may become special tokens; text
-// of a client never does.
+// A stretch of text with its origin. Only text of the model's template may become special tokens;
+// text of a client never does.
 struct TextPart {
   static constexpr int32_t kTemplate = -2;
   static constexpr int32_t kClient = -1;  // of a client, but no message's content (a role)
@@ -20,8 +20,8 @@ struct TextPart {
 
 using MarkedText = std::vector<TextPart>;
 
-// Appends, joining neighbours of one origin. Parts without text stay: they show that a message's empty
-// content was used.
+// Appends, joining neighbours of one origin. Parts without text stay: they show that a message's
+// empty content was used.
 void Append(const TextPart& part, MarkedText& out);
 void Append(const MarkedText& text, MarkedText& out);
 size_t TextSize(const MarkedText& text);

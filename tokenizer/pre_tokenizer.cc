@@ -17,10 +17,11 @@ constexpr char kGpt2Pattern[] =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 // Of one match. Ordinary patterns take a few steps per byte, so that a run of blanks as long as the
-// router's largest request (16 MiB) still passes; a pattern that explodes is stopped within a second.
+// router's largest request (16 MiB) still passes; a pattern that explodes is stopped within a
+// second.
 constexpr uint32_t kMatchLimit = 100'000'000;
-constexpr uint32_t kHeapLimitKib = 64 * 1024;  // of the interpreter, where there is no JIT
-constexpr size_t kJitStackBytes = 1 << 20;
+constexpr uint32_t kHeapLimitKib =
+    64 * 1024;  // of the interpreter, used where there is no JIT or its stack is full
 
 std::string PcreMessage(int code) {
   PCRE2_UCHAR buffer[256];
@@ -28,7 +29,8 @@ std::string PcreMessage(int code) {
   return reinterpret_cast<const char*>(buffer);
 }
 
-// PCRE2's \s holds U+180E, which is no white space since Unicode 6.3 and none to the tokenizers library.
+// PCRE2's \s holds U+180E, which is no white space since Unicode 6.3 and none to the tokenizers
+// library.
 std::string WithUnicodeWhiteSpace(const std::string& pattern) {
   std::string out;
   for (size_t at = 0; at < pattern.size(); ++at) {
@@ -55,17 +57,15 @@ class Matcher {
       : code_(code),
         text_(text),
         data_(pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free),
-        context_(pcre2_match_context_create(nullptr), pcre2_match_context_free),
-        stack_(pcre2_jit_stack_create(32 * 1024, kJitStackBytes, nullptr), pcre2_jit_stack_free) {
+        context_(pcre2_match_context_create(nullptr), pcre2_match_context_free) {
     pcre2_set_match_limit(context_.get(), kMatchLimit);
     pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
-    pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
   }
 
   // PCRE2's result of the search from `at` on.
   int Find(size_t at) {
     const int found = Match(at, 0);
-    // The interpreter keeps its state on the heap.
+    // Compiled code keeps its state on a 32 KiB stack, the interpreter on the heap.
     return found == PCRE2_ERROR_JIT_STACKLIMIT ? Match(at, PCRE2_NO_JIT) : found;
   }
   size_t begin() const { return pcre2_get_ovector_pointer(data_.get())[0]; }
@@ -81,7 +81,6 @@ class Matcher {
   const std::string_view text_;
   std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data_;
   std::unique_ptr<pcre2_match_context, void (*)(pcre2_match_context*)> context_;
-  std::unique_ptr<pcre2_jit_stack, void (*)(pcre2_jit_stack*)> stack_;
 };
 
 }  // namespace
@@ -100,8 +99,8 @@ absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::string& pattern, u
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                                    options, &error, &offset, nullptr);
   if (code == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("split pattern '", pattern, "', at offset ", offset, ": ", PcreMessage(error)));
+    return absl::InvalidArgumentError(absl::StrCat("split pattern '", pattern, "', at offset ",
+                                                   offset, ": ", PcreMessage(error)));
   }
   pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without JIT the pattern is interpreted
   SplitPattern out;
@@ -121,7 +120,8 @@ absl::Status SplitPattern::Split(std::string_view text,
       return absl::InvalidArgumentError(
           absl::StrCat("text: splitting at byte ", at, ": ", PcreMessage(found)));
     }
-    if (matcher.end() <= matcher.begin()) {  // an empty match splits nothing: on to the next character
+    if (matcher.end() <=
+        matcher.begin()) {  // an empty match splits nothing: on to the next character
       at = matcher.begin() + 1;
       while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
       continue;
@@ -158,8 +158,8 @@ absl::Status PreTokenizer::Add(const Json& json, const std::string& where) {
 }
 
 absl::Status PreTokenizer::AddByteLevel(const Json& json, const std::string& where) {
-  WINNOW_ASSIGN_OR_RETURN(const bool add_prefix_space, BoolField(json, "add_prefix_space", true,
-                                                                 where + ".add_prefix_space"));
+  WINNOW_ASSIGN_OR_RETURN(const bool add_prefix_space,
+                          BoolField(json, "add_prefix_space", true, where + ".add_prefix_space"));
   if (add_prefix_space) {
     return Unexpected(where + ".add_prefix_space", "false", Field(json, "add_prefix_space"));
   }

@@ -29,9 +29,9 @@ class SplitPattern {
   std::shared_ptr<void> code_;  // pcre2_code
 };
 
-// The pre_tokenizer of a tokenizer.json: cuts text into the pieces that BPE works on. Built: Split with
-// a Regex or a String and behaviour Isolated, ByteLevel (once, last: what follows would see mapped
-// bytes), and sequences of them.
+// The pre_tokenizer of a tokenizer.json: cuts text into the pieces that BPE works on. Built: Split
+// with a Regex or a String and behaviour Isolated, ByteLevel (once, last: what follows would see
+// mapped bytes), and sequences of them.
 class PreTokenizer {
  public:
   // INVALID_ARGUMENT names a type or an option that is not built.

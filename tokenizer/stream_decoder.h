@@ -7,8 +7,8 @@
 
 namespace winnow {
 
-// Turns token ids into text as they come, never giving half a UTF-8 character. Special tokens give no
-// text; bytes that are no UTF-8 give U+FFFD.
+// Turns token ids into text as they come, never giving half a UTF-8 character. Special tokens give
+// no text; bytes that are no UTF-8 give U+FFFD.
 class StreamDecoder {
  public:
   // `tokenizer` must outlive it.

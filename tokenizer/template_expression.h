@@ -1,47 +1,52 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "tokenizer/template_value.h"
 
 namespace winnow {
 
-// A value of a chat template. Strings remember whether message content is in them.
-struct TemplateValue {
-  enum class Kind { kUndefined, kBool, kInteger, kString, kList, kObject };
-  Kind kind = Kind::kUndefined;
-  bool boolean = false;
-  int64_t integer = 0;
-  std::string string;
-  bool is_content = false;
-  std::vector<TemplateValue> list;
-  std::map<std::string, TemplateValue> object;
-
-  static TemplateValue Bool(bool value) { return {.kind = Kind::kBool, .boolean = value}; }
-  static TemplateValue Integer(int64_t value) { return {.kind = Kind::kInteger, .integer = value}; }
-  static TemplateValue String(std::string value, bool is_content = false) {
-    return {.kind = Kind::kString, .string = std::move(value), .is_content = is_content};
-  }
-  bool IsTrue() const;
-  friend bool operator==(const TemplateValue& a, const TemplateValue& b);
-};
-
 using TemplateScope = std::map<std::string, TemplateValue>;
 
-// An expression, compiled once.
+// What one rendering may still cost, in steps: a statement, an operation, or 256 bytes of text
+// joined.
+class RenderBudget {
+ public:
+  // INVALID_ARGUMENT: used up.
+  absl::Status Spend(size_t text_bytes = 0);
+
+ private:
+  int64_t left_ = 1'000'000;
+};
+
+// An expression of a chat template, compiled once. Immutable; thread-safe.
 class TemplateExpression {
  public:
   // INVALID_ARGUMENT quotes what is not supported.
   static absl::StatusOr<TemplateExpression> Parse(const std::string& source);
-  TemplateValue Evaluate(const TemplateScope& scope) const;
+
+  // A name that `scope` lacks is undefined. INVALID_ARGUMENT: an operation that its operands' kinds
+  // don't have, or the budget is used up.
+  absl::StatusOr<TemplateValue> Evaluate(const TemplateScope& scope, RenderBudget& budget) const;
+
+  // Every name the expression reads.
+  const std::set<std::string>& names() const { return names_; }
 
   struct Node;
 
  private:
   std::shared_ptr<const Node> root_;
+  std::string source_;
+  std::set<std::string> names_;
 };
+
+// A word that can name a variable: letters, digits and _, no digit first, none of Jinja's own
+// words.
+bool IsTemplateName(const std::string& word);
 
 }  // namespace winnow

@@ -21,7 +21,8 @@ bool IsSecond(unsigned char lead, unsigned char c) {
   return c >= low && c <= high;
 }
 
-// Bytes from `at` on that fit the character begun there, whole or not; 0 for a byte that begins none.
+// Bytes from `at` on that fit the character begun there, whole or not; 0 for a byte that begins
+// none.
 int FittingBytes(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const int length = ExpectedLength(byte(at));
@@ -72,7 +73,8 @@ uint32_t DecodeUtf8(std::string_view text, size_t at, int length) {
   const auto lead = static_cast<unsigned char>(text[at]);
   if (length == 1) return lead;
   uint32_t code_point = lead & (0xFF >> (length + 1));
-  for (int i = 1; i < length; ++i) code_point = code_point << 6 | (static_cast<unsigned char>(text[at + i]) & 0x3F);
+  for (int i = 1; i < length; ++i)
+    code_point = code_point << 6 | (static_cast<unsigned char>(text[at + i]) & 0x3F);
   return code_point;
 }
 

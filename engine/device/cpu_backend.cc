@@ -7,8 +7,8 @@
 namespace winnow {
 namespace {
 
-// A parallel region costs 5–10 µs when its threads are awake and much more when they share cores with other processes; a
-// core does 100 MFLOP in half a millisecond.
+// A parallel region costs 5–10 µs when its threads are awake and much more when they share cores
+// with other processes; a core does 100 MFLOP in half a millisecond.
 constexpr double kMinParallelFlop = 10e6;
 constexpr double kManyFlop = 1e18;  // ops that decide for themselves, by rows
 
@@ -33,7 +33,8 @@ void CpuBackend::UseThreads(double flop) const {
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CpuBackend::Pack(const MatmulWeight& weight) {
   if (weight.dtype == DType::kBf16 && !CpuHasBf16()) {
-    return absl::FailedPreconditionError("cpu: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32");
+    return absl::FailedPreconditionError(
+        "cpu: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32");
   }
   UseThreads(kManyFlop);
   return std::make_unique<CpuWeight>(weight);
@@ -48,7 +49,9 @@ void CpuBackend::RmsNorm(const RmsNormParams& params) { UseThreads(kManyFlop), R
 void CpuBackend::Rope(const RopeParams& params) { UseThreads(kManyFlop), RopeCpu(params); }
 void CpuBackend::StoreKv(const StoreKvParams& params) { UseThreads(kManyFlop), StoreKvCpu(params); }
 void CpuBackend::SiluMul(const SiluMulParams& params) { UseThreads(kManyFlop), SiluMulCpu(params); }
-void CpuBackend::Embedding(const EmbeddingParams& params) { UseThreads(kManyFlop), EmbeddingCpu(params); }
+void CpuBackend::Embedding(const EmbeddingParams& params) {
+  UseThreads(kManyFlop), EmbeddingCpu(params);
+}
 void CpuBackend::Attention(const AttentionParams& params) {
   UseThreads(4.0 * params.rows * params.capacity * params.q_heads * params.head_dim);
   AttentionCpu(params);
@@ -59,11 +62,23 @@ void CpuBackend::PagedAttention(const PagedAttentionParams& params) {
   UseThreads(4.0 * entries * params.q_heads * params.head_dim);
   PagedAttentionCpu(params);
 }
-void CpuBackend::PagedStoreKv(const PagedStoreKvParams& params) { UseThreads(kManyFlop), PagedStoreKvCpu(params); }
-void CpuBackend::GatherWindow(const GatherWindowParams& params) { UseThreads(kManyFlop), GatherWindowCpu(params); }
-void CpuBackend::WindowScores(const WindowScoresParams& params) { UseThreads(kManyFlop), WindowScoresCpu(params); }
-void CpuBackend::MaxScores(const MaxScoresParams& params) { UseThreads(kManyFlop), MaxScoresCpu(params); }
-void CpuBackend::SelectTokens(const SelectTokensParams& params) { UseThreads(kManyFlop), SelectTokensCpu(params); }
-void CpuBackend::GatherRows(const GatherRowsParams& params) { UseThreads(kManyFlop), GatherRowsCpu(params); }
+void CpuBackend::PagedStoreKv(const PagedStoreKvParams& params) {
+  UseThreads(kManyFlop), PagedStoreKvCpu(params);
+}
+void CpuBackend::GatherWindow(const GatherWindowParams& params) {
+  UseThreads(kManyFlop), GatherWindowCpu(params);
+}
+void CpuBackend::WindowScores(const WindowScoresParams& params) {
+  UseThreads(kManyFlop), WindowScoresCpu(params);
+}
+void CpuBackend::MaxScores(const MaxScoresParams& params) {
+  UseThreads(kManyFlop), MaxScoresCpu(params);
+}
+void CpuBackend::SelectTokens(const SelectTokensParams& params) {
+  UseThreads(kManyFlop), SelectTokensCpu(params);
+}
+void CpuBackend::GatherRows(const GatherRowsParams& params) {
+  UseThreads(kManyFlop), GatherRowsCpu(params);
+}
 
 }  // namespace winnow

@@ -4,15 +4,16 @@
 
 namespace winnow {
 
-// The CPU: oneDNN matmuls with packed weights and the fast *_cpu ops. The thread that calls is the queue; its OpenMP team
-// has num_threads threads.
+// The CPU: oneDNN matmuls with packed weights and the fast *_cpu ops. The thread that calls is the
+// queue; its OpenMP team has num_threads threads.
 class CpuBackend final : public HostBackend {
  public:
   struct Options {
     DType dtype = DType::kF32;
     int num_threads = 1;
   };
-  explicit CpuBackend(Options options) : HostBackend(options.dtype), num_threads_(options.num_threads) {}
+  explicit CpuBackend(Options options)
+      : HostBackend(options.dtype), num_threads_(options.num_threads) {}
 
   std::string name() const override { return "cpu"; }
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) override;
@@ -32,8 +33,8 @@ class CpuBackend final : public HostBackend {
   void GatherRows(const GatherRowsParams& params) override;
 
  private:
-  // OpenMP's thread count belongs to the calling thread, so every op sets it: one thread for work so small (`flop`) that
-  // waking the others would cost more than it gives.
+  // OpenMP's thread count belongs to the calling thread, so every op sets it: one thread for work
+  // so small (`flop`) that waking the others would cost more than it gives.
   void UseThreads(double flop) const;
   const int num_threads_;
 };

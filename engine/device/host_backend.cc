@@ -21,9 +21,12 @@ class DoneEvent final : public Event {
 
 absl::StatusOr<Buffer> HostBackend::Allocate(size_t bytes) {
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  void* data = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);  // less: it wrapped around
+  void* data = rounded < bytes
+                   ? nullptr
+                   : std::aligned_alloc(kAlignment, rounded);  // less: it wrapped around
   if (data == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat(name(), ": cannot allocate ", bytes, " bytes of host memory"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(name(), ": cannot allocate ", bytes, " bytes of host memory"));
   }
   return Buffer(data, bytes, [](void* p) { std::free(p); });
 }

@@ -4,8 +4,8 @@
 
 namespace winnow {
 
-// What the host backends share: memory is ordinary memory, and the queue is the caller's thread, so that every call is done
-// when it returns and every event is done when it is recorded.
+// What the host backends share: memory is ordinary memory, and the queue is the caller's thread, so
+// that every call is done when it returns and every event is done when it is recorded.
 class HostBackend : public Backend {
  public:
   explicit HostBackend(DType dtype) : dtype_(dtype) {}

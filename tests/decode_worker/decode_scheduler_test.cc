@@ -363,20 +363,24 @@ TEST_F(DecodeSchedulerTest, ARunningReservationIsNotTakenTwice) {
 }
 
 TEST_F(DecodeSchedulerTest, ShuttingDownEndsAndFreesEverything) {
-  TokenLog running, waiting;
+  TokenLog running, waiting, late;
   engine_.Hold();
   Subscribe(1, running);
   Subscribe(2, waiting);
   ASSERT_TRUE(Activate(1, {5}, 500).ok());
   ASSERT_TRUE(Activate(3, {5}, 500).ok());
   ASSERT_TRUE(engine_.WaitForSteps(1));
-  engine_.Allow(1);
+  DecodeScheduler* scheduler = scheduler_.get();  // lives until its step ends
   std::thread stopper([this] { scheduler_.reset(); });
+  while (late.status().code() != absl::StatusCode::kUnavailable) {
+    scheduler->Subscribe({.reservation_id = "late"}, late.subscriber());
+  }
   engine_.Run();
   stopper.join();
   EXPECT_EQ(running.Wait().back(), "end UNAVAILABLE");
   EXPECT_THAT(waiting.Wait(), ElementsAre("end UNAVAILABLE"));
   EXPECT_THAT(released_.Wait(2), ElementsAre(1, 3));
+  EXPECT_LE(engine_.steps().size(), 2u);
 }
 
 TEST_F(DecodeSchedulerTest, ManySequencesFromManyThreadsAllGetTheirOwnTokens) {

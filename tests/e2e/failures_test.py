@@ -8,7 +8,7 @@ import unittest
 from harness import SHORT, ClusterTest, RequestError, generate_command, make_document
 
 RECOVERY_S = 30  # the router's connection backs off while a worker is away
-LONG = make_document(tokens=16000, seed=31)
+LONG = make_document(tokens=8000, seed=31)
 
 
 class FailuresTest(ClusterTest):
@@ -64,6 +64,25 @@ class FailuresTest(ClusterTest):
         client.kill()
         client.wait()
         self.assert_answers()
+
+
+class MigrationTest(ClusterTest):
+    options = {"dtype": "f32", "decode_workers": 2}
+
+    def generate_long(self):
+        return self.ask(SHORT, policy="claa", max_tokens=1500, ignore_eos=True)
+
+    def test_a_decode_worker_that_dies_while_decoding_loses_no_token(self):
+        expected = self.generate_long()["token_ids"]
+        self.assertEqual(len(expected), 1500)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            # Two at a time, so that each decode worker has one.
+            running = [pool.submit(self.generate_long) for _ in range(2)]
+            time.sleep(0.7)
+            self.assertFalse(any(request.done() for request in running), "too fast to be disturbed")
+            self.cluster.kill("decode-0")
+            for request in running:
+                self.assertEqual(request.result(timeout=120)["token_ids"], expected)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ TEST_P(HostBackendTest, TooMuchMemoryIsResourceExhaustedAndNamesTheSize) {
   for (const size_t bytes : {size_t{1} << 62, std::numeric_limits<size_t>::max()}) {
     const auto buffer = backend->Allocate(bytes);
     ASSERT_EQ(buffer.status().code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_NE(std::string(buffer.status().message()).find(std::to_string(bytes)), std::string::npos);
+    EXPECT_NE(std::string(buffer.status().message()).find(std::to_string(bytes)),
+              std::string::npos);
   }
 }
 
@@ -90,7 +91,8 @@ TEST(CpuBackendTest, UsesItsOwnNumberOfThreadsOnWhateverThreadCalls) {
     omp_set_num_threads(1);
     CpuBackend backend({.dtype = DType::kF32, .num_threads = 3});
     float x = 1.0f, weight = 1.0f, out = 0.0f;
-    backend.RmsNorm({.x = &x, .weight = &weight, .out = &out, .dtype = DType::kF32, .rows = 1, .hidden = 1});
+    backend.RmsNorm(
+        {.x = &x, .weight = &weight, .out = &out, .dtype = DType::kF32, .rows = 1, .hidden = 1});
     EXPECT_EQ(omp_get_max_threads(), 3);
   }).join();
 }

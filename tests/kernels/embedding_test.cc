@@ -21,7 +21,8 @@ class EmbeddingTest : public ::testing::TestWithParam<Implementation> {};
 TEST_P(EmbeddingTest, CopiesRowsOfItsShardAndZeroesTheOthers) {
   const auto [name, run, dtype] = GetParam();
   for (const EmbeddingCase& c : EmbeddingTestCases()) {
-    SCOPED_TRACE(testing::Message() << c.rows << "x" << c.hidden << " shard from " << c.shard_begin);
+    SCOPED_TRACE(testing::Message()
+                 << c.rows << "x" << c.hidden << " shard from " << c.shard_begin);
     const HostArray table = HostArray::Random(dtype, c.shard_rows * c.hidden, 1);
     const int64_t shard_end = c.shard_begin + c.shard_rows;
     std::vector<int32_t> ids;  // both sides of both ends of the shard, then all over the vocabulary
@@ -30,7 +31,8 @@ TEST_P(EmbeddingTest, CopiesRowsOfItsShardAndZeroesTheOthers) {
     }
     for (int64_t i = 4; i < c.rows; ++i) ids.push_back(static_cast<int32_t>(7 * i % c.vocabulary));
     HostArray out(dtype, c.rows * c.hidden);
-    run({ids.data(), table.data(), out.data(), dtype, c.rows, c.hidden, c.shard_begin, c.shard_rows});
+    run({ids.data(), table.data(), out.data(), dtype, c.rows, c.hidden, c.shard_begin,
+         c.shard_rows});
     EXPECT_TRUE(out.GuardsIntact());
     for (int64_t i = 0; i < out.count(); ++i) {
       const int64_t local = ids[i / c.hidden] - c.shard_begin;

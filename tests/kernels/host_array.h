@@ -10,14 +10,16 @@
 
 namespace winnow {
 
-// An array of a DType in host memory, read and written as numbers. Guard elements behind its end show an op that writes
-// too far.
+// An array of a DType in host memory, read and written as numbers. Guard elements behind its end
+// show an op that writes too far.
 class HostArray {
  public:
-  HostArray(DType dtype, int64_t count) : dtype_(dtype), count_(count), bytes_(Bytes(count + kGuards), kGuardByte) {}
+  HostArray(DType dtype, int64_t count)
+      : dtype_(dtype), count_(count), bytes_(Bytes(count + kGuards), kGuardByte) {}
 
   // Uniform in [low, high), rounded to the type.
-  static HostArray Random(DType dtype, int64_t count, uint32_t seed, float low = -1.0f, float high = 1.0f) {
+  static HostArray Random(DType dtype, int64_t count, uint32_t seed, float low = -1.0f,
+                          float high = 1.0f) {
     HostArray array(dtype, count);
     std::mt19937 random(seed);
     std::uniform_real_distribution<float> values(low, high);

@@ -15,8 +15,10 @@ namespace {
 
 struct Problem {
   Problem(const MatmulCase& c, DType dtype, DType out_dtype)
-      : size(c), x(HostArray::Random(dtype, c.rows * c.stride(), 1)),
-        w(HostArray::Random(dtype, c.out_features * c.in_features, 2)), out(out_dtype, c.rows * c.out_features) {}
+      : size(c),
+        x(HostArray::Random(dtype, c.rows * c.stride(), 1)),
+        w(HostArray::Random(dtype, c.out_features * c.in_features, 2)),
+        out(out_dtype, c.rows * c.out_features) {}
 
   MatmulWeight weight() const { return {w.data(), w.dtype(), size.out_features, size.in_features}; }
   MatmulParams params() { return {x.data(), out.data(), size.rows, size.stride(), out.dtype()}; }
@@ -32,11 +34,12 @@ struct Problem {
           sum += term;
           magnitude += std::abs(term);
         }
-        const double tolerance = SumTolerance(size.in_features, magnitude) + UnitRoundoff(out.dtype()) * std::abs(sum);
+        const double tolerance =
+            SumTolerance(size.in_features, magnitude) + UnitRoundoff(out.dtype()) * std::abs(sum);
         // ! (≤) instead of >, so that NaN fails.
         if (!(std::abs(out[i * size.out_features + o] - sum) <= tolerance)) {
-          FAIL() << "row " << i << " feature " << o << ": expected " << sum << " ± " << tolerance << ", got "
-                 << out[i * size.out_features + o];
+          FAIL() << "row " << i << " feature " << o << ": expected " << sum << " ± " << tolerance
+                 << ", got " << out[i * size.out_features + o];
         }
       }
     }
@@ -52,13 +55,15 @@ struct Types {
 class MatmulTypes : public ::testing::TestWithParam<Types> {
  protected:
   void SetUp() override {
-    if (GetParam().dtype == DType::kBf16 && !CpuHasBf16()) GTEST_SKIP() << "no bf16 instructions here";
+    if (GetParam().dtype == DType::kBf16 && !CpuHasBf16())
+      GTEST_SKIP() << "no bf16 instructions here";
   }
 };
 
 TEST_P(MatmulTypes, ReferenceEqualsSumsInDouble) {
   for (const MatmulCase& c : MatmulTestCases()) {
-    SCOPED_TRACE(testing::Message() << c.rows << "x" << c.out_features << "x" << c.in_features << "/" << c.stride());
+    SCOPED_TRACE(testing::Message()
+                 << c.rows << "x" << c.out_features << "x" << c.in_features << "/" << c.stride());
     Problem problem(c, GetParam().dtype, GetParam().out_dtype);
     MatmulRef(problem.weight(), problem.params());
     problem.Check();
@@ -67,12 +72,14 @@ TEST_P(MatmulTypes, ReferenceEqualsSumsInDouble) {
 
 TEST_P(MatmulTypes, PackedEqualsSumsInDouble) {
   for (const MatmulCase& c : MatmulTestCases()) {
-    SCOPED_TRACE(testing::Message() << c.rows << "x" << c.out_features << "x" << c.in_features << "/" << c.stride());
+    SCOPED_TRACE(testing::Message()
+                 << c.rows << "x" << c.out_features << "x" << c.in_features << "/" << c.stride());
     Problem problem(c, GetParam().dtype, GetParam().out_dtype);
     CpuMatmul matmul(problem.weight());
     EXPECT_EQ(matmul.out_features(), c.out_features);
     EXPECT_EQ(matmul.in_features(), c.in_features);
-    EXPECT_GE(matmul.packed_bytes(), c.out_features * c.in_features * ElementSize(GetParam().dtype));
+    EXPECT_GE(matmul.packed_bytes(),
+              c.out_features * c.in_features * ElementSize(GetParam().dtype));
     matmul.Run(problem.params());
     problem.Check();
   }
@@ -100,7 +107,8 @@ TEST_P(MatmulTypes, MoreRowCountsThanPrimitivesAreKept) {
   }
 }
 
-// The weight is packed by one thread, and a primitive made by the second is used by the third, whose OpenMP team is larger.
+// The weight is packed by one thread, and a primitive made by the second is used by the third,
+// whose OpenMP team is larger.
 TEST_P(MatmulTypes, MovesBetweenThreadsAndTeamSizes) {
   Problem problem({100, 256, 192}, GetParam().dtype, GetParam().out_dtype);
   CpuMatmul matmul(problem.weight());
@@ -119,8 +127,8 @@ TEST_P(MatmulTypes, RanksMultiplyAtTheSameTime) {
   std::vector<std::thread> ranks;
   std::vector<std::unique_ptr<Problem>> problems;
   for (int rank = 0; rank < kRanks; ++rank) {
-    problems.push_back(std::make_unique<Problem>(MatmulCase{64 + rank, 128, 96 + 32 * rank}, GetParam().dtype,
-                                                 GetParam().out_dtype));
+    problems.push_back(std::make_unique<Problem>(MatmulCase{64 + rank, 128, 96 + 32 * rank},
+                                                 GetParam().dtype, GetParam().out_dtype));
   }
   for (int rank = 0; rank < kRanks; ++rank) {
     ranks.emplace_back([&problem = *problems[rank], rank] {
@@ -134,10 +142,12 @@ TEST_P(MatmulTypes, RanksMultiplyAtTheSameTime) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, MatmulTypes,
-                         ::testing::Values(Types{DType::kF32, DType::kF32}, Types{DType::kBf16, DType::kF32},
+                         ::testing::Values(Types{DType::kF32, DType::kF32},
+                                           Types{DType::kBf16, DType::kF32},
                                            Types{DType::kBf16, DType::kBf16}),
                          [](const auto& info) {
-                           return std::string(DTypeName(info.param.dtype)) + "_to_" + DTypeName(info.param.out_dtype);
+                           return std::string(DTypeName(info.param.dtype)) + "_to_" +
+                                  DTypeName(info.param.out_dtype);
                          });
 
 TEST(CpuMatmulTest, NoRowsTouchNothing) {

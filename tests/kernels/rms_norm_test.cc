@@ -21,17 +21,20 @@ struct Implementation {
 class RmsNormTest : public ::testing::TestWithParam<Implementation> {};
 
 // One row: out[c] = x[c] · rsqrt(mean x² + eps) · weight[c] in double, from x as it is stored.
-void CheckRow(const HostArray& x, const HostArray& weight, const HostArray& out, int64_t row, int hidden) {
+void CheckRow(const HostArray& x, const HostArray& weight, const HostArray& out, int64_t row,
+              int hidden) {
   double sum = 0;
   for (int c = 0; c < hidden; ++c) sum += double{x[row * hidden + c]} * x[row * hidden + c];
   const double scale = 1.0 / std::sqrt(sum / hidden + kEps);
-  // The sum has no cancellation, and the root halves its relative error; five more roundings; then the store's.
+  // The sum has no cancellation, and the root halves its relative error; five more roundings; then
+  // the store's.
   const double relative =
       SumTolerance(hidden, 1.0) / 2 + 5 * UnitRoundoff(DType::kF32) + UnitRoundoff(out.dtype());
   for (int c = 0; c < hidden; ++c) {
     const double expected = x[row * hidden + c] * scale * weight[c];
     if (!(std::abs(out[row * hidden + c] - expected) <= relative * std::abs(expected))) {
-      FAIL() << "row " << row << " column " << c << ": expected " << expected << ", got " << out[row * hidden + c];
+      FAIL() << "row " << row << " column " << c << ": expected " << expected << ", got "
+             << out[row * hidden + c];
     }
   }
 }
@@ -63,7 +66,8 @@ TEST_P(RmsNormTest, AddsThenNormsWhatWasStored) {
 
 TEST_P(RmsNormTest, WithoutOutputOnlyAdds) {
   const auto [name, run, dtype] = GetParam();
-  HostArray x = HostArray::Random(dtype, 3 * 20, 1), delta = HostArray::Random(dtype, 3 * 20, 2), sum = x;
+  HostArray x = HostArray::Random(dtype, 3 * 20, 1), delta = HostArray::Random(dtype, 3 * 20, 2),
+            sum = x;
   for (int64_t i = 0; i < x.count(); ++i) sum.Set(i, x[i] + delta[i]);
   run({.x = x.data(), .delta = delta.data(), .dtype = dtype, .rows = 3, .hidden = 20, .eps = kEps});
   EXPECT_EQ(x, sum);
@@ -73,16 +77,27 @@ TEST_P(RmsNormTest, ZeroRowGivesZerosNotNan) {
   const auto [name, run, dtype] = GetParam();
   HostArray x(dtype, 48), weight = HostArray::Random(dtype, 48, 1), out(dtype, 48);
   for (int64_t i = 0; i < 48; ++i) x.Set(i, 0.0f);
-  run({.x = x.data(), .weight = weight.data(), .out = out.data(), .dtype = dtype, .rows = 1, .hidden = 48,
+  run({.x = x.data(),
+       .weight = weight.data(),
+       .out = out.data(),
+       .dtype = dtype,
+       .rows = 1,
+       .hidden = 48,
        .eps = kEps});
   for (int64_t i = 0; i < 48; ++i) EXPECT_EQ(out[i], 0.0f);
 }
 
 TEST_P(RmsNormTest, NanInARowStaysInThatRow) {
   const auto [name, run, dtype] = GetParam();
-  HostArray x = HostArray::Random(dtype, 2 * 32, 1), weight = HostArray::Random(dtype, 32, 2), out(dtype, 2 * 32);
+  HostArray x = HostArray::Random(dtype, 2 * 32, 1), weight = HostArray::Random(dtype, 32, 2),
+            out(dtype, 2 * 32);
   x.Set(5, NAN);
-  run({.x = x.data(), .weight = weight.data(), .out = out.data(), .dtype = dtype, .rows = 2, .hidden = 32,
+  run({.x = x.data(),
+       .weight = weight.data(),
+       .out = out.data(),
+       .dtype = dtype,
+       .rows = 2,
+       .hidden = 32,
        .eps = kEps});
   for (int64_t c = 0; c < 32; ++c) EXPECT_TRUE(std::isnan(out[c]));
   CheckRow(x, weight, out, 1, 32);

@@ -22,7 +22,8 @@ class RopeTest : public ::testing::TestWithParam<Implementation> {};
 
 struct Angles {
   explicit Angles(const RopeCase& c) {
-    for (int64_t i = 0; i < c.rows; ++i) positions.push_back(c.first_position + static_cast<int32_t>(3 * i));
+    for (int64_t i = 0; i < c.rows; ++i)
+      positions.push_back(c.first_position + static_cast<int32_t>(3 * i));
     for (int i = 0; i < c.head_dim / 2; ++i) {
       inv_freq.push_back(static_cast<float>(std::pow(500000.0, -2.0 * i / c.head_dim)));
     }
@@ -31,10 +32,10 @@ struct Angles {
   std::vector<float> inv_freq;
 };
 
-// One head of `in` at in_at, rotated in double, against `out` at out_at. The angle is the float product that the contract
-// states; sine and cosine are good to 2 u, then two products and a sum.
-void CheckHead(const HostArray& in, int64_t in_at, const HostArray& out, int64_t out_at, const RopeCase& c,
-               const Angles& angles, int64_t row) {
+// One head of `in` at in_at, rotated in double, against `out` at out_at. The angle is the float
+// product that the contract states; sine and cosine are good to 2 u, then two products and a sum.
+void CheckHead(const HostArray& in, int64_t in_at, const HostArray& out, int64_t out_at,
+               const RopeCase& c, const Angles& angles, int64_t row) {
   const int half = c.head_dim / 2;
   for (int i = 0; i < half; ++i) {
     const double angle = static_cast<float>(angles.positions[row]) * angles.inv_freq[i];
@@ -45,8 +46,8 @@ void CheckHead(const HostArray& in, int64_t in_at, const HostArray& out, int64_t
     const double store = UnitRoundoff(out.dtype());
     if (!(std::abs(out[out_at + i] - low) <= tolerance + store * std::abs(low)) ||
         !(std::abs(out[out_at + half + i] - high) <= tolerance + store * std::abs(high))) {
-      FAIL() << "row " << row << " pair " << i << ": expected " << low << ", " << high << ", got " << out[out_at + i]
-             << ", " << out[out_at + half + i];
+      FAIL() << "row " << row << " pair " << i << ": expected " << low << ", " << high << ", got "
+             << out[out_at + i] << ", " << out[out_at + half + i];
     }
   }
 }
@@ -59,15 +60,23 @@ TEST_P(RopeTest, RotatesEveryHeadByItsRowsPosition) {
     const Angles angles(c);
     HostArray x = HostArray::Random(dtype, c.rows * stride, 1);
     const HostArray before = x;
-    rope({.x = x.data(), .positions = angles.positions.data(), .inv_freq = angles.inv_freq.data(), .dtype = dtype,
-          .rows = c.rows, .x_stride = stride, .heads = c.heads, .head_dim = c.head_dim, .scale = c.scale});
+    rope({.x = x.data(),
+          .positions = angles.positions.data(),
+          .inv_freq = angles.inv_freq.data(),
+          .dtype = dtype,
+          .rows = c.rows,
+          .x_stride = stride,
+          .heads = c.heads,
+          .head_dim = c.head_dim,
+          .scale = c.scale});
     EXPECT_TRUE(x.GuardsIntact());
     for (int64_t row = 0; row < c.rows; ++row) {
       for (int h = 0; h < c.heads; ++h) {
         const int64_t at = row * stride + h * c.head_dim;
         CheckHead(before, at, x, at, c, angles, row);
       }
-      for (int64_t i = row * stride + width; i < (row + 1) * stride; ++i) EXPECT_EQ(x[i], before[i]) << "gap " << i;
+      for (int64_t i = row * stride + width; i < (row + 1) * stride; ++i)
+        EXPECT_EQ(x[i], before[i]) << "gap " << i;
     }
   }
 }
@@ -80,9 +89,18 @@ TEST_P(RopeTest, StoreKvRotatesKCopiesVAndLeavesOtherSlots) {
     const Angles angles(c);
     const HostArray kv = HostArray::Random(dtype, c.rows * 2 * width, 1);
     HostArray k(dtype, capacity * width), v(dtype, capacity * width);
-    store_kv({.kv = kv.data(), .positions = angles.positions.data(), .inv_freq = angles.inv_freq.data(),
-              .k_cache = k.data(), .v_cache = v.data(), .dtype = dtype, .rows = c.rows, .slot_begin = c.gap,
-              .capacity = capacity, .heads = c.heads, .head_dim = c.head_dim, .scale = c.scale});
+    store_kv({.kv = kv.data(),
+              .positions = angles.positions.data(),
+              .inv_freq = angles.inv_freq.data(),
+              .k_cache = k.data(),
+              .v_cache = v.data(),
+              .dtype = dtype,
+              .rows = c.rows,
+              .slot_begin = c.gap,
+              .capacity = capacity,
+              .heads = c.heads,
+              .head_dim = c.head_dim,
+              .scale = c.scale});
     EXPECT_TRUE(k.GuardsIntact() && v.GuardsIntact());
     for (int h = 0; h < c.heads; ++h) {
       for (int64_t slot = 0; slot < capacity; ++slot) {
@@ -105,8 +123,14 @@ TEST_P(RopeTest, PositionZeroChangesNothing) {
   const Angles angles(c);
   HostArray x = HostArray::Random(dtype, 96, 1);
   const HostArray before = x;
-  rope({.x = x.data(), .positions = angles.positions.data(), .inv_freq = angles.inv_freq.data(), .dtype = dtype,
-        .rows = 1, .x_stride = 96, .heads = 3, .head_dim = 32});
+  rope({.x = x.data(),
+        .positions = angles.positions.data(),
+        .inv_freq = angles.inv_freq.data(),
+        .dtype = dtype,
+        .rows = 1,
+        .x_stride = 96,
+        .heads = 3,
+        .head_dim = 32});
   EXPECT_EQ(x, before);
 }
 
@@ -114,7 +138,8 @@ INSTANTIATE_TEST_SUITE_P(All, RopeTest,
                          ::testing::Values(Implementation{"ref", RopeRef, StoreKvRef, DType::kF32},
                                            Implementation{"ref", RopeRef, StoreKvRef, DType::kBf16},
                                            Implementation{"cpu", RopeCpu, StoreKvCpu, DType::kF32},
-                                           Implementation{"cpu", RopeCpu, StoreKvCpu, DType::kBf16}),
+                                           Implementation{"cpu", RopeCpu, StoreKvCpu,
+                                                          DType::kBf16}),
                          [](const auto& info) {
                            return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
                          });
@@ -125,7 +150,8 @@ TEST(FastSinCosTest, IsWithinTwoRoundoffsUpToAMillionRadians) {
     const float x = i < 0 ? static_cast<float>(i) * 5.0123f : static_cast<float>(i) * 1e-4f;
     float sin, cos;
     FastSinCos(x, &sin, &cos);
-    worst = std::max({worst, std::abs(sin - std::sin(double{x})), std::abs(cos - std::cos(double{x}))});
+    worst =
+        std::max({worst, std::abs(sin - std::sin(double{x})), std::abs(cos - std::cos(double{x}))});
   }
   EXPECT_LE(worst, 2 * UnitRoundoff(DType::kF32));
 }

@@ -13,6 +13,8 @@ struct SiluMulCase {
 inline std::vector<SiluMulCase> SiluMulTestCases() {
   return {{0, 16}, {1, 1}, {1, 384}, {3, 15}, {5, 17}, {64, 33}, {65, 384}, {130, 100}};
 }
-inline std::vector<SiluMulCase> SiluMulBenchCases() { return {{512, 384}, {8192, 384}, {2048, 4096}}; }
+inline std::vector<SiluMulCase> SiluMulBenchCases() {
+  return {{512, 384}, {8192, 384}, {2048, 4096}};
+}
 
 }  // namespace winnow

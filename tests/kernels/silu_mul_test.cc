@@ -29,7 +29,8 @@ TEST_P(SiluMulTest, EqualsTheFormulaInDouble) {
   const auto [name, run, dtype] = GetParam();
   for (const SiluMulCase& size : SiluMulTestCases()) {
     SCOPED_TRACE(testing::Message() << size.rows << "x" << size.width);
-    const HostArray gate_up = HostArray::Random(dtype, size.rows * 2 * size.width, 1, -30.0f, 30.0f);
+    const HostArray gate_up =
+        HostArray::Random(dtype, size.rows * 2 * size.width, 1, -30.0f, 30.0f);
     HostArray out(dtype, size.rows * size.width);
     run({gate_up.data(), out.data(), dtype, size.rows, size.width});
     EXPECT_TRUE(out.GuardsIntact());
@@ -53,7 +54,8 @@ TEST_P(SiluMulTest, ExtremesNeitherOverflowNorBecomeNan) {
     const double expected = SiluMul(gate_up[i], 2.0);
     // Below e^−87 the exponential is clamped: what should vanish is at most |gate| · 2 / e^88.
     const double clamp = gates[i] < -80.0f ? std::abs(2.0 * gate_up[i]) * 1e-38 : 0.0;
-    EXPECT_NEAR(out[i], expected, (kTolerance + UnitRoundoff(dtype)) * std::abs(expected) + clamp) << gates[i];
+    EXPECT_NEAR(out[i], expected, (kTolerance + UnitRoundoff(dtype)) * std::abs(expected) + clamp)
+        << gates[i];
   }
 }
 

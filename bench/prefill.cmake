@@ -1,0 +1,1 @@
+winnow_benchmark(prefill_bench SOURCES prefill_bench.cc DEPS winnow_engine winnow_bench_main)

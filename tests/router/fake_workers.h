@@ -1,0 +1,109 @@
+#pragma once
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "router/worker_clients.h"
+
+namespace winnow {
+
+// Workers that do what the test says, one call at a time: each started call is noted and waits for the test to drive it.
+class FakeWorkers final : public WorkerClients {
+ public:
+  template <typename Request, typename Response>
+  struct Call final : public StreamCall {
+    std::string address;
+    Request request;
+    StreamCallbacks<Response> callbacks;
+    bool cancelled = false;
+    bool ended = false;
+    void Cancel() override { cancelled = true; }
+    void Say(const Response& message) {
+      if (!ended) callbacks.message(message);
+    }
+    void End(const absl::Status& status) {
+      if (std::exchange(ended, true)) return;
+      callbacks.ended(status);
+    }
+  };
+  using PrefillCall = Call<v1::PrefillRequest, v1::PrefillResponse>;
+  using ResendCall = Call<v1::ResendRequest, v1::ResendResponse>;
+  using DecodeCall = Call<v1::DecodeRequest, v1::DecodeResponse>;
+
+  std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request, Deadline,
+                                      StreamCallbacks<v1::PrefillResponse> callbacks) override {
+    return Note(prefills, address, request, std::move(callbacks));
+  }
+  std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request, Deadline,
+                                     StreamCallbacks<v1::ResendResponse> callbacks) override {
+    return Note(resends, address, request, std::move(callbacks));
+  }
+  std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request, Deadline,
+                                     StreamCallbacks<v1::DecodeResponse> callbacks) override {
+    return Note(decodes, address, request, std::move(callbacks));
+  }
+  void AbortDecode(const std::string& address, const std::string& reservation_id, const std::string&) override {
+    aborts.push_back(address + "/" + reservation_id);
+  }
+  absl::StatusOr<v1::WorkerInfo> GetPrefillInfo(const std::string& address, Deadline) override {
+    return Info(address, v1::WORKER_ROLE_PREFILL);
+  }
+  absl::StatusOr<v1::WorkerInfo> GetDecodeInfo(const std::string& address, Deadline) override {
+    return Info(address, v1::WORKER_ROLE_DECODE);
+  }
+  void After(absl::Duration delay, std::function<void()> fn) override {
+    delays.push_back(delay);
+    timers.push_back(std::move(fn));
+  }
+  // Fires what waits; what is added meanwhile stays.
+  void FireTimers() {
+    std::vector<std::function<void()>> due;
+    due.swap(timers);
+    for (const auto& fn : due) fn();
+  }
+  void SetDown(const std::string& address, bool is_down) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    down_[address] = is_down;
+  }
+
+  std::vector<std::shared_ptr<PrefillCall>> prefills;
+  std::vector<std::shared_ptr<ResendCall>> resends;
+  std::vector<std::shared_ptr<DecodeCall>> decodes;
+  std::vector<std::string> aborts;
+  std::vector<absl::Duration> delays;
+  std::vector<std::function<void()>> timers;
+
+ private:
+  template <typename Request, typename Response>
+  std::shared_ptr<StreamCall> Note(std::vector<std::shared_ptr<Call<Request, Response>>>& list,
+                                   const std::string& address, const Request& request,
+                                   StreamCallbacks<Response> callbacks) {
+    auto call = std::make_shared<Call<Request, Response>>();
+    call->address = address;
+    call->request = request;
+    call->callbacks = std::move(callbacks);
+    list.push_back(call);
+    return call;
+  }
+  absl::StatusOr<v1::WorkerInfo> Info(const std::string& address, v1::WorkerRole role) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (down_[address]) return absl::UnavailableError("down");
+    v1::WorkerInfo info;
+    info.set_role(role);
+    info.set_layout_digest("layout");
+    info.set_incarnation(7);
+    return info;
+  }
+  std::mutex mutex_;
+  std::map<std::string, bool> down_;
+};
+
+}  // namespace winnow

@@ -1,0 +1,173 @@
+// The router's pure parts: placement, admission, stop strings.
+#include <cmath>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "router/admission.h"
+#include "router/placement.h"
+#include "router/stop_strings.h"
+#include "rpc/plan_proto.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::HasSubstr;
+
+WorkerView View(const std::string& address, int64_t outstanding, bool ready = true, const std::string& layout = "x") {
+  return {.address = address, .ready = ready, .layout_digest = layout, .incarnation = 5, .outstanding = outstanding};
+}
+
+TEST(PlacementTest, TakesTheLeastLoadedReadyPair) {
+  const auto p = ChooseWorkers({View("p1", 9), View("p2", 3), View("p3", 0, false)}, {View("d1", 4), View("d2", 1)},
+                               true, 0, {});
+  ASSERT_TRUE(p.ok());
+  EXPECT_EQ(p->prefill_address, "p2");
+  EXPECT_EQ(p->decode_address, "d2");
+  EXPECT_EQ(p->decode_incarnation, 5u);
+}
+
+TEST(PlacementTest, TiesGoRoundFromTheRotation) {
+  const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 0)};
+  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 0, {})->prefill_address, "p1");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 1, {})->prefill_address, "p2");
+}
+
+TEST(PlacementTest, PairsOnlyEqualLayouts) {
+  const auto p = ChooseWorkers({View("p1", 0, true, "a"), View("p2", 9, true, "b")}, {View("d1", 0, true, "b")}, true,
+                               0, {});
+  ASSERT_TRUE(p.ok());
+  EXPECT_EQ(p->prefill_address, "p2");
+  EXPECT_EQ(ChooseWorkers({View("p1", 0, true, "a")}, {View("d1", 0, true, "b")}, true, 0, {}).status().code(),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST(PlacementTest, AvoidedWorkersAreTheLastResort) {
+  const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 50)};
+  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 0, {"p1"})->prefill_address, "p2");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 0, {"p1", "p2"})->prefill_address, "p1");
+}
+
+TEST(PlacementTest, SaysWhichRoleIsMissing) {
+  const auto no_prefill = ChooseWorkers({View("p1", 0, false)}, {View("d1", 0)}, true, 0, {});
+  EXPECT_THAT(std::string(no_prefill.status().message()), HasSubstr("prefill"));
+  const auto no_decode = ChooseWorkers({View("p1", 0)}, {View("d1", 0, false)}, true, 0, {});
+  EXPECT_THAT(std::string(no_decode.status().message()), HasSubstr("decode"));
+  EXPECT_TRUE(ChooseWorkers({View("p1", 0)}, {}, false, 0, {}).ok());
+}
+
+v1::WorkerInfo Model() {
+  v1::WorkerInfo model;
+  model.set_vocab_size(100);
+  model.set_max_context(50);
+  model.add_eos_token_ids(99);
+  model.set_explain_allowed(true);
+  SelectionConfig profile;
+  profile.selection_layer = 5;
+  profile.uncompacted_layers = 2;
+  *model.mutable_profile() = ToProto(profile);
+  return model;
+}
+
+TEST(AdmissionTest, FillsInSamplingDefaults) {
+  const auto params = ResolveSampling({}, Model(), 1234);
+  ASSERT_TRUE(params.ok());
+  EXPECT_EQ(params->max_tokens, 256);
+  EXPECT_EQ(params->seed, 1234u);
+  EXPECT_TRUE(params->IsStop(99));
+  v1::SamplingOptions options;
+  options.set_ignore_eos(true);
+  EXPECT_FALSE(ResolveSampling(options, Model(), 1)->IsStop(99));
+}
+
+TEST(AdmissionTest, RefusesBadSamplingWithASentence) {
+  const std::vector<std::pair<std::function<void(v1::SamplingOptions&)>, std::string>> rows = {
+      {[](auto& o) { o.set_max_tokens(0); }, "max_tokens must be at least 1, got 0"},
+      {[](auto& o) { o.set_temperature(-1); }, "temperature"},
+      {[](auto& o) { o.set_temperature(NAN); }, "temperature"},
+      {[](auto& o) { o.set_top_p(0); }, "top_p"},
+      {[](auto& o) { o.set_top_p(1.5); }, "top_p"},
+      {[](auto& o) { o.set_top_k(-2); }, "top_k"},
+      {[](auto& o) { o.add_stop(""); }, "stop string"},
+      {[](auto& o) { o.add_stop_token_ids(100); }, "stop token id"},
+  };
+  for (const auto& [change, text] : rows) {
+    v1::SamplingOptions options;
+    change(options);
+    const auto params = ResolveSampling(options, Model(), 1);
+    EXPECT_EQ(params.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(params.status().message()), HasSubstr(text));
+  }
+}
+
+TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {
+  SamplingParams sampling;
+  sampling.max_tokens = 11;
+  EXPECT_TRUE(CheckPrompt(std::vector<int32_t>(40, 1), sampling, Model()).ok());
+  EXPECT_THAT(std::string(CheckPrompt(std::vector<int32_t>(41, 1), sampling, Model()).message()), HasSubstr("too long"));
+  EXPECT_THAT(std::string(CheckPrompt({}, sampling, Model()).message()), HasSubstr("empty"));
+  EXPECT_THAT(std::string(CheckPrompt({1, 100}, sampling, Model()).message()), HasSubstr("got 100"));
+  EXPECT_THAT(std::string(CheckPrompt({-1}, sampling, Model()).message()), HasSubstr("got -1"));
+}
+
+TEST(AdmissionTest, ResolvesSelectionWithinTheProfile) {
+  v1::SelectionOptions options;
+  options.set_keep_ratio(0.25);
+  const auto config = ResolveSelection(options, Model(), false);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->keep_ppm, 250000);
+  EXPECT_EQ(config->selection_layer, 5);
+  for (double bad : {0.0, -0.5, 2.0, static_cast<double>(NAN)}) {
+    options.set_keep_ratio(bad);
+    EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
+  v1::SelectionOptions unknown;
+  unknown.set_policy("magic");
+  EXPECT_THAT(std::string(ResolveSelection(unknown, Model(), false).status().message()), HasSubstr("magic"));
+}
+
+TEST(AdmissionTest, ExplainNeedsPermissionOfRouterAndWorker) {
+  v1::SelectionOptions options;
+  options.set_explain(true);
+  EXPECT_TRUE(ResolveSelection(options, Model(), true).ok());
+  EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(), absl::StatusCode::kPermissionDenied);
+  v1::WorkerInfo strict = Model();
+  strict.set_explain_allowed(false);
+  EXPECT_EQ(ResolveSelection(options, strict, true).status().code(), absl::StatusCode::kPermissionDenied);
+}
+
+std::string Through(StopStrings& stops, const std::vector<std::string>& parts) {
+  std::string out;
+  for (const std::string& part : parts) out += stops.Add(part);
+  return out + stops.Flush();
+}
+
+TEST(StopStringsTest, EndsBeforeTheFirstStopHoweverTheTextIsCut) {
+  for (const std::vector<std::string>& parts :
+       {std::vector<std::string>{"abENDcd"}, {"ab", "E", "N", "D", "cd"}, {"abE", "NDcd"}}) {
+    StopStrings stops({"END"});
+    EXPECT_EQ(Through(stops, parts), "ab");
+    EXPECT_TRUE(stops.found());
+  }
+}
+
+TEST(StopStringsTest, HoldsBackOnlyWhatMayBecomeAStop) {
+  StopStrings stops({"END", "nn"});
+  EXPECT_EQ(stops.Add("xEN"), "x");
+  EXPECT_EQ(stops.Add("E"), "EN");
+  EXPECT_EQ(stops.Add("n"), "E");
+  EXPECT_EQ(stops.Flush(), "n");
+}
+
+TEST(StopStringsTest, TheEarliestOfSeveralWins) {
+  StopStrings stops({"cd", "bc"});
+  EXPECT_EQ(Through(stops, {"abcd"}), "a");
+}
+
+TEST(StopStringsTest, WithoutStopsTextPassesThrough) {
+  StopStrings stops({});
+  EXPECT_EQ(stops.Add("abc"), "abc");
+  EXPECT_FALSE(stops.found());
+}
+
+}  // namespace
+}  // namespace winnow

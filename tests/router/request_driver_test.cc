@@ -1,0 +1,262 @@
+#include "router/request_driver.h"
+
+#include "common/retry_hint.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/router/fake_workers.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class RequestDriverTest : public ::testing::Test {
+ protected:
+  void TearDown() override {
+    if (driver_ != nullptr) driver_->Cancel(absl::StatusCode::kCancelled);  // lets go of its calls
+  }
+  void Workers(std::vector<std::string> prefill, std::vector<std::string> decode) {
+    WorkerRegistry::Options options;
+    options.prefill_addresses = std::move(prefill);
+    options.decode_addresses = std::move(decode);
+    options.poll_period = absl::Hours(1);
+    registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
+    const size_t all = options.prefill_addresses.size() + options.decode_addresses.size();
+    for (int i = 0; i < 500 && registry_->Workers().size() < all; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_THAT(registry_->Workers(), SizeIs(all));
+  }
+  void Start(int max_tokens = 3) {
+    v1::PrefillRequest request;
+    request.set_request_id("r");
+    request.add_prompt_ids(1);
+    request.mutable_sampling()->set_max_tokens(max_tokens);
+    DriverCallbacks callbacks;
+    callbacks.token = [this](int32_t index, int32_t id, bool is_stop) {
+      events_.push_back(std::to_string(index) + ":" + std::to_string(id) + (is_stop ? " stop" : ""));
+      if (stop_at_ == index) driver_->Stop();
+    };
+    callbacks.finished = [this](const v1::Committed&, int) { events_.push_back("finished"); };
+    callbacks.failed = [this](const absl::Status& s) {
+      events_.push_back("failed " + absl::StatusCodeToString(s.code()));
+    };
+    driver_ = std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_, clock_, counters_,
+                                              callbacks, RequestDriver::Options{});
+    driver_->Start();
+  }
+
+  static v1::PrefillResponse Reserved(const std::string& decode, const std::string& id) {
+    v1::PrefillResponse r;
+    r.mutable_reserved()->set_decode_address(decode);
+    r.mutable_reserved()->set_reservation_id(id);
+    return r;
+  }
+  static v1::PrefillResponse Token(int id, bool is_stop = false) {
+    v1::PrefillResponse r;
+    r.mutable_token()->set_id(id);
+    r.mutable_token()->set_is_stop(is_stop);
+    return r;
+  }
+  static v1::PrefillResponse Committed() {
+    v1::PrefillResponse r;
+    r.mutable_committed();
+    return r;
+  }
+  static v1::DecodeResponse Decoded(int index, int id, bool is_last = false) {
+    v1::DecodeResponse r;
+    r.set_index(index);
+    r.set_id(id);
+    r.set_is_last(is_last);
+    return r;
+  }
+
+  RealClock clock_;
+  FakeWorkers workers_;
+  std::unique_ptr<WorkerRegistry> registry_;
+  DriverEvents counters_;
+  std::vector<std::string> events_;
+  int stop_at_ = -1;
+  std::shared_ptr<RequestDriver> driver_;
+};
+
+TEST_F(RequestDriverTest, RelaysTokensInOrderAndFinishes) {
+  Workers({"p:1"}, {"d:1"});
+  Start();
+  auto& p = *workers_.prefills.at(0);
+  EXPECT_EQ(p.request.decode_address(), "d:1");
+  EXPECT_EQ(p.request.decode_incarnation(), 7u);
+  p.Say(Reserved("d:1", "R"));
+  auto& d = *workers_.decodes.at(0);
+  EXPECT_EQ(d.request.from_index(), 1);
+  p.Say(Token(10));
+  EXPECT_THAT(events_, ElementsAre("0:10"));  // at once, before the commit
+  d.Say(Decoded(2, 12, true));                // out of order
+  EXPECT_THAT(events_, SizeIs(1));
+  d.Say(Decoded(1, 11));
+  d.Say(Decoded(1, 99));  // again: dropped
+  EXPECT_THAT(events_, ElementsAre("0:10", "1:11", "2:12"));
+  p.Say(Committed());
+  EXPECT_THAT(events_, Contains("finished"));
+  p.End(absl::OkStatus());
+  d.End(absl::OkStatus());
+  EXPECT_THAT(events_, SizeIs(4));
+}
+
+TEST_F(RequestDriverTest, OneTokenNeedsNoDecodeWorker) {
+  Workers({"p:1"}, {});
+  Start(/*max_tokens=*/1);
+  auto& p = *workers_.prefills.at(0);
+  EXPECT_EQ(p.request.decode_address(), "");
+  p.Say(Token(10));
+  p.Say(Committed());
+  EXPECT_THAT(events_, ElementsAre("0:10", "finished"));
+  EXPECT_THAT(workers_.decodes, IsEmpty());
+}
+
+TEST_F(RequestDriverTest, AStopAsFirstTokenOpensNoMoreDecode) {
+  Workers({"p:1"}, {"d:1"});
+  Start();
+  auto& p = *workers_.prefills.at(0);
+  p.Say(Token(5, /*is_stop=*/true));
+  p.Say(Reserved("d:1", "R"));
+  p.Say(Committed());
+  EXPECT_THAT(events_, ElementsAre("0:5 stop", "finished"));
+  EXPECT_THAT(workers_.decodes, IsEmpty());
+}
+
+TEST_F(RequestDriverTest, APrefillThatDiesBeforeItsTokenIsTriedElsewhere) {
+  Workers({"p:1", "p:2"}, {"d:1", "d:2"});
+  Start();
+  const std::string first = workers_.prefills.at(0)->address;
+  workers_.prefills.at(0)->End(absl::UnavailableError("gone"));
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.prefills, SizeIs(2));
+  EXPECT_NE(workers_.prefills.at(1)->address, first);
+  EXPECT_EQ(workers_.prefills.at(1)->request.attempt(), 2u);
+  EXPECT_EQ(workers_.prefills.at(1)->request.forced_tokens_size(), 0);
+  EXPECT_THAT(events_, IsEmpty());
+}
+
+TEST_F(RequestDriverTest, AfterTokenZeroTheKvIsSentAgainToAnotherDecodeWorker) {
+  Workers({"p:1"}, {"d:1", "d:2"});
+  Start();
+  auto& p = *workers_.prefills.at(0);
+  const std::string first = p.request.decode_address();
+  p.Say(Reserved(first, "R"));
+  p.Say(Token(10));
+  p.End(absl::UnavailableError("the decode worker is gone"));
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.resends, SizeIs(1));
+  EXPECT_THAT(workers_.prefills, SizeIs(1));
+  EXPECT_NE(workers_.resends.at(0)->request.decode_address(), first);
+  v1::ResendResponse reserved;
+  reserved.mutable_reserved()->set_decode_address("d:2");
+  reserved.mutable_reserved()->set_reservation_id("S");
+  workers_.resends.at(0)->Say(reserved);
+  ASSERT_THAT(workers_.decodes, SizeIs(2));
+  EXPECT_EQ(workers_.decodes.at(1)->request.from_index(), 1);
+  v1::ResendResponse committed;
+  committed.mutable_committed();
+  workers_.resends.at(0)->Say(committed);
+  workers_.decodes.at(1)->Say(Decoded(1, 11));
+  workers_.decodes.at(1)->Say(Decoded(2, 12, true));
+  EXPECT_THAT(events_, ElementsAre("0:10", "1:11", "2:12", "finished"));
+}
+
+TEST_F(RequestDriverTest, LostKvIsPrefilledAgainWithTheTokensThatWereSent) {
+  Workers({"p:1"}, {"d:1", "d:2"});
+  Start();
+  auto& p = *workers_.prefills.at(0);
+  p.Say(Reserved(p.request.decode_address(), "R"));
+  p.Say(Token(10));
+  p.End(absl::UnavailableError("the decode worker is gone"));
+  workers_.FireTimers();
+  workers_.resends.at(0)->End(absl::NotFoundError("no longer retained"));
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.prefills, SizeIs(2));
+  EXPECT_THAT(workers_.prefills.at(1)->request.forced_tokens(), ElementsAre(10));
+}
+
+TEST_F(RequestDriverTest, ADecodeWorkerThatDiesAfterTheCommitIsMigratedFrom) {
+  Workers({"p:1"}, {"d:1", "d:2"});
+  Start(/*max_tokens=*/4);
+  auto& p = *workers_.prefills.at(0);
+  const std::string first = p.request.decode_address();
+  p.Say(Reserved(first, "R"));
+  p.Say(Token(10));
+  p.Say(Committed());
+  workers_.decodes.at(0)->Say(Decoded(1, 11));
+  workers_.decodes.at(0)->End(absl::UnavailableError("gone"));
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.prefills, SizeIs(2));
+  auto& again = *workers_.prefills.at(1);
+  EXPECT_THAT(again.request.forced_tokens(), ElementsAre(10, 11));
+  EXPECT_NE(again.request.decode_address(), first);
+  again.Say(Reserved(again.request.decode_address(), "S"));
+  EXPECT_EQ(workers_.decodes.at(1)->request.from_index(), 2);
+  again.Say(Committed());
+  workers_.decodes.at(0)->Say(Decoded(2, 99));  // a late word of the old one
+  workers_.decodes.at(1)->Say(Decoded(2, 12));
+  workers_.decodes.at(1)->Say(Decoded(3, 13, true));
+  EXPECT_THAT(events_, ElementsAre("0:10", "1:11", "2:12", "3:13", "finished"));
+}
+
+TEST_F(RequestDriverTest, RefusalsThatNothingCuresAreNotRetried) {
+  for (const absl::Status& status : {absl::InvalidArgumentError("bad"), absl::InternalError("NaN")}) {
+    Workers({"p:1"}, {"d:1"});
+    events_.clear();
+    Start();
+    workers_.prefills.back()->End(status);
+    EXPECT_THAT(events_, ElementsAre("failed " + absl::StatusCodeToString(status.code())));
+    EXPECT_THAT(workers_.timers, IsEmpty());
+    registry_.reset();
+  }
+}
+
+TEST_F(RequestDriverTest, RetriesAreBoundedAndRespectTheHint) {
+  Workers({"p:1"}, {"d:1"});
+  Start();
+  for (int i = 0; i < 10; ++i) {
+    absl::Status full = absl::ResourceExhaustedError("full");
+    SetRetryAfter(full, absl::Seconds(3));
+    workers_.prefills.back()->End(full);
+    workers_.FireTimers();
+  }
+  EXPECT_THAT(workers_.prefills, SizeIs(RequestDriver::Options{}.max_attempts));
+  EXPECT_THAT(events_, ElementsAre("failed RESOURCE_EXHAUSTED"));
+  for (const absl::Duration delay : workers_.delays) EXPECT_GE(delay, absl::Seconds(3));
+}
+
+TEST_F(RequestDriverTest, ACancelStopsBothWorkersAndSaysSoOnce) {
+  Workers({"p:1"}, {"d:1"});
+  Start();
+  workers_.prefills.at(0)->Say(Reserved("d:1", "R"));
+  driver_->Cancel(absl::StatusCode::kCancelled);
+  EXPECT_TRUE(workers_.prefills.at(0)->cancelled);
+  EXPECT_TRUE(workers_.decodes.at(0)->cancelled);
+  EXPECT_THAT(workers_.aborts, ElementsAre("d:1/R"));
+  workers_.prefills.at(0)->End(absl::CancelledError(""));
+  workers_.decodes.at(0)->End(absl::CancelledError(""));
+  EXPECT_THAT(events_, ElementsAre("failed CANCELLED"));
+}
+
+TEST_F(RequestDriverTest, AStopFromTheCallerEndsTheGeneration) {
+  Workers({"p:1"}, {"d:1"});
+  stop_at_ = 1;
+  Start(/*max_tokens=*/9);
+  auto& p = *workers_.prefills.at(0);
+  p.Say(Reserved("d:1", "R"));
+  p.Say(Token(10));
+  p.Say(Committed());
+  workers_.decodes.at(0)->Say(Decoded(1, 11));
+  workers_.decodes.at(0)->Say(Decoded(2, 12));
+  EXPECT_THAT(events_, ElementsAre("0:10", "1:11", "finished"));
+  EXPECT_TRUE(workers_.decodes.at(0)->cancelled);
+}
+
+}  // namespace
+}  // namespace winnow

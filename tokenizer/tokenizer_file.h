@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/pre_tokenizer.h"
+
+namespace winnow {
+
+// What a Hugging Face tokenizer.json says, checked. Read: model (BPE over bytes), pre_tokenizer,
+// added_tokens, decoder. post_processor, truncation and padding are not applied by anybody here:
+// prompts get only what their text or the chat template has.
+struct TokenizerFile {
+  struct Token {
+    std::string bytes;        // empty: no token has this id
+    bool is_special = false;  // control, not text
+  };
+
+  Bpe bpe;
+  PreTokenizer pre_tokenizer;
+  AddedTokens added_tokens;
+  std::vector<Token> tokens;  // by id
+};
+
+// NOT_FOUND: no such file. INVALID_ARGUMENT: malformed, or something that is not supported; the
+// text names the file, the field and its value.
+absl::StatusOr<TokenizerFile> ReadTokenizerFile(const std::string& path);
+
+// What is used of tokenizer_config.json.
+struct TokenizerConfig {
+  std::string bos_token, eos_token;  // empty: none
+  std::optional<std::string> chat_template;
+};
+
+// Statuses as above.
+absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& path);
+
+}  // namespace winnow
