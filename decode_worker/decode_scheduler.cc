@@ -75,7 +75,7 @@ int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription, Decod
   const int64_t number = next_number_++;
   listeners_[id] = {subscription, std::move(subscriber), number, subscription.from_index,
                     Deadline::After(clock_, options_.commit_timeout)};
-  Wake();
+  if (it != sequences_.end()) Deliver(id, it->second);
   return number;
 }
 
@@ -101,7 +101,7 @@ void DecodeScheduler::Abort(const std::string& reservation_id) {
 
 int64_t DecodeScheduler::num_sequences() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return static_cast<int64_t>(sequences_.size());
+  return std::count_if(sequences_.begin(), sequences_.end(), [](const auto& entry) { return !entry.second.done; });
 }
 
 void DecodeScheduler::Run() {
@@ -151,14 +151,11 @@ DecodedToken DecodeScheduler::Describe(const Sequence& sequence, int32_t index) 
 }
 
 void DecodeScheduler::DeliverAll() {
-  for (auto it = sequences_.begin(); it != sequences_.end();) {
-    const auto here = it++;  // Deliver may remove it
-    Deliver(std::string(here->first), here->second);
-  }
+  for (auto& [id, sequence] : sequences_) Deliver(id, sequence);
 }
 
 // What a listener has not had yet.
-void DecodeScheduler::Deliver(const std::string& id, const Sequence& sequence) {
+void DecodeScheduler::Deliver(const std::string& id, Sequence& sequence) {
   auto it = listeners_.find(id);
   if (it == listeners_.end()) return;
   Listener& listener = it->second;
@@ -170,7 +167,9 @@ void DecodeScheduler::Deliver(const std::string& id, const Sequence& sequence) {
   for (; listener.next_index < static_cast<int32_t>(sequence.tokens.size()); ++listener.next_index) {
     listener.subscriber.token(Describe(sequence, listener.next_index));
   }
-  if (sequence.done) Remove(id, absl::OkStatus());
+  if (!sequence.done) return;
+  EndListener(id, absl::OkStatus());
+  sequence.orphan_since = clock_.Now();  // the stream may break with the last tokens in it
 }
 
 // Sequences that nobody listens to, and listeners whose time is over.
@@ -195,13 +194,17 @@ void DecodeScheduler::DropLate() {
   }
 }
 
-// Frees a sequence and tells its listener.
+void DecodeScheduler::GiveBack(const Sequence& sequence, const absl::Status& status) {
+  released_.emplace_back(sequence.committed.reservation_id, sequence.committed.handle);
+  events_.OnSequenceEnded(status);
+}
+
+// Forgets a sequence and tells its listener.
 void DecodeScheduler::Remove(const std::string& id, const absl::Status& status) {
   auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
-  released_.emplace_back(id, it->second.committed.handle);
+  if (!it->second.done) GiveBack(it->second, status);
   sequences_.erase(it);
-  events_.OnSequenceEnded(status);
   EndListener(id, status);
 }
 
@@ -254,6 +257,7 @@ bool DecodeScheduler::StepOnce() {
     if (items[i].sampling == nullptr) continue;
     sequence.tokens.push_back((*drawn)[i]);
     sequence.done = Describe(sequence, static_cast<int32_t>(sequence.tokens.size()) - 1).is_last;
+    if (sequence.done) GiveBack(sequence, absl::OkStatus());
     ++made;
   }
   events_.OnStep(static_cast<int>(items.size()), absl::ToDoubleSeconds(clock_.Now() - begin), made);

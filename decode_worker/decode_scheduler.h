@@ -52,11 +52,13 @@ class DecodeEvents {
 };
 
 // Continuous batching over one engine: sequences join when their KV is committed, leave at a stop id, at max_tokens, on a
-// cancel, or when nobody has listened for a while. Plain core without gRPC; one thread of its own. Thread-safe.
+// cancel, or when nobody has listened for a while. A sequence gives its KV back as soon as its last token is made; its
+// tokens are kept for the streams that come, or come again because the first one broke unseen.
+// Plain core without gRPC; one thread of its own. Thread-safe.
 class DecodeScheduler {
  public:
   struct Options {
-    absl::Duration orphan_timeout = absl::Seconds(5);   // without a Decode stream
+    absl::Duration orphan_timeout = absl::Seconds(5);    // without a Decode stream, then all is forgotten
     absl::Duration commit_timeout = absl::Seconds(120);  // a Decode stream that waits for its commit
   };
   // `release(reservation_id, handle)` frees a sequence's KV and ends its reservation; it is called on the scheduler's thread
@@ -67,8 +69,8 @@ class DecodeScheduler {
 
   // Takes a committed sequence. UNAVAILABLE when shutting down, ALREADY_EXISTS for one that runs.
   absl::Status Activate(const CommittedSequence& sequence);
-  // Tokens from `from_index` on go to the subscriber, which replaces an earlier one (ABORTED). May come before the commit
-  // and then waits, at most commit_timeout. The subscriber hears INVALID_ARGUMENT for a negative index and
+  // Tokens from `from_index` on go to the subscriber, which replaces an earlier one (ABORTED): those that exist at once, from
+  // in here. May come before the commit and then waits, at most commit_timeout. The subscriber hears INVALID_ARGUMENT for a negative index and
   // FAILED_PRECONDITION when the sequence is another request's or attempt's. Returns a number for Unsubscribe.
   int64_t Subscribe(const DecodeSubscription& subscription, DecodeSubscriber subscriber);
   // This subscriber is gone, and is not called any more; the sequence is freed unless another one comes in time. Does nothing
@@ -78,6 +80,7 @@ class DecodeScheduler {
   void OnReservationEnded(const std::string& reservation_id, const absl::Status& why);
   // Frees a sequence. Idempotent.
   void Abort(const std::string& reservation_id);
+  // That are being decoded.
   int64_t num_sequences() const;
 
  private:
@@ -85,7 +88,7 @@ class DecodeScheduler {
     CommittedSequence committed;
     std::vector<int32_t> tokens;  // by index: given, then made
     int64_t next_input = 0;       // index of the token that enters next
-    bool done = false;            // the last token is made; kept for a subscriber that comes again
+    bool done = false;            // the last token is made, and the KV is given back
     absl::Time orphan_since;      // since when nobody listens
   };
   struct Listener {
@@ -101,8 +104,9 @@ class DecodeScheduler {
   bool StepOnce();
   // All below but Release: the lock is held.
   void DeliverAll();
-  void Deliver(const std::string& id, const Sequence& sequence);
+  void Deliver(const std::string& id, Sequence& sequence);
   void DropLate();
+  void GiveBack(const Sequence& sequence, const absl::Status& status);
   void Remove(const std::string& id, const absl::Status& status);
   void EndListener(const std::string& id, const absl::Status& status);
   void Release();

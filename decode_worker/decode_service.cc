@@ -17,10 +17,6 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::Callba
                                                                     const v1::DecodeRequest* request) {
   auto writer = QueuedWriter<v1::DecodeResponse>::Create(*context);
   const std::string id = request->reservation_id();
-  if (const absl::Status live = CheckLive(id); !live.ok()) {
-    writer->Finish(live);
-    return writer.get();
-  }
   DecodeSubscriber subscriber;
   subscriber.token = [writer](const DecodedToken& token) {
     v1::DecodeResponse response;
@@ -41,7 +37,7 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::Callba
     scheduler_.Unsubscribe(id, number);
     if (auto w = writer.lock()) w->Finish(absl::CancelledError("decode: the stream was cancelled"));
   });
-  // It may have ended between the two looks; then the scheduler has said so to nobody.
+  // Only now, or an end in between would be told to nobody. The scheduler still has tokens of some that ended.
   if (const absl::Status live = CheckLive(id); !live.ok()) scheduler_.OnReservationEnded(id, live);
   return writer.get();
 }

@@ -1,62 +1,92 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
+#include "kernels/cpu_clones.h"
 #include "kernels/select_tokens.h"
 
 namespace winnow {
 namespace {
 
-// A position's rank: higher score first, then lower position. (−0 and +0 compare equal, as they should.)
-struct Candidate {
-  float score;
-  int32_t position;
-  bool operator<(const Candidate& other) const {
-    return score != other.score ? score > other.score : position < other.position;
-  }
-};
+// A candidate as one number: smaller is better. Upper half: the score's bits, made to fall as the
+// score rises; lower half: the position, so that equal scores go to the lower one.
+uint64_t Rank(float score, int32_t position) {
+  const float plain = score + 0.0f;  // −0 becomes +0: they are equal
+  uint32_t bits;
+  std::memcpy(&bits, &plain, sizeof(bits));
+  const uint32_t rising = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return static_cast<uint64_t>(~rising) << 32 | static_cast<uint32_t>(position);
+}
 
-void SelectRow(const SelectTokensParams& p, int64_t row) {
-  const float* scores = p.scores + row * p.window_begin;
-  int32_t* out = p.positions + row * p.num_kept;
-  if (std::any_of(scores, scores + p.window_begin, [](float x) { return std::isnan(x); })) {
-    *p.nan = 1.0f;
+WINNOW_CPU_CLONES bool HasNan(const float* x, int64_t count) {
+  int nan = 0;
+  for (int64_t i = 0; i < count; ++i) nan |= x[i] != x[i];
+  return nan != 0;
+}
+
+// True when some score is NaN.
+WINNOW_CPU_CLONES bool TakeMax(const float* __restrict scores, int64_t count,
+                               float* __restrict best) {
+  int nan = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    nan |= scores[j] != scores[j];
+    best[j] = best[j] < scores[j] ? scores[j] : best[j];
+  }
+  return nan != 0;
+}
+
+// Selects one row. Linear in window_begin: the rank of the last candidate that fits, then one pass
+// in ascending order.
+bool SelectRow(const SelectTokensParams& p, const float* scores, int32_t* out) {
+  if (HasNan(scores, p.window_begin)) {
     std::fill(out, out + p.num_kept, 0);  // in range
-    return;
+    return false;
   }
-  std::vector<Candidate> candidates;
-  candidates.reserve(p.window_begin);
-  int64_t kept = 0;
+  const auto end = static_cast<int32_t>(p.window_begin);
+  std::vector<uint64_t> ranks;
+  ranks.reserve(end);
   int32_t j = 0;
-  for (int s = 0; s <= p.num_spans; ++s) {  // what lies before, between and after the protected spans
-    const auto stop = s < p.num_spans ? p.spans[2 * s] : static_cast<int32_t>(p.window_begin);
-    for (; j < stop; ++j) candidates.push_back({scores[j], j});
-    if (s == p.num_spans) break;
-    for (; j < p.spans[2 * s + 1]; ++j) out[kept++] = j;
+  for (int s = 0; s <= p.num_spans;
+       ++s) {  // what lies before, between and after the protected spans
+    const int32_t stop = s < p.num_spans ? p.spans[2 * s] : end;
+    for (; j < stop; ++j) ranks.push_back(Rank(scores[j], j));
+    if (s < p.num_spans) j = p.spans[2 * s + 1];
   }
-  const int64_t wanted = p.num_kept - kept - (p.num_tokens - p.window_begin);
-  std::nth_element(candidates.begin(), candidates.begin() + wanted, candidates.end());
-  for (int64_t i = 0; i < wanted; ++i) out[kept++] = candidates[i].position;
-  for (int64_t i = p.window_begin; i < p.num_tokens; ++i) out[kept++] = static_cast<int32_t>(i);
-  std::sort(out, out + p.num_kept);
+  const int64_t num_protected = end - static_cast<int64_t>(ranks.size());
+  const int64_t wanted = p.num_kept - num_protected - (p.num_tokens - p.window_begin);
+  uint64_t last = 0;
+  if (wanted > 0) {
+    std::nth_element(ranks.begin(), ranks.begin() + (wanted - 1), ranks.end());
+    last = ranks[wanted - 1];
+  }
+  j = 0;
+  for (int s = 0; s <= p.num_spans; ++s) {
+    const int32_t stop = s < p.num_spans ? p.spans[2 * s] : end;
+    for (; j < stop; ++j) {
+      if (wanted > 0 && Rank(scores[j], j) <= last) *out++ = j;
+    }
+    if (s == p.num_spans) break;
+    for (; j < p.spans[2 * s + 1]; ++j) *out++ = j;
+  }
+  for (int64_t i = p.window_begin; i < p.num_tokens; ++i) *out++ = static_cast<int32_t>(i);
+  return true;
 }
 
 }  // namespace
 
 void SelectTokensCpu(const SelectTokensParams& p) {
-#pragma omp parallel for if (p.rows > 1)
-  for (int64_t row = 0; row < p.rows; ++row) SelectRow(p, row);
+  bool ok = true;
+#pragma omp parallel for if (p.rows > 1) reduction(&& : ok)
+  for (int64_t row = 0; row < p.rows; ++row) {
+    ok = SelectRow(p, p.scores + row * p.window_begin, p.positions + row * p.num_kept) && ok;
+  }
+  if (!ok) *p.nan = 1.0f;
 }
 
 void MaxScoresCpu(const MaxScoresParams& p) {
   bool nan = false;
-  for (int64_t r = 0; r < p.rows; ++r) {
-    const float* scores = p.scores + r * p.count;
-    for (int64_t j = 0; j < p.count; ++j) {
-      nan |= scores[j] != scores[j];
-      p.best[j] = p.best[j] < scores[j] ? scores[j] : p.best[j];
-    }
-  }
+  for (int64_t r = 0; r < p.rows; ++r) nan |= TakeMax(p.scores + r * p.count, p.count, p.best);
   if (nan) *p.nan = 1.0f;
 }
 

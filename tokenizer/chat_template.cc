@@ -7,6 +7,7 @@
 #include "common/status_macros.h"
 #include "tokenizer/template_expression.h"
 #include "tokenizer/template_lexer.h"
+#include "tokenizer/utf8.h"
 
 namespace winnow {
 namespace {
@@ -54,7 +55,7 @@ class Compiler {
   std::string Quoted() const {
     return current().kind == TemplateToken::Kind::kEnd
                ? "the end of the template here"
-               : absl::StrCat("'{% ", current().text.substr(0, 160), " %}' here");
+               : absl::StrCat("'{% ", CutUtf8(current().text, 160), " %}' here");
   }
 
   // Up to a statement that begins none of its own (endfor, elif, macro, …).
@@ -100,7 +101,7 @@ class Compiler {
   absl::StatusOr<Statement> ParseFor(const std::string& header) {
     const auto [variable, rest] = CutWord(header);
     const auto [in, list] = CutWord(rest);
-    const std::string construct = absl::StrCat("'{% for ", header.substr(0, 160), " %}'");
+    const std::string construct = absl::StrCat("'{% for ", CutUtf8(header, 160), " %}'");
     if (in != "in") return Unsupported(construct);
     WINNOW_RETURN_IF_ERROR(AddVariable(variable, construct));
     Statement statement{.kind = Statement::Kind::kFor, .text = variable};
@@ -129,7 +130,7 @@ class Compiler {
     return statement;
   }
   absl::StatusOr<Statement> ParseSet(const std::string& assignment) {
-    const std::string construct = absl::StrCat("'{% set ", assignment.substr(0, 160), " %}'");
+    const std::string construct = absl::StrCat("'{% set ", CutUtf8(assignment, 160), " %}'");
     const size_t equals = assignment.find('=');
     if (equals == std::string::npos) return Unsupported(construct);
     const std::string target = assignment.substr(0, equals);
@@ -241,7 +242,7 @@ absl::Status CheckAllUsed(const std::vector<ChatTurn>& messages, const MarkedTex
     if (is_used[i]) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("message ", i, ": the model's chat template does not use a message of role '",
-                     messages[i].role, "' here"));
+                     CutUtf8(messages[i].role, 64), "' here"));
   }
   return absl::OkStatus();
 }

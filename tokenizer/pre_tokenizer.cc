@@ -142,7 +142,7 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const Json& json) {
 }
 
 absl::Status PreTokenizer::Add(const Json& json, const std::string& where) {
-  WINNOW_ASSIGN_OR_RETURN(const std::string type, StringField(json, "type", "", where + ".type"));
+  const Json& type = Field(json, "type");
   if (type == "Sequence") {
     const Json& parts = Field(json, "pretokenizers");
     if (!parts.is_array()) return Unexpected(where + ".pretokenizers", "a list", parts);
@@ -154,7 +154,7 @@ absl::Status PreTokenizer::Add(const Json& json, const std::string& where) {
   if (has_byte_level_) return Unexpected(where, "nothing after ByteLevel", json);
   if (type == "ByteLevel") return AddByteLevel(json, where);
   if (type == "Split") return AddSplit(json, where);
-  return Unexpected(where + ".type", "Sequence, Split or ByteLevel", Field(json, "type"));
+  return Unexpected(where + ".type", "Sequence, Split or ByteLevel", type);
 }
 
 absl::Status PreTokenizer::AddByteLevel(const Json& json, const std::string& where) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "tokenizer/utf8.h"
 
 namespace winnow {
 
@@ -46,8 +47,9 @@ class Parser {
 
  private:
   absl::Status Unsupported() const {
-    return absl::InvalidArgumentError(absl::StrCat("'", source_.substr(at_, 80), "' in '",
-                                                   source_.substr(0, 160), "' is not supported"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", CutUtf8(std::string_view(source_).substr(at_), 80), "' in '",
+                     CutUtf8(source_, 160), "' is not supported"));
   }
   void Skip() {
     while (at_ < source_.size() && std::isspace(static_cast<unsigned char>(source_[at_]))) ++at_;
@@ -269,7 +271,7 @@ absl::StatusOr<TemplateValue> TemplateExpression::Evaluate(const TemplateScope& 
   absl::StatusOr<TemplateValue> value = Run(*root_, scope, budget);
   if (value.ok()) return value;
   return absl::InvalidArgumentError(
-      absl::StrCat("'", source_.substr(0, 160), "': ", value.status().message()));
+      absl::StrCat("'", CutUtf8(source_, 160), "': ", value.status().message()));
 }
 
 }  // namespace winnow

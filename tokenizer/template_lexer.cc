@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "tokenizer/utf8.h"
 
 namespace winnow {
 namespace {
@@ -81,7 +82,8 @@ class Lexer {
         quote = c;
       }
     }
-    return absl::InvalidArgumentError(absl::StrCat("'", source_.substr(open, 40), "' has no end"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", CutUtf8(std::string_view(source_).substr(open), 40), "' has no end"));
   }
   void StripBefore(char kind, std::string& inside, std::string& text) const {
     if (!inside.empty() && inside.front() == '-') {

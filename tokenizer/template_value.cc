@@ -32,6 +32,13 @@ const MarkedText* TemplateValue::text() const { return SharedOrNull<MarkedText>(
 const TemplateValue::List* TemplateValue::list() const { return SharedOrNull<List>(value_); }
 const TemplateValue::Object* TemplateValue::object() const { return SharedOrNull<Object>(value_); }
 
+// True and false equal 1 and 0.
+std::optional<int64_t> TemplateValue::Number() const {
+  if (const bool* boolean = std::get_if<bool>(&value_)) return *boolean ? 1 : 0;
+  if (const int64_t* integer = std::get_if<int64_t>(&value_)) return *integer;
+  return std::nullopt;
+}
+
 const char* TemplateValue::KindName() const {
   constexpr const char* kNames[] = {"undefined", "boolean", "integer", "text", "list", "object"};
   return kNames[value_.index()];
@@ -66,6 +73,8 @@ absl::StatusOr<bool> TemplateValue::Equals(const TemplateValue& other) const {
     return absl::InvalidArgumentError(
         absl::StrCat("comparing ", KindName(), " and ", other.KindName(), " is not supported"));
   }
+  const std::optional<int64_t> number = Number(), other_number = other.Number();
+  if (number && other_number) return *number == *other_number;
   if (text() == nullptr || other.text() == nullptr) return value_ == other.value_;
   return TextSize(*text()) == TextSize(*other.text()) &&
          PlainText(*text()) == PlainText(*other.text());

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -47,6 +48,7 @@ class TemplateValue {
                              std::shared_ptr<const List>, std::shared_ptr<const Object>>;
   explicit TemplateValue(Value value) : value_(std::move(value)) {}
   const Object* object() const;
+  std::optional<int64_t> Number() const;
   const char* KindName() const;
 
   Value value_;

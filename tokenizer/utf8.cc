@@ -78,6 +78,12 @@ uint32_t DecodeUtf8(std::string_view text, size_t at, int length) {
   return code_point;
 }
 
+std::string CutUtf8(std::string_view text, size_t max_bytes) {
+  std::string head(text.substr(0, max_bytes));
+  head.resize(head.size() - IncompleteUtf8Tail(head));
+  return head;
+}
+
 void AppendUtf8(uint32_t c, std::string& out) {
   if (c < 0x80) {
     out.push_back(static_cast<char>(c));

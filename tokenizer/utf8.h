@@ -19,6 +19,9 @@ size_t FirstInvalidUtf8(std::string_view text);
 size_t IncompleteUtf8Tail(std::string_view text);
 // REQUIRES: a valid character at `at`, `length` bytes long.
 uint32_t DecodeUtf8(std::string_view text, size_t at, int length);
+// At most `max_bytes` of the beginning, whole characters only: for messages.
+// REQUIRES: valid UTF-8.
+std::string CutUtf8(std::string_view text, size_t max_bytes);
 void AppendUtf8(uint32_t code_point, std::string& out);
 
 }  // namespace winnow

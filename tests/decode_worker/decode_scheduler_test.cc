@@ -161,14 +161,37 @@ TEST_F(SmallBatchTest, MoreSequencesThanFitTakeTurns) {
   for (const auto& [handle, count] : turns) EXPECT_EQ(count, 2) << "handle " << handle;
 }
 
-TEST_F(DecodeSchedulerTest, AStreamMayComeAfterTheCommitAndHearsEverything) {
+TEST_F(DecodeSchedulerTest, AStreamMayComeAfterTheEndAndHearsEverything) {
   TokenLog log;
   ASSERT_TRUE(Activate(1, {5}, 4).ok());
-  ASSERT_TRUE(engine_.WaitForSteps(3));  // all is made
-  EXPECT_EQ(released_.size(), 0u);       // and kept
+  EXPECT_THAT(released_.Wait(1), ElementsAre(1));  // the KV does not wait for a reader
+  EXPECT_EQ(scheduler_->num_sequences(), 0);
+  clock_.Advance(absl::Seconds(5));
   Subscribe(1, log);
   EXPECT_THAT(log.Wait(), ElementsAre("1:101", "2:102", "3:103 last", "end OK"));
-  EXPECT_THAT(released_.Wait(1), ElementsAre(1));
+}
+
+TEST_F(DecodeSchedulerTest, AStreamThatBrokeUnseenMayComeAgainAfterTheEnd) {
+  TokenLog broken, again;
+  Subscribe(1, broken);
+  ASSERT_TRUE(Activate(1, {5}, 4).ok());
+  EXPECT_THAT(broken.Wait(), SizeIs(4));  // but its client got nothing after token 1
+  Subscribe(1, again, 2);
+  EXPECT_THAT(again.Wait(), ElementsAre("2:102", "3:103 last", "end OK"));
+  EXPECT_THAT(released_.Wait(1), ElementsAre(1));  // once
+  EXPECT_THAT(events_.endings(), ElementsAre(absl::StatusCode::kOk));
+}
+
+TEST_F(DecodeSchedulerTest, AStreamThatComesDuringAStepHearsWhatIsThere) {
+  engine_.Hold();
+  ASSERT_TRUE(Activate(1, {5}, 4).ok());
+  engine_.Allow(2);
+  ASSERT_TRUE(engine_.WaitForSteps(3));
+  TokenLog log;
+  Subscribe(1, log, 0);
+  EXPECT_THAT(log.events(), ElementsAre("0:5", "1:101", "2:102"));
+  engine_.Run();
+  EXPECT_THAT(log.Wait(), ElementsAre("0:5", "1:101", "2:102", "3:103 last", "end OK"));
 }
 
 TEST_F(DecodeSchedulerTest, AStreamThatComesAgainContinuesWhereItWants) {
@@ -221,11 +244,21 @@ TEST_F(DecodeSchedulerTest, ASequenceWithoutAStreamIsFreedAfterFiveSeconds) {
   EXPECT_THAT(events_.endings(), ElementsAre(absl::StatusCode::kCancelled));
 }
 
-TEST_F(DecodeSchedulerTest, AFinishedSequenceThatNobodyFetchesIsFreedToo) {
+TEST_F(DecodeSchedulerTest, AFinishedSequenceIsForgottenAfterFiveSeconds) {
   ASSERT_TRUE(Activate(1, {5}, 2).ok());
-  ASSERT_TRUE(engine_.WaitForSteps(1));
-  clock_.Advance(absl::Seconds(6));
   EXPECT_THAT(released_.Wait(1), ElementsAre(1));
+  TokenLog log;
+  Subscribe(1, log);
+  EXPECT_THAT(log.Wait(), ElementsAre("1:101 last", "end OK"));
+  clock_.Advance(absl::Seconds(6));
+  // A stream that waits for a commit is what tells that the sequence is unknown.
+  for (bool forgotten = false; !forgotten;) {
+    TokenLog late;
+    const int64_t number = Subscribe(1, late);
+    forgotten = late.ends() == 0;
+    scheduler_->Unsubscribe(Id(1), number);
+  }
+  EXPECT_EQ(released_.size(), 1u);
 }
 
 TEST_F(DecodeSchedulerTest, ALongGenerationOutlivesTheWaitForItsCommit) {

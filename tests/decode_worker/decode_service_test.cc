@@ -167,6 +167,16 @@ TEST_F(DecodeServiceTest, StreamsACommittedReservationAndFreesIt) {
   released_.Wait(1);
   EXPECT_EQ(kv_->free_blocks(), kBlocks);
   EXPECT_EQ(table_->num_active(), 0);
+  EXPECT_THAT(Decode(id, 3)->Rest(), ElementsAre("3:103 last", "end OK"));  // for a client that lost the end
+}
+
+TEST_F(DecodeServiceTest, AnEndedReservationIsNotFound) {
+  engine_.Hold();
+  const std::string id = Reserve(4);
+  Commit(id, 4);
+  EXPECT_TRUE(Abort(id).ok());
+  engine_.Run();
+  released_.Wait(1);
   EXPECT_THAT(Decode(id)->Rest(), ElementsAre("end NOT_FOUND"));
 }
 

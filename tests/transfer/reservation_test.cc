@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <optional>
+#include <functional>
 
 #include "common/retry_hint.h"
 #include "tests/transfer/transfer_fixture.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
+#include <thread>
 
 #include "gtest/gtest.h"
 #include "transfer/chunk_codec.h"
@@ -102,8 +103,9 @@ std::pair<ChunkHeader, std::vector<std::byte>> PromptKv::Chunk(ChunkKind kind, i
 
 FilledStaging::FilledStaging(const PromptKv& prompt, int tensor_parallel) {
   const KvPlan& plan = prompt.plan();
+  const ModelShape shape{.num_q_heads = 2 * plan.num_kv_heads, .num_kv_heads = plan.num_kv_heads};
   for (int rank = 0; rank < tensor_parallel; ++rank) {
-    const auto heads = SplitHeads(SmallShape(), tensor_parallel, rank);
+    const auto heads = SplitHeads(shape, tensor_parallel, rank);
     EXPECT_TRUE(heads.ok()) << heads.status();
     heads_.push_back(*heads);
     layouts_.push_back(heads->ships_kv ? KvLayout(plan, heads->kv_count, kElementBytes)
@@ -200,6 +202,14 @@ int64_t FakeTarget::CountWrongSlots(int64_t handle, const PromptKv& prompt) cons
     }
   }
   return wrong + std::abs(expected - static_cast<int64_t>(live->second.size()));
+}
+
+bool WaitUntil(const std::function<bool()>& done) {
+  for (int tries = 0; tries < 10'000; ++tries) {
+    if (done()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return false;
 }
 
 TransferIdentity TestIdentity() {

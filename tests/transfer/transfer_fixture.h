@@ -2,10 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -92,6 +92,9 @@ class FakeTarget final : public KvTarget {
 
 // Rows of (layer, kind): KV heads, or rows of positions.
 int RowsOf(const KvPlan& plan, ChunkKind kind, int layer);
+
+// Polls for at most 20 s; whether it came true.
+bool WaitUntil(const std::function<bool()>& done);
 
 // Ids as a prefill worker would say them, for the layout digest "layout" and target incarnation 7.
 TransferIdentity TestIdentity();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -36,7 +37,6 @@ class QueueTransport final : public PushTransport {
     s.messages.push_back(std::move(message));
     s.outstanding += chunk.header.payload_bytes;
     most_outstanding_ = std::max(most_outstanding_, s.outstanding);
-    ++num_sent_;
     changed_.notify_all();
   }
   void Acknowledged(int stream, int64_t bytes) {
@@ -58,8 +58,7 @@ class QueueTransport final : public PushTransport {
     closed_ = true;
     changed_.notify_all();
   }
-  // Swaps a stream's first two waiting messages, or drops or doubles its first; false if there are
-  // too few.
+  // Swaps a stream's first two waiting messages, or doubles its first; false if there are too few.
   bool Swap(int stream) {
     std::lock_guard<std::mutex> lock(mutex_);
     auto& messages = streams_[stream].messages;
@@ -78,10 +77,6 @@ class QueueTransport final : public PushTransport {
     std::lock_guard<std::mutex> lock(mutex_);
     return most_outstanding_;
   }
-  int64_t num_sent() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return num_sent_;
-  }
 
  private:
   struct Stream {
@@ -91,7 +86,7 @@ class QueueTransport final : public PushTransport {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Stream> streams_;
-  int64_t most_outstanding_ = 0, num_sent_ = 0;
+  int64_t most_outstanding_ = 0;
   bool closed_ = false;
 };
 
