@@ -27,7 +27,7 @@ class BlockedAttention {
         depth_(RoundUp(p.head_dim, arch.pair)),
         columns_(RoundUp(p.head_dim, kAttentionPanel)),
         pairs_(p.rows * group_),
-        num_keys_(Visible(p.rows - 1)),
+        num_keys_(p.rows > 0 ? Visible(p.rows - 1) : 0),
         num_blocks_((num_keys_ + kAttentionKeys - 1) / kAttentionKeys) {}
 
   void Run() {
@@ -97,7 +97,8 @@ class BlockedAttention {
       unit.Start(i, static_cast<const T*>(p_.q) + row * p_.q_stride +
                         int64_t{Head(kv_head, begin + i)} * p_.head_dim);
     }
-    for (int64_t key = 0; key < visible[pairs - 1]; key += kAttentionKeys) {
+    const int64_t last_key = Visible(Row(begin + pairs - 1));
+    for (int64_t key = 0; key < last_key; key += kAttentionKeys) {
       for (int tile = 0; tile < pairs; tile += kTile) {
         const int rows = std::min(kTile, pairs - tile);
         int valid[kTile];

@@ -19,7 +19,6 @@ bool CpuHasAvx512Bf16() {
 // Single rows take the same way: even for one, packing its keys is twice as fast as dot products
 // along the rows of K.
 void AttentionCpu(const AttentionParams& p) {
-  if (p.rows == 0) return;
   WithAttentionArch(p.dtype,
                     [&]<typename T, typename Packed>(const AttentionArch<T, Packed>& arch) {
                       BlockedAttention<T, Packed>(p, arch).Run();

@@ -55,7 +55,7 @@ bool SelectRow(const SelectTokensParams& p, const float* scores, int32_t* out) {
   }
   const int64_t num_protected = end - static_cast<int64_t>(ranks.size());
   const int64_t wanted = p.num_kept - num_protected - (p.num_tokens - p.window_begin);
-  uint64_t last = 0;
+  uint64_t last = 0;  // better than any number's rank: nothing fits
   if (wanted > 0) {
     std::nth_element(ranks.begin(), ranks.begin() + (wanted - 1), ranks.end());
     last = ranks[wanted - 1];
@@ -64,7 +64,7 @@ bool SelectRow(const SelectTokensParams& p, const float* scores, int32_t* out) {
   for (int s = 0; s <= p.num_spans; ++s) {
     const int32_t stop = s < p.num_spans ? p.spans[2 * s] : end;
     for (; j < stop; ++j) {
-      if (wanted > 0 && Rank(scores[j], j) <= last) *out++ = j;
+      if (Rank(scores[j], j) <= last) *out++ = j;
     }
     if (s == p.num_spans) break;
     for (; j < p.spans[2 * s + 1]; ++j) *out++ = j;

@@ -10,12 +10,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <future>
-#include <optional>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "common/retry_hint.h"
 #include "decode_worker/kv_transfer_service.h"
 #include "prefill_worker/grpc_kv_handoff.h"
+#include "prefill_worker/kv_push_client.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_status.h"
 #include "rpc/plan_proto.h"
@@ -258,19 +259,17 @@ TEST(KvTransferTest, ASilentWorkerIsUnavailableUntilTheRequestsOwnDeadline) {
             absl::StatusCode::kDeadlineExceeded);
 }
 
-TEST(KvTransferTest, APushStreamEndsAtTheRequestsDeadline) {
-  DecodeSide decode(SmallPlan());
+TEST(KvTransferTest, APushStreamToASilentWorkerEndsAtItsDeadline) {
+  SilentServer silent;
   const RealClock clock;
-  PrefillSide prefill(SmallPlan(), decode.server->address(), 1, 1, absl::Seconds(10), 7,
-                      Deadline::After(clock, absl::Milliseconds(500)));
-  ASSERT_TRUE(prefill.Reserve().ok());
-  prefill.Open();
-  prefill.MakeReady(0, 0);  // the rest never comes, and nobody commits
-  EXPECT_TRUE(
-      WaitUntil([&] { return clock.Now() > absl::UnixEpoch() && prefill.handoff != nullptr; }));
-  EXPECT_TRUE(WaitUntil(
-      [&, begin = absl::Now()] { return absl::Now() - begin > absl::Milliseconds(700); }));
-  EXPECT_EQ(prefill.Commit().status().code(), absl::StatusCode::kDeadlineExceeded);
+  std::promise<absl::Status> ended;
+  PushStream::Start(*MakeChannel(silent.address()), v1::PushOpen(),
+                    Deadline::After(clock, absl::Milliseconds(200)), clock, nullptr,
+                    {.acknowledged = [](const v1::PushResponse&) {},
+                     .ended = [&](const absl::Status& status) { ended.set_value(status); }});
+  auto future = ended.get_future();
+  if (future.wait_for(kPatience) != std::future_status::ready) std::abort();
+  EXPECT_EQ(future.get().code(), absl::StatusCode::kDeadlineExceeded);
 }
 
 TEST(KvTransferTest, DroppingOrAbortingAHandoffFreesItsReservation) {

@@ -22,8 +22,8 @@ SHORT = make_document(tokens=700, facts=4, seed=7)
 
 
 def token_prompt(count):
-    """`count` ordinary ids as the --token-ids flag takes them."""
-    return ",".join(str(100 + i * 37 % 3000) for i in range(count))
+    """`count` ids as the --token-ids flag takes them; short ones, since an argument holds 128 KiB."""
+    return ",".join(str(10 + i * 37 % 90) for i in range(count))
 
 
 def kept_tokens(num_tokens, keep_ratio, min_prompt_tokens, min_kept_tokens):

@@ -2,7 +2,7 @@
 
 import unittest
 
-from harness import END_ID, SHORT, WINDOW, ClusterTest, kept_tokens, token_prompt
+from harness import END_ID, SHORT, WINDOW, ClusterTest, RequestError, kept_tokens, token_prompt
 
 LIMIT = 512
 
@@ -51,7 +51,7 @@ class EdgeLengthsTest(ClusterTest):
     def test_one_token_more_than_the_context_is_refused(self):
         for num_tokens, max_tokens in ((LIMIT + 1, 1), (LIMIT - 6, 8)):
             with self.subTest(num_tokens=num_tokens):
-                with self.assertRaisesRegex(Exception, f"INVALID_ARGUMENT.*{LIMIT}"):
+                with self.assertRaisesRegex(RequestError, f"INVALID_ARGUMENT.*{LIMIT}"):
                     self.generate(token_ids=token_prompt(num_tokens), max_tokens=max_tokens)
         self.check(100)
 
@@ -73,7 +73,7 @@ class NoDecodeWorkerTest(ClusterTest):
         self.assertEqual(result["text"].strip(), SHORT.answer[0])
 
     def test_two_tokens_do(self):
-        with self.assertRaisesRegex(Exception, "UNAVAILABLE.*decode"):
+        with self.assertRaisesRegex(RequestError, "UNAVAILABLE.*decode"):
             self.ask(SHORT, max_tokens=2)
 
 
