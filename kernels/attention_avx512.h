@@ -234,15 +234,14 @@ void MultiplyPanel(const typename Ops::Packed* queries, int rows, int depth,
 }
 
 // Transposes 16 rows of 16 32-bit elements in registers.
-template <typename Vector>
-inline void Transpose16x16(Vector (&row)[16]) {
-  Vector t[16];
+static inline void Transpose16x16(__m512i (&row)[16]) {
+  __m512i t[16];
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {
     t[2 * i] = _mm512_unpacklo_epi32(row[2 * i], row[2 * i + 1]);
     t[2 * i + 1] = _mm512_unpackhi_epi32(row[2 * i], row[2 * i + 1]);
   }
-  Vector u[16];  // u[4g + c]: column c of each 128-bit lane, rows 4g…4g+3
+  __m512i u[16];  // u[4g + c]: column c of each 128-bit lane, rows 4g…4g+3
 #pragma GCC unroll 4
   for (int g = 0; g < 4; ++g) {
     u[4 * g + 0] = _mm512_unpacklo_epi64(t[4 * g], t[4 * g + 2]);
@@ -252,11 +251,11 @@ inline void Transpose16x16(Vector (&row)[16]) {
   }
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
-    const Vector a = _mm512_shuffle_i32x4(u[c], u[4 + c], 0x88);  // lanes 0, 2 of row groups 0, 1
-    const Vector b = _mm512_shuffle_i32x4(u[c], u[4 + c], 0xDD);  // lanes 1, 3
-    const Vector d =
+    const __m512i a = _mm512_shuffle_i32x4(u[c], u[4 + c], 0x88);  // lanes 0, 2 of row groups 0, 1
+    const __m512i b = _mm512_shuffle_i32x4(u[c], u[4 + c], 0xDD);  // lanes 1, 3
+    const __m512i d =
         _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0x88);  // the same of row groups 2, 3
-    const Vector e = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0xDD);
+    const __m512i e = _mm512_shuffle_i32x4(u[8 + c], u[12 + c], 0xDD);
     row[c] = _mm512_shuffle_i32x4(a, d, 0x88);
     row[8 + c] = _mm512_shuffle_i32x4(a, d, 0xDD);
     row[4 + c] = _mm512_shuffle_i32x4(b, e, 0x88);

@@ -1,4 +1,5 @@
-#ifdef __x86_64__
+#if defined(__x86_64__) && !defined(WINNOW_NO_CPU_CLONES)
+#define WINNOW_ATTENTION_AVX2
 #include <immintrin.h>
 #endif
 
@@ -80,7 +81,7 @@ void MultiplyRows(const float* a, int64_t lda, int depth, const float* b, int co
   }
 }
 
-#ifdef __x86_64__
+#ifdef WINNOW_ATTENTION_AVX2
 template <bool kAdd, int R>
 [[gnu::target("avx2,fma")]] void MultiplyRowsAvx2(const float* a, int64_t lda, int depth,
                                                   const float* b, int columns, float* c,
@@ -124,7 +125,7 @@ void Multiply(const float* a, int rows, int64_t lda, int depth, const float* b, 
   if constexpr (R > 1) {
     if (rows < R) return Multiply<kAdd, R - 1>(a, rows, lda, depth, b, columns, c, stride);
   }
-#ifdef __x86_64__
+#ifdef WINNOW_ATTENTION_AVX2
   if (HasAvx2()) return MultiplyRowsAvx2<kAdd, R>(a, lda, depth, b, columns, c, stride);
 #endif
   MultiplyRows<kAdd, R>(a, lda, depth, b, columns, c, stride);

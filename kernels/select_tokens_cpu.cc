@@ -47,8 +47,8 @@ bool SelectRow(const SelectTokensParams& p, const float* scores, int32_t* out) {
   std::vector<uint64_t> ranks;
   ranks.reserve(end);
   int32_t j = 0;
-  for (int s = 0; s <= p.num_spans;
-       ++s) {  // what lies before, between and after the protected spans
+  // What lies before, between and after the protected spans.
+  for (int s = 0; s <= p.num_spans; ++s) {
     const int32_t stop = s < p.num_spans ? p.spans[2 * s] : end;
     for (; j < stop; ++j) ranks.push_back(Rank(scores[j], j));
     if (s < p.num_spans) j = p.spans[2 * s + 1];

@@ -145,8 +145,9 @@ void Core::ScheduleRenew() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (ended_) return;
   renew_.Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(ttl_ / 3),
-             [self = shared_from_this()](bool due) {
-               if (due) self->SendRenew();
+             [weak = weak_from_this()](bool due) {  // weak: the alarm keeps its function until it is destroyed
+               const std::shared_ptr<Core> self = weak.lock();
+               if (due && self != nullptr) self->SendRenew();
              });
 }
 
@@ -310,7 +311,8 @@ void Core::Abort(const std::string& reason) {
   call->request.set_reason(reason);
   const Clock& clock = *owner_.options().clock;  // the request's own deadline may have passed
   SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout), clock);
-  stub_->async()->Abort(&call->context, &call->request, &call->response, [call](const grpc::Status&) {});
+  stub_->async()->Abort(&call->context, &call->request, &call->response,
+                        [self = shared_from_this(), call](const grpc::Status&) {});
 }
 
 // The handoff that its job holds; dropping it aborts what was not committed.
@@ -340,7 +342,23 @@ class GrpcKvHandoff final : public KvHandoff, public KvSink {
 }  // namespace
 
 std::shared_ptr<KvHandoff> GrpcKvHandoffs::Create(const HandoffTarget& target) {
-  return std::make_shared<GrpcKvHandoff>(std::make_shared<Core>(*this, target));
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++num_live_;
+  }
+  std::shared_ptr<Core> core(new Core(*this, target), [this](Core* gone) {
+    delete gone;
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (--num_live_ == 0) all_gone_.notify_all();
+  });
+  return std::make_shared<GrpcKvHandoff>(std::move(core));
+}
+
+GrpcKvHandoffs::~GrpcKvHandoffs() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  // Cancelled streams end at once, aborts within their timeout.
+  all_gone_.wait_for(lock, absl::ToChronoMilliseconds(options_.call_timeout + absl::Seconds(1)),
+                     [this] { return num_live_ == 0; });
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcKvHandoffs::Channel(const std::string& address, int index) {

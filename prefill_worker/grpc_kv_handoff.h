@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,7 +15,8 @@
 namespace winnow {
 
 // Hands KV to decode workers over gRPC. Connections to a decode worker are kept and shared by its handoffs: one for calls and
-// one per push stream. Must outlive the handoffs it made.
+// one per push stream. Must outlive the handoffs it made; the destructor waits for what they left under way, because the last
+// owner of a channel must not be a gRPC callback.
 class GrpcKvHandoffs final : public KvHandoffFactory {
  public:
   struct Options {
@@ -28,6 +30,8 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
   };
   explicit GrpcKvHandoffs(Options options) : options_(std::move(options)), event_waiter_("kv-events", 1) {}
 
+  ~GrpcKvHandoffs() override;
+
   std::shared_ptr<KvHandoff> Create(const HandoffTarget& target) override;
 
   // Used by the handoffs.
@@ -39,6 +43,8 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
   const Options options_;
   Executor event_waiter_;  // waits for device events off the rank threads
   std::mutex mutex_;
+  std::condition_variable all_gone_;
+  int num_live_ = 0;  // handoffs and what they left under way
   std::map<std::pair<std::string, int>, std::shared_ptr<grpc::Channel>> channels_;
 };
 

@@ -37,7 +37,7 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
  private:
   PushStream(const std::shared_ptr<grpc::Channel>& channel, std::shared_ptr<const void> payload_owner,
              Callbacks callbacks)
-      : stub_(channel), payload_owner_(std::move(payload_owner)), callbacks_(std::move(callbacks)) {}
+      : callbacks_(std::move(callbacks)), stub_(channel), payload_owner_(std::move(payload_owner)) {}
 
   void OnWriteDone(bool ok) override;
   void OnReadDone(bool ok) override;
@@ -46,10 +46,10 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   void WriteNext();
   void Break();
 
+  const Callbacks callbacks_;  // first, so that what they keep alive outlives our share of the channel
   grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PushResponse> stub_;
   grpc::ClientContext context_;
   const std::shared_ptr<const void> payload_owner_;
-  const Callbacks callbacks_;
   v1::PushResponse response_;  // of the read in flight
 
   std::mutex mutex_;

@@ -317,20 +317,19 @@ void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
     task.callbacks.token(*token, is_stop);
   }
   if (is_stop || !task.needs_decode()) {
-    FinishWithoutDecode(id, task);
+    FinishWithoutDecode(id);
   } else {
     Ship(id, task);
   }
 }
 
-void PrefillScheduler::FinishWithoutDecode(int64_t id, Task& task) {
+void PrefillScheduler::FinishWithoutDecode(int64_t id) {
+  Task task = Take(id);
   if (task.handoff != nullptr) task.handoff->Abort("the first token ended the generation");
   task.summary.ledger.kv_bytes_shipped = 0;
   task.summary.decode_follows = false;
   task.callbacks.committed(task.summary);
-  events_.OnFinished(task.job, task.summary,
-                     absl::ToDoubleSeconds(task.token_made - task.submitted));
-  Erase(id);
+  events_.OnFinished(task.job, task.summary, absl::ToDoubleSeconds(task.token_made - task.submitted));
 }
 
 void PrefillScheduler::Ship(int64_t id, Task& task) {
@@ -352,42 +351,40 @@ void PrefillScheduler::Ship(int64_t id, Task& task) {
 }
 
 void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> summary) {
-  Task* task = Find(id);
-  if (task == nullptr) return;
+  Task* shipped = Find(id);
+  if (shipped == nullptr) return;
   if (!summary.ok()) {
-    retained_.Put(task->job.request_id,
-                  {task->staging, task->tokens, task->job.sampling, task->summary}, clock_.Now());
+    retained_.Put(shipped->job.request_id,
+                  {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary}, clock_.Now());
     events_.OnPinnedBytes(retained_.bytes());
     Fail(id, summary.status());
     return;
   }
-  if (task->resent) retained_.Erase(task->job.request_id);
-  task->summary.kv_payload_bytes_sent = summary->kv_payload_bytes;
-  task->summary.decode_follows = true;
-  task->callbacks.committed(task->summary);
-  if (!task->resent) {
-    events_.OnFinished(task->job, task->summary,
-                       absl::ToDoubleSeconds(task->token_made - task->submitted));
-  }
-  Erase(id);
+  Task task = Take(id);
+  if (task.resent) retained_.Erase(task.job.request_id);
+  task.summary.kv_payload_bytes_sent = summary->kv_payload_bytes;
+  task.summary.decode_follows = true;
+  task.callbacks.committed(task.summary);
+  if (task.resent) return;
+  events_.OnFinished(task.job, task.summary, absl::ToDoubleSeconds(task.token_made - task.submitted));
 }
 
 void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {
-  Task* task = Find(id);
-  if (task == nullptr) return;
-  if (task->handoff != nullptr) task->handoff->Abort(std::string(status.message()));
-  task->callbacks.failed(status);
-  events_.OnFailed(task->job, status);
-  Erase(id);
+  if (Find(id) == nullptr) return;
+  const Task task = Take(id);
+  if (task.handoff != nullptr) task.handoff->Abort(std::string(status.message()));
+  task.callbacks.failed(status);
+  events_.OnFailed(task.job, status);
 }
 
-void PrefillScheduler::Erase(int64_t id) {
-  Task* task = Find(id);
-  if (task == nullptr) return;
-  if (task->sequence != 0) engine_.Release(task->sequence);
-  tasks_.erase(id);
+// A job's end: everything it held is free before its caller hears of it.
+PrefillScheduler::Task PrefillScheduler::Take(int64_t id) {
+  Task task = std::move(tasks_.extract(id).mapped());
+  if (task.sequence != 0) engine_.Release(task.sequence);
+  task.sequence = 0;
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   --mailbox_->num_jobs;
+  return task;
 }
 
 }  // namespace winnow

@@ -109,9 +109,9 @@ class PrefillScheduler {
   void OnOutput(int64_t id, PrefillOutput output);
   void Ship(int64_t id, Task& task);
   void OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> summary);
-  void FinishWithoutDecode(int64_t id, Task& task);
+  void FinishWithoutDecode(int64_t id);
   void Fail(int64_t id, const absl::Status& status);
-  void Erase(int64_t id);
+  Task Take(int64_t id);
   Task* Find(int64_t id);
 
   PrefillEngine& engine_;

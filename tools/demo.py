@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import signal
 import statistics
 import sys
 
@@ -99,10 +98,6 @@ def find_wrong_answer(document, runs):
     return None
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
-
-
 def main():
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
@@ -110,7 +105,6 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="another seed, another document")
     parser.add_argument("--keep-ratio", type=float, default=0.1, help="share of the prompt that claa keeps (0.1)")
     args = parser.parse_args()
-    signal.signal(signal.SIGTERM, interrupt)
 
     try:
         document = make_document(tokens=args.tokens, seed=args.seed)

@@ -45,8 +45,12 @@ def flags_of(options):
     return flags
 
 
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 class LocalCluster:
-    """Up from `with` to its end, even when that is an error or Ctrl-C. Options are those of scripts/cluster up."""
+    """Up from `with` to its end, even when that is an error, Ctrl-C or SIGTERM. Options are those of scripts/cluster up."""
 
     def __init__(self, **options):
         self.options = options
@@ -54,6 +58,8 @@ class LocalCluster:
         self._folder = None
 
     def __enter__(self):
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # it would skip __exit__
+            signal.signal(signal.SIGTERM, interrupt)
         self._folder = tempfile.TemporaryDirectory(prefix="winnow-cluster-")
         try:
             self.address = self._run("up", *flags_of(self.options)).strip().splitlines()[-1]

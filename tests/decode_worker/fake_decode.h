@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -87,56 +88,62 @@ class FakeDecodeEngine final : public DecodeEngine {
   int allowed_ = -1;  // steps that may end; −1: all
 };
 
-// What one subscriber heard, to wait for: "1:101", "2:42 stop last", "end OK".
+// What one subscriber heard, to wait for: "1:101", "2:42 stop last", "end OK". Subscribers may outlive it, as they do when a
+// test fails half-way.
 class TokenLog {
  public:
   DecodeSubscriber subscriber() {
     return {.token =
-                [this](const DecodedToken& token) {
-                  Add(absl::StrCat(token.index, ":", token.id, token.is_stop ? " stop" : "",
-                                   token.is_last ? " last" : ""));
+                [heard = heard_](const DecodedToken& token) {
+                  heard->Add(absl::StrCat(token.index, ":", token.id, token.is_stop ? " stop" : "",
+                                          token.is_last ? " last" : ""));
                 },
             .ended =
-                [this](const absl::Status& status) {
-                  Add(absl::StrCat("end ", absl::StatusCodeToString(status.code())));
-                  std::lock_guard<std::mutex> lock(mutex_);
-                  status_ = status;
-                  ++ends_;
-                  changed_.notify_all();
+                [heard = heard_](const absl::Status& status) {
+                  heard->Add(absl::StrCat("end ", absl::StatusCodeToString(status.code())), &status);
                 }};
   }
   // All events, once the end has come.
-  std::vector<std::string> Wait() { return WaitUntil([this] { return ends_ > 0; }); }
-  std::vector<std::string> WaitForTokens(size_t count) { return WaitUntil([=, this] { return events_.size() >= count; }); }
+  std::vector<std::string> Wait() {
+    return WaitUntil([this] { return heard_->ends > 0; });
+  }
+  std::vector<std::string> WaitForTokens(size_t count) {
+    return WaitUntil([=, this] { return heard_->events.size() >= count; });
+  }
   std::vector<std::string> events() const {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return events_;
+    std::lock_guard<std::mutex> lock(heard_->mutex);
+    return heard_->events;
   }
   absl::Status status() const {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return status_;
+    std::lock_guard<std::mutex> lock(heard_->mutex);
+    return heard_->status;
   }
   int ends() const {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return ends_;
+    std::lock_guard<std::mutex> lock(heard_->mutex);
+    return heard_->ends;
   }
 
  private:
-  void Add(std::string event) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    events_.push_back(std::move(event));
-    changed_.notify_all();
-  }
+  struct Heard {
+    void Add(std::string event, const absl::Status* end = nullptr) {
+      std::lock_guard<std::mutex> lock(mutex);
+      events.push_back(std::move(event));
+      if (end != nullptr) status = *end;
+      ends += end != nullptr;
+      changed.notify_all();
+    }
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::string> events;
+    absl::Status status;
+    int ends = 0;
+  };
   std::vector<std::string> WaitUntil(const std::function<bool()>& done) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait_for(lock, kPatience, done);
-    return events_;
+    std::unique_lock<std::mutex> lock(heard_->mutex);
+    heard_->changed.wait_for(lock, kPatience, done);
+    return heard_->events;
   }
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> events_;
-  absl::Status status_;
-  int ends_ = 0;
+  const std::shared_ptr<Heard> heard_ = std::make_shared<Heard>();
 };
 
 // The handles that a scheduler gave back.

@@ -143,11 +143,15 @@ class PrefillSide {
   bool staging_is_free() const { return staging_.expired(); }
 
   const PromptKv prompt;
-  std::shared_ptr<KvHandoff> handoff;
 
  private:
   RealClock clock_;
-  GrpcKvHandoffs handoffs_;
+  GrpcKvHandoffs handoffs_;  // outlives the handoff
+
+ public:
+  std::shared_ptr<KvHandoff> handoff;
+
+ private:
   const int tensor_parallel_;
   KvSink* sink_ = nullptr;
   std::weak_ptr<KvStaging> staging_;
@@ -262,14 +266,18 @@ TEST(KvTransferTest, ASilentWorkerIsUnavailableUntilTheRequestsOwnDeadline) {
 TEST(KvTransferTest, APushStreamToASilentWorkerEndsAtItsDeadline) {
   SilentServer silent;
   const RealClock clock;
-  std::promise<absl::Status> ended;
-  PushStream::Start(*MakeChannel(silent.address()), v1::PushOpen(),
-                    Deadline::After(clock, absl::Milliseconds(200)), clock, nullptr,
-                    {.acknowledged = [](const v1::PushResponse&) {},
-                     .ended = [&](const absl::Status& status) { ended.set_value(status); }});
-  auto future = ended.get_future();
+  const auto channel = *MakeChannel(silent.address());  // outlives the stream
+  auto ended = std::make_shared<std::promise<absl::Status>>();
+  auto future = ended->get_future();
+  const std::weak_ptr<void> stream_alive = ended;
+  PushStream::Start(
+      channel, v1::PushOpen(), Deadline::After(clock, absl::Milliseconds(200)), clock, nullptr,
+      {.acknowledged = [](const v1::PushResponse&) {},
+       .ended = [ended =
+                     std::move(ended)](const absl::Status& status) { ended->set_value(status); }});
   if (future.wait_for(kPatience) != std::future_status::ready) std::abort();
   EXPECT_EQ(future.get().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(WaitUntil([&] { return stream_alive.expired(); }));
 }
 
 TEST(KvTransferTest, DroppingOrAbortingAHandoffFreesItsReservation) {

@@ -1,0 +1,1 @@
+winnow_benchmark(attention_bench SOURCES attention_bench.cc DEPS winnow_kernels winnow_bench_main)
