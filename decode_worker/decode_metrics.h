@@ -44,15 +44,14 @@ class DecodeMetrics final : public DecodeEvents {
     if (it != requests_.end()) it->second->Increment();
   }
   // A reservation ended before its commit. Any thread.
-  void OnReservationEnded(const absl::Status& why) {
-    switch (why.code()) {
-      case absl::StatusCode::kAborted: return;  // the prefill worker's wish, no failure of the transfer
-      case absl::StatusCode::kDeadlineExceeded:
-        leases_expired_.Increment();
-        failures_.at("expired")->Increment();
-        return;
-      case absl::StatusCode::kDataLoss: failures_.at("data_loss")->Increment(); return;
-      default: failures_.at("protocol")->Increment();
+  void OnReservationEnded(ReservationState state, const absl::Status& why) {
+    if (state == ReservationState::kExpired) {
+      leases_expired_.Increment();
+      failures_.at("expired")->Increment();
+    } else if (absl::IsDataLoss(why)) {
+      failures_.at("data_loss")->Increment();
+    } else if (!absl::IsAborted(why)) {  // that is the prefill worker's wish, no failure of the transfer
+      failures_.at("protocol")->Increment();
     }
   }
   // What is read when somebody asks.

@@ -116,8 +116,8 @@ absl::Status Run() {
                           .clock = &clock,
                           .on_committed = [&](const CommittedSequence& s) { return activated->Activate(s); },
                           .on_ended =
-                              [&](const std::string& id, const absl::Status& why) {
-                                metrics.OnReservationEnded(why);
+                              [&](const std::string& id, ReservationState state, const absl::Status& why) {
+                                metrics.OnReservationEnded(state, why);
                                 activated->OnReservationEnded(id, why);
                               }});
   DecodeScheduler scheduler(*engine, clock, metrics,

@@ -13,13 +13,16 @@
 namespace winnow {
 namespace {
 
+constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
+
 // A server stream; deletes its own hold on itself when it has ended.
 template <typename Request, typename Response>
 class ServerStream final : public StreamCall, public grpc::ClientReadReactor<Response> {
  public:
   template <typename StartFn>
-  static std::shared_ptr<StreamCall> Start(const Request& request, Deadline deadline, const Clock& clock,
-                                           StreamCallbacks<Response> callbacks, StartFn start) {
+  static std::shared_ptr<StreamCall> Start(const Request& request, Deadline deadline,
+                                           const Clock& clock, StreamCallbacks<Response> callbacks,
+                                           StartFn start) {
     auto stream = std::shared_ptr<ServerStream>(new ServerStream(request, std::move(callbacks)));
     stream->self_ = stream;
     SetDeadline(stream->context_, deadline, clock);
@@ -52,6 +55,33 @@ class ServerStream final : public StreamCall, public grpc::ClientReadReactor<Res
   std::shared_ptr<ServerStream> self_;
 };
 
+// A unary call and what it needs to stay alive.
+template <typename Request, typename Response>
+struct Unary {
+  grpc::ClientContext context;
+  Request request;
+  Response response;
+};
+
+template <typename Request, typename Response>
+std::shared_ptr<Unary<Request, Response>> MakeUnary(Deadline deadline, const Clock& clock) {
+  auto call = std::make_shared<Unary<Request, Response>>();
+  SetDeadline(call->context, deadline, clock);
+  return call;
+}
+
+template <typename Call>
+std::function<void(grpc::Status)> TellInfo(
+    std::shared_ptr<Call> call, std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) {
+  return [call = std::move(call), done = std::move(done)](const grpc::Status& status) {
+    if (status.ok()) {
+      done(call->response.info());
+    } else {
+      done(FromGrpcStatus(status, call->context));
+    }
+  };
+}
+
 }  // namespace
 
 std::shared_ptr<grpc::Channel> GrpcWorkerClients::Channel(const std::string& address) {
@@ -60,76 +90,84 @@ std::shared_ptr<grpc::Channel> GrpcWorkerClients::Channel(const std::string& add
   if (channel == nullptr) {
     absl::StatusOr<std::shared_ptr<grpc::Channel>> made = MakeChannel(address);
     // Addresses were checked at start; a lame channel answers UNAVAILABLE.
-    channel = made.ok() ? *made : grpc::CreateChannel("invalid:", grpc::InsecureChannelCredentials());
+    channel =
+        made.ok() ? *made : grpc::CreateChannel("invalid:", grpc::InsecureChannelCredentials());
   }
   return channel;
 }
 
-std::shared_ptr<StreamCall> GrpcWorkerClients::Prefill(const std::string& address, const v1::PrefillRequest& request,
-                                                       Deadline deadline,
-                                                       StreamCallbacks<v1::PrefillResponse> callbacks) {
-  const std::shared_ptr<v1::PrefillService::Stub> stub = v1::PrefillService::NewStub(Channel(address));
+std::shared_ptr<StreamCall> GrpcWorkerClients::Prefill(
+    const std::string& address, const v1::PrefillRequest& request, Deadline deadline,
+    StreamCallbacks<v1::PrefillResponse> callbacks) {
+  const std::shared_ptr<v1::PrefillService::Stub> stub =
+      v1::PrefillService::NewStub(Channel(address));
   return ServerStream<v1::PrefillRequest, v1::PrefillResponse>::Start(
       request, deadline, clock_, std::move(callbacks),
-      [&](auto* context, const auto* req, auto* reactor) { stub->async()->Prefill(context, req, reactor); });
+      [&](auto* context, const auto* req, auto* reactor) {
+        stub->async()->Prefill(context, req, reactor);
+      });
 }
 
-std::shared_ptr<StreamCall> GrpcWorkerClients::Resend(const std::string& address, const v1::ResendRequest& request,
-                                                      Deadline deadline,
-                                                      StreamCallbacks<v1::ResendResponse> callbacks) {
-  const std::shared_ptr<v1::PrefillService::Stub> stub = v1::PrefillService::NewStub(Channel(address));
+std::shared_ptr<StreamCall> GrpcWorkerClients::Resend(
+    const std::string& address, const v1::ResendRequest& request, Deadline deadline,
+    StreamCallbacks<v1::ResendResponse> callbacks) {
+  const std::shared_ptr<v1::PrefillService::Stub> stub =
+      v1::PrefillService::NewStub(Channel(address));
   return ServerStream<v1::ResendRequest, v1::ResendResponse>::Start(
       request, deadline, clock_, std::move(callbacks),
-      [&](auto* context, const auto* req, auto* reactor) { stub->async()->Resend(context, req, reactor); });
+      [&](auto* context, const auto* req, auto* reactor) {
+        stub->async()->Resend(context, req, reactor);
+      });
 }
 
-std::shared_ptr<StreamCall> GrpcWorkerClients::Decode(const std::string& address, const v1::DecodeRequest& request,
-                                                      Deadline deadline,
-                                                      StreamCallbacks<v1::DecodeResponse> callbacks) {
-  const std::shared_ptr<v1::DecodeService::Stub> stub = v1::DecodeService::NewStub(Channel(address));
+std::shared_ptr<StreamCall> GrpcWorkerClients::Decode(
+    const std::string& address, const v1::DecodeRequest& request, Deadline deadline,
+    StreamCallbacks<v1::DecodeResponse> callbacks) {
+  const std::shared_ptr<v1::DecodeService::Stub> stub =
+      v1::DecodeService::NewStub(Channel(address));
   return ServerStream<v1::DecodeRequest, v1::DecodeResponse>::Start(
       request, deadline, clock_, std::move(callbacks),
-      [&](auto* context, const auto* req, auto* reactor) { stub->async()->Decode(context, req, reactor); });
+      [&](auto* context, const auto* req, auto* reactor) {
+        stub->async()->Decode(context, req, reactor);
+      });
 }
 
 void GrpcWorkerClients::AbortDecode(const std::string& address, const std::string& reservation_id,
                                     const std::string& reason) {
-  struct Call {
-    grpc::ClientContext context;
-    v1::AbortDecodeRequest request;
-    v1::AbortDecodeResponse response;
-  };
-  auto call = std::make_shared<Call>();
+  auto call = MakeUnary<v1::AbortDecodeRequest, v1::AbortDecodeResponse>(
+      Deadline::After(clock_, kAbortTimeout), clock_);
   call->request.set_reservation_id(reservation_id);
   call->request.set_reason(reason);
-  SetDeadline(call->context, Deadline::After(clock_, absl::Seconds(5)), clock_);
-  const std::unique_ptr<v1::DecodeService::Stub> stub = v1::DecodeService::NewStub(Channel(address));
-  stub->async()->AbortDecode(&call->context, &call->request, &call->response, [call](const grpc::Status&) {});
+  const std::unique_ptr<v1::DecodeService::Stub> stub =
+      v1::DecodeService::NewStub(Channel(address));
+  stub->async()->AbortDecode(&call->context, &call->request, &call->response,
+                             [call](const grpc::Status&) {});
 }
 
-absl::StatusOr<v1::WorkerInfo> GrpcWorkerClients::GetPrefillInfo(const std::string& address, Deadline deadline) {
-  grpc::ClientContext context;
-  SetDeadline(context, deadline, clock_);
-  v1::GetInfoResponse response;
-  const grpc::Status status = v1::PrefillService::NewStub(Channel(address))->GetInfo(&context, {}, &response);
-  if (!status.ok()) return FromGrpcStatus(status, context);
-  return response.info();
-}
-
-absl::StatusOr<v1::WorkerInfo> GrpcWorkerClients::GetDecodeInfo(const std::string& address, Deadline deadline) {
-  grpc::ClientContext context;
-  SetDeadline(context, deadline, clock_);
-  v1::GetDecodeInfoResponse response;
-  const grpc::Status status = v1::DecodeService::NewStub(Channel(address))->GetDecodeInfo(&context, {}, &response);
-  if (!status.ok()) return FromGrpcStatus(status, context);
-  return response.info();
+void GrpcWorkerClients::GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
+                                std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) {
+  if (role == v1::WORKER_ROLE_PREFILL) {
+    auto call = MakeUnary<v1::GetInfoRequest, v1::GetInfoResponse>(deadline, clock_);
+    v1::PrefillService::NewStub(Channel(address))
+        ->async()
+        ->GetInfo(&call->context, &call->request, &call->response, TellInfo(call, std::move(done)));
+  } else {
+    auto call = MakeUnary<v1::GetDecodeInfoRequest, v1::GetDecodeInfoResponse>(deadline, clock_);
+    v1::DecodeService::NewStub(Channel(address))
+        ->async()
+        ->GetDecodeInfo(&call->context, &call->request, &call->response,
+                        TellInfo(call, std::move(done)));
+  }
 }
 
 void GrpcWorkerClients::After(absl::Duration delay, std::function<void()> fn) {
-  auto alarm = std::make_shared<grpc::Alarm>();
-  grpc::Alarm* raw = alarm.get();
-  raw->Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(delay),
-           [alarm, fn = std::move(fn)](bool) { fn(); });
+  // Owned by its own function: one captured in a shared_ptr would keep itself alive for ever.
+  auto* alarm = new grpc::Alarm;
+  alarm->Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(delay),
+             [alarm, fn = std::move(fn)](bool) {
+               const std::unique_ptr<grpc::Alarm> owned(alarm);
+               fn();
+             });
 }
 
 }  // namespace winnow

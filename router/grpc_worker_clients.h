@@ -15,15 +15,19 @@ class GrpcWorkerClients final : public WorkerClients {
  public:
   explicit GrpcWorkerClients(const Clock& clock) : clock_(clock) {}
 
-  std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request, Deadline deadline,
+  std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request,
+                                      Deadline deadline,
                                       StreamCallbacks<v1::PrefillResponse> callbacks) override;
-  std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request, Deadline deadline,
+  std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request,
+                                     Deadline deadline,
                                      StreamCallbacks<v1::ResendResponse> callbacks) override;
-  std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request, Deadline deadline,
+  std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request,
+                                     Deadline deadline,
                                      StreamCallbacks<v1::DecodeResponse> callbacks) override;
-  void AbortDecode(const std::string& address, const std::string& reservation_id, const std::string& reason) override;
-  absl::StatusOr<v1::WorkerInfo> GetPrefillInfo(const std::string& address, Deadline deadline) override;
-  absl::StatusOr<v1::WorkerInfo> GetDecodeInfo(const std::string& address, Deadline deadline) override;
+  void AbortDecode(const std::string& address, const std::string& reservation_id,
+                   const std::string& reason) override;
+  void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
+               std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) override;
   void After(absl::Duration delay, std::function<void()> fn) override;
 
  private:

@@ -1,9 +1,11 @@
 // The router: the address that clients know.
+#include <algorithm>
 #include <atomic>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/http_server.h"
 #include "common/log.h"
@@ -16,14 +18,20 @@
 #include "rpc/host_port.h"
 #include "rpc/server.h"
 
-ABSL_FLAG(std::string, listen, "127.0.0.1:50050", "host:port of the gRPC server; port 0 takes any free one");
+ABSL_FLAG(std::string, listen, "127.0.0.1:50050",
+          "host:port of the gRPC server; port 0 takes any free one");
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
 ABSL_FLAG(std::string, model, "", "folder with the model's tokenizer.json (required)");
-ABSL_FLAG(std::string, prefill_workers, "", "host:port of the prefill workers, separated by commas (required)");
-ABSL_FLAG(std::string, decode_workers, "", "host:port of the decode workers, separated by commas; none: max_tokens 1 only");
+ABSL_FLAG(std::string, prefill_workers, "",
+          "host:port of the prefill workers, separated by commas (required)");
+ABSL_FLAG(std::string, decode_workers, "",
+          "host:port of the decode workers, separated by commas; none: max_tokens 1 only");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
-ABSL_FLAG(int64_t, max_request_bytes, 16 << 20, "a larger request is refused before it is tokenized");
-ABSL_FLAG(int64_t, default_timeout_s, 600, "deadline of requests that bring none, and the longest for all");
+ABSL_FLAG(int64_t, max_request_bytes, 16 << 20,
+          "a larger request is refused before it is tokenized");
+ABSL_FLAG(int64_t, max_requests, 4096, "running at a time; more are refused");
+ABSL_FLAG(int64_t, default_timeout_s, 600,
+          "deadline of requests that bring none, and the longest for all");
 ABSL_FLAG(int, max_attempts, 4, "tries of one request, the first among them");
 ABSL_FLAG(int, tokenizer_threads, 2, "threads that tokenize and admit");
 ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running requests get after SIGTERM");
@@ -32,20 +40,77 @@ ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 namespace winnow {
 namespace {
 
-absl::StatusOr<std::vector<std::string>> Addresses(const std::string& list) {
+absl::StatusOr<std::vector<std::string>> Addresses(const std::string& flag,
+                                                   const std::string& list) {
   std::vector<std::string> addresses = absl::StrSplit(list, ',', absl::SkipEmpty());
   for (const std::string& address : addresses) {
-    WINNOW_RETURN_IF_ERROR(ParseHostPort(address).status());
+    const absl::StatusOr<HostPort> target = ParseHostPort(address);
+    if (!target.ok() || target->port == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag, ": expected host:port, got '", address, "'"));
+    }
+  }
+  std::vector<std::string> sorted = addresses;
+  std::sort(sorted.begin(), sorted.end());
+  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", *twice, " is there twice"));
   }
   return addresses;
 }
 
+absl::Status CheckFlag(const char* name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", name, " must be in [", low, ", ", high, "], got ", value));
+}
+
+absl::Status CheckFlags() {
+  if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is empty");
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlag("max-request-bytes", absl::GetFlag(FLAGS_max_request_bytes), 1, 1 << 30));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlag("max-requests", absl::GetFlag(FLAGS_max_requests), 1, 1'000'000));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlag("default-timeout-s", absl::GetFlag(FLAGS_default_timeout_s), 1, 86'400));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlag("tokenizer-threads", absl::GetFlag(FLAGS_tokenizer_threads), 1, 256));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlag("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0, 86'400));
+  return CheckFlag("max-attempts", absl::GetFlag(FLAGS_max_attempts), 1, 100);
+}
+
+GenerationService::Options ServiceOptions() {
+  GenerationService::Options options;
+  options.generation.allow_explain = absl::GetFlag(FLAGS_allow_explain);
+  options.generation.max_request_bytes =
+      static_cast<size_t>(absl::GetFlag(FLAGS_max_request_bytes));
+  options.generation.driver.max_attempts = absl::GetFlag(FLAGS_max_attempts);
+  options.default_timeout = absl::Seconds(absl::GetFlag(FLAGS_default_timeout_s));
+  options.max_running = absl::GetFlag(FLAGS_max_requests);
+  return options;
+}
+
+// True while every role that is configured has a worker.
+bool Look(const WorkerRegistry& registry, RouterMetrics& metrics) {
+  const int prefill = registry.NumReady(v1::WORKER_ROLE_PREFILL);
+  const int decode = registry.NumReady(v1::WORKER_ROLE_DECODE);
+  const int known_decode = registry.NumKnown(v1::WORKER_ROLE_DECODE);
+  metrics.OnWorkers(prefill, registry.NumKnown(v1::WORKER_ROLE_PREFILL) - prefill, decode,
+                    known_decode - decode);
+  return prefill > 0 && (known_decode == 0 || decode > 0);
+}
+
 absl::Status Run() {
   RealClock clock;
+  WINNOW_RETURN_IF_ERROR(CheckFlags());
   WorkerRegistry::Options workers;
-  WINNOW_ASSIGN_OR_RETURN(workers.prefill_addresses, Addresses(absl::GetFlag(FLAGS_prefill_workers)));
-  WINNOW_ASSIGN_OR_RETURN(workers.decode_addresses, Addresses(absl::GetFlag(FLAGS_decode_workers)));
-  if (workers.prefill_addresses.empty()) return absl::InvalidArgumentError("--prefill_workers is empty");
+  WINNOW_ASSIGN_OR_RETURN(workers.prefill_addresses,
+                          Addresses("prefill-workers", absl::GetFlag(FLAGS_prefill_workers)));
+  WINNOW_ASSIGN_OR_RETURN(workers.decode_addresses,
+                          Addresses("decode-workers", absl::GetFlag(FLAGS_decode_workers)));
+  if (workers.prefill_addresses.empty()) {
+    return absl::InvalidArgumentError("--prefill-workers is empty");
+  }
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           Tokenizer::Create(absl::GetFlag(FLAGS_model)));
   MetricsRegistry metrics_registry;
@@ -53,42 +118,41 @@ absl::Status Run() {
   GrpcWorkerClients clients(clock);
   WorkerRegistry registry(clients, clock, workers);
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
-  GenerationService generation(*tokenizer, clients, registry, clock, metrics, executor,
-                               {.allow_explain = absl::GetFlag(FLAGS_allow_explain),
-                                .max_request_bytes = static_cast<size_t>(absl::GetFlag(FLAGS_max_request_bytes)),
-                                .default_timeout = absl::Seconds(absl::GetFlag(FLAGS_default_timeout_s)),
-                                .driver = {.max_attempts = absl::GetFlag(FLAGS_max_attempts)}});
+  GenerationService generation({*tokenizer, clients, registry, clock, metrics}, executor,
+                               ServiceOptions());
   ModelService models(registry);
   WINNOW_ASSIGN_OR_RETURN(
       const std::unique_ptr<RpcServer> server,
       StartServer({.listen = absl::GetFlag(FLAGS_listen),
                    .services = {&generation, &models},
-                   .max_message_bytes = static_cast<int>(absl::GetFlag(FLAGS_max_request_bytes)) + (1 << 20)}));
+                   // A little more, so that our own words refuse what is just too large.
+                   .max_message_bytes =
+                       static_cast<int>(absl::GetFlag(FLAGS_max_request_bytes)) + (1 << 20)}));
   std::atomic<bool> ready{false};
-  WINNOW_ASSIGN_OR_RETURN(
-      const std::unique_ptr<HttpServer> http,
-      StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] { return metrics_registry.Serialize(); }));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
+                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready,
+                                           [&] { return metrics_registry.Serialize(); }));
   spdlog::info("listening on {}", server->address());
 
-  bool was_ready = false;
-  do {  // serving while every role that is configured has a worker
-    const bool now_ready =
-        registry.HasReadyPrefill() && (workers.decode_addresses.empty() || registry.HasReadyDecode());
-    ready = now_ready;
+  do {
+    const bool now_ready = Look(registry, metrics);
     server->SetServing(now_ready);
-    if (now_ready && !was_ready) {
-      spdlog::info("ready on {}{}", server->address(),
-                   http ? " (http port " + std::to_string(http->port()) + ")" : "");
+    if (now_ready && !ready) {
+      spdlog::info("winnow-router ready on {}{}", server->address(),
+                   http ? absl::StrCat(" (http port ", http->port(), ")") : "");
     }
-    was_ready = now_ready;
+    ready = now_ready;
   } while (!WaitForStopSignal(absl::Milliseconds(50)));
 
   spdlog::info("stopping: {} request(s) running", generation.num_running());
   ready = false;
   server->SetServing(false);
   generation.Drain();
-  const Deadline drained = Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
-  while (generation.num_running() > 0 && !drained.HasPassed(clock)) absl::SleepFor(absl::Milliseconds(20));
+  const Deadline drained =
+      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
+  while (generation.num_running() > 0 && !drained.HasPassed(clock)) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
   server->Shutdown(absl::Seconds(1));
   return absl::OkStatus();
 }
@@ -98,8 +162,9 @@ absl::Status Run() {
 
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
-      "Winnow's router: tokenizes prompts, places them on prefill and decode workers, streams text.\n"
-      "  winnow-router --model DIR --prefill_workers HOST:PORT[,…] --decode_workers HOST:PORT[,…]");
+      "Winnow's router: tokenizes prompts, places them on prefill and decode workers, streams "
+      "text.\n"
+      "  winnow-router --model DIR --prefill-workers HOST:PORT[,…] --decode-workers HOST:PORT[,…]");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::InitLog("router", absl::GetFlag(FLAGS_log_level));

@@ -10,7 +10,8 @@ class ModelService final : public v1::ModelService::CallbackService {
  public:
   explicit ModelService(const WorkerRegistry& registry) : registry_(registry) {}
 
-  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context, const v1::ListModelsRequest* request,
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
+                                       const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
 
  private:

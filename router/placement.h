@@ -23,10 +23,22 @@ struct Placement {
   uint64_t decode_incarnation = 0;  // 0 with it
 };
 
-// Chooses the ready workers with the least outstanding work, prefill first, then a decode worker of the same layout digest;
-// ties go to the one that comes first in the list, counted from `rotation`. Workers in `avoid` are chosen only when nothing
-// else is left. UNAVAILABLE says which role is missing.
-absl::StatusOr<Placement> ChooseWorkers(const std::vector<WorkerView>& prefill, const std::vector<WorkerView>& decode,
-                                        bool needs_decode, size_t rotation, const std::vector<std::string>& avoid);
+struct PlacementQuery {
+  bool needs_decode = true;
+  // Where ties begin to be broken; counts up with every request.
+  size_t rotation = 0;
+  // Addresses that failed this request: chosen only when nothing else is left.
+  std::vector<std::string> avoid;
+  // Only this prefill worker will do (it holds the KV); empty: any.
+  std::string only_prefill;
+};
+
+// Chooses the ready workers with the least outstanding work: the prefill worker first, among those
+// that have a ready decode worker of the same layout digest, then the decode worker. Ties go to the
+// one that comes first in the list, counted from `rotation`. UNAVAILABLE says which role is
+// missing. Linear in the number of workers.
+absl::StatusOr<Placement> ChooseWorkers(const std::vector<WorkerView>& prefill,
+                                        const std::vector<WorkerView>& decode,
+                                        const PlacementQuery& query);
 
 }  // namespace winnow

@@ -4,210 +4,256 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/retry_hint.h"
+#include "common/log.h"
 
 namespace winnow {
-namespace {
 
-// What another attempt may cure: a worker that is gone, full or restarted, KV that was damaged or lost.
-bool IsRetryableFailure(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kResourceExhausted:
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kNotFound:
-    case absl::StatusCode::kFailedPrecondition:
-      return true;
-    default:
-      return false;
+const char* DriverStageName(DriverStage stage) {
+  switch (stage) {
+    case DriverStage::kPlace:
+      return "place";
+    case DriverStage::kPrefill:
+      return "prefill";
+    case DriverStage::kResend:
+      return "resend";
+    case DriverStage::kDecode:
+      return "decode";
   }
+  return "unknown";
 }
-
-}  // namespace
 
 RequestDriver::RequestDriver(v1::PrefillRequest request, Deadline deadline, WorkerClients& clients,
                              WorkerRegistry& registry, const Clock& clock, DriverEvents& events,
                              DriverCallbacks callbacks, Options options)
-    : max_tokens_(request.sampling().max_tokens()), deadline_(deadline), clients_(clients), registry_(registry),
-      clock_(clock), events_(events), callbacks_(std::move(callbacks)), options_(options),
+    : max_tokens_(request.sampling().max_tokens()),
+      work_{.prefill_tokens = request.prompt_ids_size(),
+            .decode_tokens = int64_t{request.prompt_ids_size()} + max_tokens_},
+      deadline_(deadline),
+      clients_(clients),
+      registry_(registry),
+      clock_(clock),
+      events_(events),
+      callbacks_(std::move(callbacks)),
+      options_(options),
       request_(std::move(request)) {}
 
 template <typename Arg>
-std::function<void(const Arg&)> RequestDriver::ForAttempt(void (RequestDriver::*handler)(const Arg&)) {
-  return [self = shared_from_this(), attempt = attempt_, handler](const Arg& arg) {
+std::function<void(const Arg&)> RequestDriver::ForAttempt(
+    void (RequestDriver::*handler)(const Arg&)) {
+  return [self = shared_from_this(), epoch = epoch_, handler](const Arg& arg) {
     std::lock_guard<std::recursive_mutex> lock(self->mutex_);
-    if (self->attempt_ == attempt && self->phase_ != Phase::kEnded) ((*self).*handler)(arg);
+    if (self->epoch_ == epoch) ((*self).*handler)(arg);
   };
 }
 
 void RequestDriver::Start() {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
-  StartAttempt();
+  if (phase_ == Phase::kIdle) StartPrefill();
 }
 
-void RequestDriver::StartAttempt() {
-  ++attempt_;
-  const absl::StatusOr<Placement> placement =
-      registry_.Acquire(request_.prompt_ids_size(), max_tokens_ > 1, avoid_);
+void RequestDriver::Cancel(absl::StatusCode code) {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  Fail(absl::Status(code, code == absl::StatusCode::kDeadlineExceeded
+                              ? "the request's deadline passed"
+                              : "the client cancelled the request"));
+}
+
+void RequestDriver::Stop() {
+  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  complete_ = true;
+  TryFinish();
+}
+
+bool RequestDriver::Place(const std::string& only_prefill) {
+  const absl::StatusOr<Placement> placement = registry_.Acquire(
+      work_, {.needs_decode = max_tokens_ > 1, .avoid = avoid_, .only_prefill = only_prefill});
   if (!placement.ok()) {
-    Retry("place", placement.status());
-    return;
+    if (only_prefill.empty()) Retry(DriverStage::kPlace, placement.status());
+    return false;
   }
   placement_ = *placement;
-  placed_ = true;
-  SendPrefill();
+  holds_prefill_ = true;
+  holds_decode_ = !placement_.decode_address.empty();
+  return true;
 }
 
-void RequestDriver::SendPrefill() {
+void RequestDriver::StartPrefill() {
   phase_ = Phase::kPrefill;
-  prefill_has_token_ = false;
+  ++attempt_;
+  if (!Place("")) return;
   request_.set_attempt(attempt_);
   request_.set_decode_address(placement_.decode_address);
   request_.set_decode_incarnation(placement_.decode_incarnation);
   request_.clear_forced_tokens();
-  request_.mutable_forced_tokens()->Add(tokens_.begin(), tokens_.end());
-  prefill_ = clients_.Prefill(placement_.prefill_address, request_, deadline_,
-                              {ForAttempt(&RequestDriver::OnPrefillMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
+  // When the client has all its tokens and only the ledger is missing, the prompt runs as before
+  // and its token is dropped as a repeat: a decode worker has nothing to go on with.
+  if (!complete_) request_.mutable_forced_tokens()->Add(tokens_.begin(), tokens_.end());
+  prefill_ = clients_.Prefill(
+      placement_.prefill_address, request_, deadline_,
+      {ForAttempt(&RequestDriver::OnPrefillMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
 }
 
-void RequestDriver::SendResend(const std::string& decode_address, uint64_t decode_incarnation) {
+void RequestDriver::StartResend() {
   phase_ = Phase::kResend;
+  const std::string holder = placement_.prefill_address;
+  if (!Place(holder)) {  // nobody to send it to, or from
+    StartPrefill();
+    return;
+  }
+  ++attempt_;
   v1::ResendRequest resend;
   resend.set_request_id(request_.request_id());
   resend.set_attempt(attempt_);
-  resend.set_decode_address(decode_address);
-  resend.set_decode_incarnation(decode_incarnation);
-  prefill_ = clients_.Resend(placement_.prefill_address, resend, deadline_,
-                             {ForAttempt(&RequestDriver::OnResendMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
+  resend.set_decode_address(placement_.decode_address);
+  resend.set_decode_incarnation(placement_.decode_incarnation);
+  prefill_ = clients_.Resend(
+      holder, resend, deadline_,
+      {ForAttempt(&RequestDriver::OnResendMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
 }
 
 void RequestDriver::OnPrefillMessage(const v1::PrefillResponse& message) {
   switch (message.event_case()) {
-    case v1::PrefillResponse::kAccepted: tensor_parallel_ = message.accepted().tensor_parallel(); break;
+    case v1::PrefillResponse::kAccepted:
+      accepted_ = true;
+      result_.tensor_parallel = message.accepted().tensor_parallel();
+      callbacks_.accepted();
+      break;
     case v1::PrefillResponse::kReserved:
-      OnReserved(message.reserved().decode_address(), message.reserved().reservation_id());
+      OnReserved(message.reserved());
       break;
     case v1::PrefillResponse::kToken: {
-      prefill_has_token_ = true;
-      v1::DecodeResponse token;
-      token.set_index(0);
-      token.set_id(message.token().id());
-      token.set_is_stop(message.token().is_stop());
-      token.set_is_last(message.token().is_stop() || max_tokens_ == 1);
-      Deliver(token);
+      const v1::FirstToken& token = message.token();
+      Deliver(0, token.id(), token.is_stop(), token.is_stop() || max_tokens_ == 1);
+      if (reserved_ && decode_ == nullptr && !committed_) OpenDecode();
       break;
     }
-    case v1::PrefillResponse::kCommitted: OnCommitted(message.committed()); break;
-    case v1::PrefillResponse::EVENT_NOT_SET: break;  // of a newer worker
+    case v1::PrefillResponse::kCommitted:
+      OnCommitted(message.committed());
+      break;
+    case v1::PrefillResponse::EVENT_NOT_SET:
+      break;  // of a newer worker
   }
 }
 
 void RequestDriver::OnResendMessage(const v1::ResendResponse& message) {
-  if (message.has_reserved()) OnReserved(message.reserved().decode_address(), message.reserved().reservation_id());
+  if (message.has_reserved()) OnReserved(message.reserved());
   if (message.has_committed()) OnCommitted(message.committed());
 }
 
-void RequestDriver::OnReserved(const std::string& decode_address, const std::string& reservation_id) {
-  reservation_id_ = reservation_id;
-  decode_address_ = decode_address;
-  if (complete_) return;
+void RequestDriver::OnReserved(const v1::Reserved& reserved) {
+  reserved_ = true;
+  reservation_id_ = reserved.reservation_id();
+  // Before token 0 nobody knows whether there will be anything to decode.
+  if (!tokens_.empty()) OpenDecode();
+}
+
+// Opened before the commit, where it waits: so no round trip lies between the commit and token 1.
+void RequestDriver::OpenDecode() {
+  if (complete_ || phase_ == Phase::kEnded) return;
   v1::DecodeRequest decode;
   decode.set_request_id(request_.request_id());
   decode.set_attempt(attempt_);
-  decode.set_reservation_id(reservation_id);
+  decode.set_reservation_id(reservation_id_);
   decode.set_from_index(std::max<int32_t>(1, static_cast<int32_t>(tokens_.size())));
-  decode_ = clients_.Decode(decode_address, decode, deadline_,
-                            {ForAttempt(&RequestDriver::OnDecodeMessage), ForAttempt(&RequestDriver::OnDecodeEnded)});
+  decode_ = clients_.Decode(
+      placement_.decode_address, decode, deadline_,
+      {ForAttempt(&RequestDriver::OnDecodeMessage), ForAttempt(&RequestDriver::OnDecodeEnded)});
 }
 
 void RequestDriver::OnCommitted(const v1::Committed& committed) {
   committed_ = true;
-  commit_ = committed;
+  result_.committed = committed;
+  if (std::exchange(holds_prefill_, false)) registry_.ReleasePrefill(placement_, work_);
   TryFinish();
+  if (phase_ == Phase::kEnded || decode_ != nullptr) return;
+  if (reserved_) {
+    OpenDecode();  // the stream broke while it waited, but the decode worker is there
+  } else {
+    Fail(absl::InternalError("the prefill worker committed without a reservation"));
+  }
 }
 
-void RequestDriver::Deliver(const v1::DecodeResponse& token) {
-  early_[token.index()] = token;
-  while (!early_.empty() && !complete_) {
-    const auto next = early_.begin();
-    if (next->first > static_cast<int32_t>(tokens_.size())) return;
-    const v1::DecodeResponse response = next->second;
-    early_.erase(next);
-    if (response.index() < static_cast<int32_t>(tokens_.size())) continue;  // had it
-    tokens_.push_back(response.id());
-    callbacks_.token(response.index(), response.id(), response.is_stop());
-    complete_ = complete_ || response.is_last();
+void RequestDriver::OnDecodeMessage(const v1::DecodeResponse& message) {
+  decode_is_done_ = decode_is_done_ || message.is_last();
+  const auto next = static_cast<int32_t>(tokens_.size());
+  if (message.index() < next || complete_) return;  // a repeat
+  early_[message.index()] = message;
+  while (!complete_ && !early_.empty() &&
+         early_.begin()->first == static_cast<int32_t>(tokens_.size())) {
+    const v1::DecodeResponse token = early_.extract(early_.begin()).mapped();
+    Deliver(token.index(), token.id(), token.is_stop(), token.is_last());
   }
+}
+
+void RequestDriver::Deliver(int32_t index, int32_t id, bool is_stop, bool is_last) {
+  if (complete_ || index != static_cast<int32_t>(tokens_.size())) return;  // a repeat
+  tokens_.push_back(id);
+  callbacks_.token(index, id, is_stop);
+  complete_ = complete_ || is_last;
   TryFinish();
 }
 
 void RequestDriver::OnPrefillEnded(const absl::Status& status) {
   prefill_ = nullptr;
   if (committed_) return;  // its work is done
-  Retry(phase_ == Phase::kResend ? "resend" : "prefill",
-        status.ok() ? absl::UnavailableError("the prefill worker ended the stream early") : status);
+  const absl::Status reason = ReadFailure(status, deadline_.Remaining(clock_));
+  const DriverStage stage = phase_ == Phase::kResend ? DriverStage::kResend : DriverStage::kPrefill;
+  if (MayRetry(reason)) BlamePrefillAttempt(reason);
+  Retry(stage, reason);
+}
+
+// The next attempt should meet other workers, if there are any. A prefill worker that did not even
+// accept is to blame itself; later it may be its word that the decode worker failed, or its own
+// death, which a poll tells apart.
+void RequestDriver::BlamePrefillAttempt(const absl::Status& reason) {
+  const bool prefill_is_silent = phase_ == Phase::kPrefill && !accepted_;
+  if (prefill_is_silent) {
+    avoid_.push_back(placement_.prefill_address);
+    if (absl::IsUnavailable(reason)) registry_.ReportUnreachable(placement_.prefill_address);
+    return;
+  }
+  if (!reserved_ && phase_ == Phase::kPrefill) avoid_.push_back(placement_.prefill_address);
+  registry_.Recheck(placement_.prefill_address);
+  if (placement_.decode_address.empty()) return;
+  avoid_.push_back(placement_.decode_address);
+  registry_.Recheck(placement_.decode_address);
 }
 
 void RequestDriver::OnDecodeEnded(const absl::Status& status) {
   decode_ = nullptr;
   if (complete_) return;
-  if (!committed_ && prefill_ != nullptr && IsRetryableFailure(status)) {
-    // The prefill worker sees the same loss and keeps the KV; its word decides how to go on.
-    if (absl::IsUnavailable(status)) registry_.ReportUnreachable(decode_address_);
-    return;
+  const absl::Status reason = ReadFailure(status, deadline_.Remaining(clock_));
+  if (MayRetry(reason)) {
+    registry_.Recheck(placement_.decode_address);
+    // The prefill worker sees a loss itself and keeps the KV: its word decides how to go on.
+    if (!committed_) return;
+    avoid_.push_back(placement_.decode_address);
+    if (absl::IsUnavailable(reason)) registry_.ReportUnreachable(placement_.decode_address);
+    events_.OnMigration(reason);
   }
-  const absl::Status reason =
-      status.ok() ? absl::UnavailableError("the decode worker ended the stream early") : status;
-  if (committed_ && IsRetryableFailure(reason)) events_.OnMigration(reason);
-  Retry("decode", reason);
+  Retry(DriverStage::kDecode, reason);
 }
 
-void RequestDriver::Retry(const char* stage, const absl::Status& reason) {
-  if (phase_ == Phase::kEnded) return;
-  const bool can_resend = prefill_has_token_ && !committed_ && std::string(stage) == "prefill";
-  if (absl::IsUnavailable(reason) && placed_) {
-    const bool decode_is_gone = std::string(stage) == "decode" || can_resend;
-    const std::string& address = decode_is_gone ? placement_.decode_address : placement_.prefill_address;
-    avoid_.push_back(address);
-    if (!decode_is_gone && std::string(stage) == "prefill" && reservation_id_.empty()) {
-      // Either worker may be the one that cannot be reached: the reservation never came.
-      avoid_.push_back(placement_.decode_address);
-    } else {
-      registry_.ReportUnreachable(address);
-    }
-  }
+void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
+  // The prefill worker keeps the KV of an attempt that failed while it was shipped.
+  const bool can_resend =
+      stage == DriverStage::kPrefill && reserved_ && !tokens_.empty() && !complete_;
   EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
-  if (!IsRetryableFailure(reason) || static_cast<int>(attempt_) >= options_.max_attempts ||
-      deadline_.HasPassed(clock_)) {
+  const absl::Duration delay =
+      Backoff(options_.backoff, std::max(1, attempt_), options_.jitter, reason);
+  if (!MayRetry(reason) || attempt_ >= options_.max_attempts ||
+      delay >= deadline_.Remaining(clock_)) {
     Fail(reason);
     return;
   }
+  spdlog::info("request {}: attempt {} failed in {}: {}", request_.request_id(), attempt_,
+               DriverStageName(stage), reason.ToString());
   events_.OnRetry(stage, reason);
-  absl::Duration delay = options_.first_backoff * (1 << (attempt_ - 1));
-  delay += delay * (std::hash<std::string>{}(request_.request_id()) % 100) / 200;  // jitter: up to a half more
-  if (const auto hint = GetRetryAfter(reason)) delay = std::max(delay, *hint);
-  ++attempt_;  // what still comes from the old attempt is dropped
-  clients_.After(delay, [self = shared_from_this(), attempt = attempt_, can_resend] {
+  phase_ = Phase::kWaiting;
+  clients_.After(delay, [self = shared_from_this(), epoch = epoch_, can_resend] {
     std::lock_guard<std::recursive_mutex> lock(self->mutex_);
-    if (self->attempt_ != attempt || self->phase_ == Phase::kEnded) return;
-    --self->attempt_;  // StartAttempt counts it
-    if (!can_resend) {
-      self->StartAttempt();
-      return;
-    }
-    const std::string old_prefill = self->placement_.prefill_address;
-    const absl::StatusOr<Placement> other =
-        self->registry_.Acquire(self->request_.prompt_ids_size(), true, self->avoid_);
-    if (!other.ok() || other->prefill_address != old_prefill) {
-      if (other.ok()) self->registry_.Release(*other, self->request_.prompt_ids_size());
-      self->StartAttempt();
-      return;
-    }
-    ++self->attempt_;
-    self->placement_ = *other;
-    self->placed_ = true;
-    self->SendResend(other->decode_address, other->decode_incarnation);
+    if (self->epoch_ != epoch) return;  // cancelled meanwhile
+    can_resend ? self->StartResend() : self->StartPrefill();
   });
 }
 
@@ -215,39 +261,33 @@ void RequestDriver::TryFinish() {
   if (!complete_ || !committed_ || phase_ == Phase::kEnded) return;
   EndAttempt("the generation is complete");
   phase_ = Phase::kEnded;
-  callbacks_.finished(commit_, tensor_parallel_);
+  callbacks_.finished(result_);
 }
 
 void RequestDriver::Fail(const absl::Status& status) {
   if (phase_ == Phase::kEnded) return;
   EndAttempt(std::string(status.message()));
   phase_ = Phase::kEnded;
-  callbacks_.failed(status);
+  callbacks_.failed(ForClient(status));
 }
 
 void RequestDriver::EndAttempt(const std::string& reason) {
-  if (prefill_ != nullptr) prefill_->Cancel();
+  ++epoch_;
+  if (prefill_ != nullptr && !committed_) prefill_->Cancel();
   prefill_ = nullptr;
-  if (decode_ != nullptr) {
-    decode_->Cancel();
-    clients_.AbortDecode(decode_address_, reservation_id_, reason);
-  }
+  // A decode worker that sent its last token frees everything itself; so does one without a commit,
+  // whose prefill worker aborts, but that one may be gone.
+  if (decode_ != nullptr && !decode_is_done_) decode_->Cancel();
   decode_ = nullptr;
+  const bool frees_itself = decode_is_done_ || (committed_ && !result_.committed.decode_follows());
+  if (reserved_ && !frees_itself) {
+    clients_.AbortDecode(placement_.decode_address, reservation_id_, reason);
+  }
+  accepted_ = reserved_ = committed_ = decode_is_done_ = false;
   reservation_id_.clear();
   early_.clear();
-  committed_ = committed_ && complete_;
-  if (std::exchange(placed_, false)) registry_.Release(placement_, request_.prompt_ids_size());
-}
-
-void RequestDriver::Cancel(absl::StatusCode code) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  Fail(absl::Status(code, "the request was ended by its client"));
-}
-
-void RequestDriver::Stop() {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  complete_ = true;
-  TryFinish();
+  if (std::exchange(holds_prefill_, false)) registry_.ReleasePrefill(placement_, work_);
+  if (std::exchange(holds_decode_, false)) registry_.ReleaseDecode(placement_, work_);
 }
 
 }  // namespace winnow

@@ -9,71 +9,97 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "router/retry_policy.h"
 #include "router/worker_clients.h"
 #include "router/worker_registry.h"
 
 namespace winnow {
 
-// What the driver of one request tells. One call at a time; `finished` or `failed` comes once, last. Must not call the driver
-// back, but for Stop.
+// How a generation went that came to its end.
+struct DriverResult {
+  v1::Committed committed;  // of the attempt that ended well
+  int tensor_parallel = 0;  // of its prefill worker
+};
+
+// What the driver of one request tells. One call at a time; `finished` or `failed` comes once,
+// last. Must not call the driver back, but for Stop.
 struct DriverCallbacks {
+  // A prefill worker took the request. Once per Prefill call.
+  std::function<void()> accepted;
   // Tokens in order of index, without gaps or repeats.
   std::function<void(int32_t index, int32_t id, bool is_stop)> token;
-  std::function<void(const v1::Committed& committed, int tensor_parallel)> finished;
+  std::function<void(const DriverResult&)> finished;
+  // Only codes of GenerationService.Generate.
   std::function<void(const absl::Status&)> failed;
 };
+
+// Where an attempt failed.
+enum class DriverStage { kPlace, kPrefill, kResend, kDecode };
+const char* DriverStageName(DriverStage stage);
 
 // Counters that a driver moves.
 class DriverEvents {
  public:
   virtual ~DriverEvents() = default;
-  virtual void OnRetry(const char* stage, const absl::Status& reason) {}
+  // Another attempt follows.
+  virtual void OnRetry(DriverStage stage, const absl::Status& reason) {}
+  // A decode worker was lost after the commit; the prompt runs again elsewhere. OnRetry follows.
   virtual void OnMigration(const absl::Status& reason) {}
 };
 
-// Drives one request through a prefill and a decode worker: dispatch, order of tokens, retry, resend, migration. Event-driven;
-// no call blocks. Kept alive by its own calls until it has ended.
+// Drives one request through a prefill and a decode worker: dispatch, order of tokens, retry,
+// resend, migration (docs/design.md §4). Event-driven; no call blocks. Kept alive by its own calls
+// until it has ended. Thread-safe.
 class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
  public:
   struct Options {
     int max_attempts = 4;
-    absl::Duration first_backoff = absl::Milliseconds(100);  // doubles, with jitter
+    BackoffOptions backoff;
+    double jitter = 0.5;  // in [0, 1], drawn for each request
   };
-  // `request` has everything but attempt, decode worker and forced tokens. The references must outlive the driver.
-  RequestDriver(v1::PrefillRequest request, Deadline deadline, WorkerClients& clients, WorkerRegistry& registry,
-                const Clock& clock, DriverEvents& events, DriverCallbacks callbacks, Options options);
+  // `request` has everything but attempt, decode worker and forced tokens. The references must
+  // outlive the driver.
+  RequestDriver(v1::PrefillRequest request, Deadline deadline, WorkerClients& clients,
+                WorkerRegistry& registry, const Clock& clock, DriverEvents& events,
+                DriverCallbacks callbacks, Options options);
 
+  // No effect after Cancel.
   void Start();
-  // Ends the request as failed with `code`.
+  // Ends the request as failed with `code`, unless it has ended.
   void Cancel(absl::StatusCode code);
-  // The caller has all it wants (a stop string): no more tokens; `finished` follows. May be called from `token`.
+  // The caller has all it wants (a stop string): no more tokens; `finished` follows as soon as the
+  // ledger is known. May be called from `token`.
   void Stop();
 
  private:
-  enum class Phase { kIdle, kPrefill, kResend, kEnded };
+  enum class Phase { kIdle, kPrefill, kResend, kWaiting, kEnded };
 
   // All with the lock held.
-  void StartAttempt();
-  void SendPrefill();
-  void SendResend(const std::string& decode_address, uint64_t decode_incarnation);
-  void OnReserved(const std::string& decode_address, const std::string& reservation_id);
-  void OnCommitted(const v1::Committed& committed);
-  void Deliver(const v1::DecodeResponse& token);
-  void OnDecodeEnded(const absl::Status& status);
-  void OnPrefillEnded(const absl::Status& status);
-  void Retry(const char* stage, const absl::Status& reason);
-  void TryFinish();
-  void Fail(const absl::Status& status);
-  void EndAttempt(const std::string& reason);
-
-  // Wraps a callback of the current attempt: takes the lock, and drops what comes from an earlier attempt.
-  template <typename Arg>
-  std::function<void(const Arg&)> ForAttempt(void (RequestDriver::*handler)(const Arg&));
+  void StartPrefill();
+  void StartResend();
+  bool Place(const std::string& only_prefill);
   void OnPrefillMessage(const v1::PrefillResponse& message);
   void OnResendMessage(const v1::ResendResponse& message);
-  void OnDecodeMessage(const v1::DecodeResponse& message) { Deliver(message); }
+  void OnDecodeMessage(const v1::DecodeResponse& message);
+  void OnPrefillEnded(const absl::Status& status);
+  void OnDecodeEnded(const absl::Status& status);
+  void OnReserved(const v1::Reserved& reserved);
+  void OnCommitted(const v1::Committed& committed);
+  void OpenDecode();
+  void Deliver(int32_t index, int32_t id, bool is_stop, bool is_last);
+  void BlamePrefillAttempt(const absl::Status& reason);
+  void Retry(DriverStage stage, const absl::Status& reason);
+  void TryFinish();
+  void Fail(const absl::Status& status);
+  // Ends the calls of this attempt and frees what it holds; what still comes from them is dropped.
+  void EndAttempt(const std::string& reason);
+
+  // Wraps a handler for the current attempt: takes the lock, and drops what comes too late.
+  template <typename Arg>
+  std::function<void(const Arg&)> ForAttempt(void (RequestDriver::*handler)(const Arg&));
 
   const int32_t max_tokens_;
+  const WorkerRegistry::Work work_;
   const Deadline deadline_;
   WorkerClients& clients_;
   WorkerRegistry& registry_;
@@ -85,20 +111,23 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   std::recursive_mutex mutex_;  // Stop may come from inside a callback
   v1::PrefillRequest request_;
   Phase phase_ = Phase::kIdle;
-  uint32_t attempt_ = 0;
+  uint64_t epoch_ = 0;              // counts attempts and waits, so that late callbacks are known
   std::vector<std::string> avoid_;  // addresses that failed this request
-  Placement placement_;
-  bool placed_ = false;
-  std::shared_ptr<StreamCall> prefill_, decode_;
-  std::string reservation_id_, decode_address_;
-  bool prefill_has_token_ = false;  // this attempt's prefill got as far as its KV being retained
 
-  std::vector<int32_t> tokens_;                // sent to the client
-  std::map<int32_t, v1::DecodeResponse> early_;  // tokens that came before those in front of them
-  bool complete_ = false;                      // the last token was sent, or Stop was called
-  bool committed_ = false;
-  v1::Committed commit_;
-  int tensor_parallel_ = 0;
+  // The request as its client sees it.
+  std::vector<int32_t> tokens_;
+  bool complete_ = false;  // the last token was sent, or Stop was called
+
+  // The current attempt.
+  int attempt_ = 0;
+  Placement placement_;
+  bool holds_prefill_ = false, holds_decode_ = false;  // counted in the registry
+  std::shared_ptr<StreamCall> prefill_, decode_;
+  bool accepted_ = false, reserved_ = false, committed_ = false;
+  bool decode_is_done_ = false;  // the decode worker sent its last token
+  std::string reservation_id_;
+  std::map<int32_t, v1::DecodeResponse> early_;  // came before those in front of them
+  DriverResult result_;
 };
 
 }  // namespace winnow

@@ -5,7 +5,8 @@
 
 namespace winnow {
 
-// Ends a stream of text before the first of some strings. Text that may be the beginning of one is held back.
+// Ends a stream of text before the first of some strings. Text that may be the beginning of one is
+// held back.
 class StopStrings {
  public:
   explicit StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {}

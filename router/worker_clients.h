@@ -19,30 +19,34 @@ class StreamCall {
   virtual void Cancel() = 0;
 };
 
-// A stream's callbacks: messages, then the end, once. On any thread, one at a time, never from inside the starting call.
+// A stream's callbacks: messages, then the end, once. On any thread, one at a time, never from
+// inside the starting call.
 template <typename Response>
 struct StreamCallbacks {
   std::function<void(const Response&)> message;
   std::function<void(const absl::Status&)> ended;
 };
 
-// The router's calls to workers. Faked in tests.
+// The router's calls to workers. None blocks. Faked in tests.
 class WorkerClients {
  public:
   virtual ~WorkerClients() = default;
-  virtual std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request,
-                                              Deadline deadline, StreamCallbacks<v1::PrefillResponse> callbacks) = 0;
-  virtual std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request,
-                                             Deadline deadline, StreamCallbacks<v1::ResendResponse> callbacks) = 0;
-  virtual std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request,
-                                             Deadline deadline, StreamCallbacks<v1::DecodeResponse> callbacks) = 0;
-  // Best effort, does not wait.
+  virtual std::shared_ptr<StreamCall> Prefill(const std::string& address,
+                                              const v1::PrefillRequest& request, Deadline deadline,
+                                              StreamCallbacks<v1::PrefillResponse> callbacks) = 0;
+  virtual std::shared_ptr<StreamCall> Resend(const std::string& address,
+                                             const v1::ResendRequest& request, Deadline deadline,
+                                             StreamCallbacks<v1::ResendResponse> callbacks) = 0;
+  virtual std::shared_ptr<StreamCall> Decode(const std::string& address,
+                                             const v1::DecodeRequest& request, Deadline deadline,
+                                             StreamCallbacks<v1::DecodeResponse> callbacks) = 0;
+  // Best effort.
   virtual void AbortDecode(const std::string& address, const std::string& reservation_id,
                            const std::string& reason) = 0;
-  // Blocking, for the registry.
-  virtual absl::StatusOr<v1::WorkerInfo> GetPrefillInfo(const std::string& address, Deadline deadline) = 0;
-  virtual absl::StatusOr<v1::WorkerInfo> GetDecodeInfo(const std::string& address, Deadline deadline) = 0;
-  // Runs `fn` once after `delay`, on any thread.
+  // Asks a worker what it is. `done` runs once, on any thread, perhaps from inside the call.
+  virtual void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
+                       std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) = 0;
+  // Runs `fn` once after `delay`, on any thread, not from inside the call.
   virtual void After(absl::Duration delay, std::function<void()> fn) = 0;
 };
 

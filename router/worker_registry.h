@@ -1,10 +1,6 @@
 #pragma once
 
-#include <atomic>
-#include <condition_variable>
-#include <map>
-#include <mutex>
-#include <optional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,54 +11,53 @@
 
 namespace winnow {
 
-// The workers that a router knows: polls them, remembers what they say, counts the work given to each. A worker that cannot be
-// reached is not chosen until it answers again. Thread-safe.
+// The workers that a router knows: polls them, remembers what they say, counts the work given to
+// each. A worker that cannot be reached is not chosen until a poll succeeds again; nothing else is
+// held against it. Thread-safe.
 class WorkerRegistry {
  public:
   struct Options {
     std::vector<std::string> prefill_addresses;
     std::vector<std::string> decode_addresses;
-    absl::Duration poll_period = absl::Seconds(1);
-    absl::Duration first_poll_period = absl::Milliseconds(50);  // until all have answered once
+    absl::Duration poll_period = absl::Seconds(1);  // of a worker that answers
+    // A worker that does not answer is asked again after this, then ever later, up to poll_period.
+    absl::Duration first_retry = absl::Milliseconds(50);
     absl::Duration poll_timeout = absl::Seconds(2);
   };
-  // Both must outlive it.
+  // Both must outlive it. Polls at once, all workers at the same time.
   WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options);
   ~WorkerRegistry();
 
-  // Places one attempt and counts `tokens` on both workers until Release.
-  absl::StatusOr<Placement> Acquire(int64_t tokens, bool needs_decode, const std::vector<std::string>& avoid);
-  void Release(const Placement& placement, int64_t tokens);
-  // A call to this worker failed as if it were gone: not chosen until a poll succeeds.
-  void ReportUnreachable(const std::string& address);
+  // Estimated work of one request, in tokens.
+  struct Work {
+    int64_t prefill_tokens = 0;
+    int64_t decode_tokens = 0;
+  };
+  // Places one attempt; counts its work on both workers until it is released. `query.rotation` is
+  // filled in.
+  absl::StatusOr<Placement> Acquire(const Work& work, PlacementQuery query);
+  void ReleasePrefill(const Placement& placement, const Work& work);
+  void ReleaseDecode(const Placement& placement, const Work& work);
 
-  // What the first ready prefill worker says of the model; UNAVAILABLE when there is none.
+  // A call to this worker failed as if it were gone: not chosen until a poll succeeds. Polls it
+  // now.
+  void ReportUnreachable(const std::string& address);
+  // It may be gone or have been restarted: polls it now.
+  void Recheck(const std::string& address);
+
+  // What the workers say of the model: the word of the first ready prefill worker, or of one that
+  // was, with the smallest context of the ready workers. UNAVAILABLE until one has answered.
   absl::StatusOr<v1::WorkerInfo> Model() const;
+  // What the ready ones say.
   std::vector<v1::WorkerInfo> Workers() const;
-  bool HasReadyPrefill() const;
-  bool HasReadyDecode() const;
+  int NumReady(v1::WorkerRole role) const;
+  int NumKnown(v1::WorkerRole role) const;
 
  private:
-  struct Worker {
-    std::string address;
-    bool is_prefill = false;
-    bool ready = false;
-    std::optional<v1::WorkerInfo> info;
-    int64_t outstanding = 0;
-  };
-  void Poll();
-  void PollOne(size_t index);
-  std::vector<WorkerView> Views(bool prefill) const;
-  Worker* Find(const std::string& address, bool prefill);
+  struct State;
+  static void PollLoop(const std::shared_ptr<State>& state);
 
-  WorkerClients& clients_;
-  const Clock& clock_;
-  const Options options_;
-  mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stopping_ = false;
-  std::vector<Worker> workers_;
-  size_t rotation_ = 0;
+  const std::shared_ptr<State> state_;  // shared with polls under way
   std::thread poller_;
 };
 

@@ -34,14 +34,15 @@ class ReservationTable::Access {
       : table_(table), id_(std::move(id)), reservation_(std::move(reservation)) {
     if (reservation_ == nullptr) return;
     lock_ = std::unique_lock<std::mutex>(reservation_->mutex);
-    if (!reservation_->is_open() || table_.options_.clock->Now() < reservation_->lease_end) return;
-    End(ReservationState::kExpired, absl::DeadlineExceededError("reservation: the lease was not renewed in time"));
-    // Not the caller's deadline: another attempt may well succeed.
-    reservation_->end_status = absl::FailedPreconditionError("reservation: it expired, its lease was not renewed in time");
+    now_ = table_.options_.clock->Now();
+    if (!reservation_->is_open() || now_ < reservation_->lease_end) return;
+    // Not DEADLINE_EXCEEDED: it is not the caller's deadline, and another attempt may well succeed.
+    End(ReservationState::kExpired, absl::FailedPreconditionError(
+                                        "reservation: it expired, its lease was not renewed in time"));
   }
   ~Access() {
     if (lock_.owns_lock()) lock_.unlock();
-    if (!why_.ok() && table_.options_.on_ended) table_.options_.on_ended(id_, why_);
+    if (!why_.ok() && table_.options_.on_ended) table_.options_.on_ended(id_, end_state_, why_);
   }
   Access(const Access&) = delete;
   Access& operator=(const Access&) = delete;
@@ -56,23 +57,26 @@ class ReservationTable::Access {
     reservation_->received_bytes = reservation_->receiver->kv_payload_bytes();
     reservation_->dropped_chunks = reservation_->receiver->dropped_chunks();
     reservation_->receiver.reset();
-    reservation_->ended = table_.options_.clock->Now();
+    reservation_->ended = now_;
   }
   // Ends an open reservation before its commit and frees its room. REQUIRES: it is open.
   void End(ReservationState state, const absl::Status& why) {
     Close(state);
     reservation_->end_status = why;
     why_ = why;
+    end_state_ = state;
     table_.options_.target->Free(reservation_->handle);
   }
-  void Renew() { reservation_->lease_end = table_.options_.clock->Now() + table_.options_.ttl; }
+  void Renew() { reservation_->lease_end = now_ + table_.options_.ttl; }
 
  private:
   ReservationTable& table_;
   const std::string id_;
   const std::shared_ptr<Reservation> reservation_;
   std::unique_lock<std::mutex> lock_;
-  absl::Status why_;
+  absl::Time now_;  // one instant for all that this access decides: none renews what it saw late
+  absl::Status why_;  // it ended here
+  ReservationState end_state_ = ReservationState::kAborted;
 };
 
 std::shared_ptr<ReservationTable::Reservation> ReservationTable::Find(const std::string& reservation_id) const {

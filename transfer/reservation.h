@@ -96,8 +96,9 @@ class ReservationTable {
     const Clock* clock = nullptr;
     // Takes a committed sequence, or refuses it. Must not call the table back.
     std::function<absl::Status(const CommittedSequence&)> on_committed;
-    // Tells of reservations that end before their commit: expired or aborted. Called without locks held.
-    std::function<void(const std::string& reservation_id, const absl::Status& why)> on_ended;
+    // Tells of reservations that end before their commit: kExpired, or kAborted (by the prefill worker: ABORTED). Called
+    // without locks held.
+    std::function<void(const std::string& reservation_id, ReservationState state, const absl::Status& why)> on_ended;
   };
   explicit ReservationTable(Options options) : options_(std::move(options)) {}
 

@@ -32,10 +32,11 @@ TEST(DecodeMetricsTest, CountsWhatHappened) {
   metrics.OnStep(2, 0.25, 2);
   metrics.OnSequenceEnded(absl::OkStatus());
   metrics.OnSequenceEnded(absl::InternalError("rank"));
-  metrics.OnReservationEnded(absl::DeadlineExceededError("lease"));
-  metrics.OnReservationEnded(absl::DataLossError("crc"));
-  metrics.OnReservationEnded(absl::InvalidArgumentError("slot twice"));
-  metrics.OnReservationEnded(absl::AbortedError("stop id as token 0"));  // no failure
+  metrics.OnReservationEnded(ReservationState::kExpired, absl::FailedPreconditionError("lease"));
+  metrics.OnReservationEnded(ReservationState::kAborted, absl::DataLossError("crc"));
+  metrics.OnReservationEnded(ReservationState::kAborted, absl::InvalidArgumentError("slot twice"));
+  metrics.OnReservationEnded(ReservationState::kAborted,
+                             absl::AbortedError("stop id as token 0"));  // no failure
   const std::string text = registry.Serialize();
   for (const char* line :
        {"winnow_decode_batch_size_count 2\n", "winnow_decode_batch_size_sum 7\n",

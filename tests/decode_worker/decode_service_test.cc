@@ -34,7 +34,7 @@ class DecodeServiceTest : public ::testing::Test {
         .target = target_.get(),
         .clock = &clock_,
         .on_committed = [this](const CommittedSequence& s) { return scheduler_->Activate(s); },
-        .on_ended = [this](const std::string& id,
+        .on_ended = [this](const std::string& id, ReservationState,
                            const absl::Status& why) { scheduler_->OnReservationEnded(id, why); }});
     scheduler_ = std::make_unique<DecodeScheduler>(
         engine_, clock_, events_,

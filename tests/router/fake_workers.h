@@ -15,7 +15,8 @@
 
 namespace winnow {
 
-// Workers that do what the test says, one call at a time: each started call is noted and waits for the test to drive it.
+// Workers that do what the test says, one call at a time: each started call is noted and waits for the
+// test to drive it.
 class FakeWorkers final : public WorkerClients {
  public:
   template <typename Request, typename Response>
@@ -53,11 +54,9 @@ class FakeWorkers final : public WorkerClients {
   void AbortDecode(const std::string& address, const std::string& reservation_id, const std::string&) override {
     aborts.push_back(address + "/" + reservation_id);
   }
-  absl::StatusOr<v1::WorkerInfo> GetPrefillInfo(const std::string& address, Deadline) override {
-    return Info(address, v1::WORKER_ROLE_PREFILL);
-  }
-  absl::StatusOr<v1::WorkerInfo> GetDecodeInfo(const std::string& address, Deadline) override {
-    return Info(address, v1::WORKER_ROLE_DECODE);
+  void GetInfo(const std::string& address, v1::WorkerRole role, Deadline,
+               std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) override {
+    done(Info(address, role));
   }
   void After(absl::Duration delay, std::function<void()> fn) override {
     delays.push_back(delay);
@@ -72,6 +71,15 @@ class FakeWorkers final : public WorkerClients {
   void SetDown(const std::string& address, bool is_down) {
     std::lock_guard<std::mutex> lock(mutex_);
     down_[address] = is_down;
+  }
+  // What all workers say of themselves, but for role, digest and incarnation.
+  void SetModel(v1::WorkerInfo model) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    model_ = std::move(model);
+  }
+  int num_polls(const std::string& address) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return num_polls_[address];
   }
 
   std::vector<std::shared_ptr<PrefillCall>> prefills;
@@ -95,8 +103,9 @@ class FakeWorkers final : public WorkerClients {
   }
   absl::StatusOr<v1::WorkerInfo> Info(const std::string& address, v1::WorkerRole role) {
     std::lock_guard<std::mutex> lock(mutex_);
+    ++num_polls_[address];
     if (down_[address]) return absl::UnavailableError("down");
-    v1::WorkerInfo info;
+    v1::WorkerInfo info = model_;
     info.set_role(role);
     info.set_layout_digest("layout");
     info.set_incarnation(7);
@@ -104,6 +113,8 @@ class FakeWorkers final : public WorkerClients {
   }
   std::mutex mutex_;
   std::map<std::string, bool> down_;
+  std::map<std::string, int> num_polls_;
+  v1::WorkerInfo model_;
 };
 
 }  // namespace winnow

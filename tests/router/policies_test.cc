@@ -19,7 +19,7 @@ WorkerView View(const std::string& address, int64_t outstanding, bool ready = tr
 
 TEST(PlacementTest, TakesTheLeastLoadedReadyPair) {
   const auto p = ChooseWorkers({View("p1", 9), View("p2", 3), View("p3", 0, false)}, {View("d1", 4), View("d2", 1)},
-                               true, 0, {});
+                               {});
   ASSERT_TRUE(p.ok());
   EXPECT_EQ(p->prefill_address, "p2");
   EXPECT_EQ(p->decode_address, "d2");
@@ -28,31 +28,37 @@ TEST(PlacementTest, TakesTheLeastLoadedReadyPair) {
 
 TEST(PlacementTest, TiesGoRoundFromTheRotation) {
   const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 0)};
-  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 0, {})->prefill_address, "p1");
-  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 1, {})->prefill_address, "p2");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .rotation = 0})->prefill_address, "p1");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .rotation = 1})->prefill_address, "p2");
 }
 
 TEST(PlacementTest, PairsOnlyEqualLayouts) {
-  const auto p = ChooseWorkers({View("p1", 0, true, "a"), View("p2", 9, true, "b")}, {View("d1", 0, true, "b")}, true,
-                               0, {});
+  const auto p = ChooseWorkers({View("p1", 0, true, "a"), View("p2", 9, true, "b")}, {View("d1", 0, true, "b")}, {});
   ASSERT_TRUE(p.ok());
   EXPECT_EQ(p->prefill_address, "p2");
-  EXPECT_EQ(ChooseWorkers({View("p1", 0, true, "a")}, {View("d1", 0, true, "b")}, true, 0, {}).status().code(),
+  EXPECT_EQ(ChooseWorkers({View("p1", 0, true, "a")}, {View("d1", 0, true, "b")}, {}).status().code(),
             absl::StatusCode::kUnavailable);
 }
 
 TEST(PlacementTest, AvoidedWorkersAreTheLastResort) {
   const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 50)};
-  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 0, {"p1"})->prefill_address, "p2");
-  EXPECT_EQ(ChooseWorkers(prefill, {}, false, 0, {"p1", "p2"})->prefill_address, "p1");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = {"p1"}})->prefill_address, "p2");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = {"p1", "p2"}})->prefill_address, "p1");
 }
 
 TEST(PlacementTest, SaysWhichRoleIsMissing) {
-  const auto no_prefill = ChooseWorkers({View("p1", 0, false)}, {View("d1", 0)}, true, 0, {});
+  const auto no_prefill = ChooseWorkers({View("p1", 0, false)}, {View("d1", 0)}, {});
   EXPECT_THAT(std::string(no_prefill.status().message()), HasSubstr("prefill"));
-  const auto no_decode = ChooseWorkers({View("p1", 0)}, {View("d1", 0, false)}, true, 0, {});
+  const auto no_decode = ChooseWorkers({View("p1", 0)}, {View("d1", 0, false)}, {});
   EXPECT_THAT(std::string(no_decode.status().message()), HasSubstr("decode"));
-  EXPECT_TRUE(ChooseWorkers({View("p1", 0)}, {}, false, 0, {}).ok());
+  EXPECT_TRUE(ChooseWorkers({View("p1", 0)}, {}, {.needs_decode = false}).ok());
+}
+
+TEST(PlacementTest, AResendNeedsThePrefillWorkerThatHoldsTheKv) {
+  const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 50), View("p3", 0, false)};
+  EXPECT_EQ(ChooseWorkers(prefill, {View("d1", 0)}, {.only_prefill = "p2"})->prefill_address, "p2");
+  const auto gone = ChooseWorkers(prefill, {View("d1", 0)}, {.only_prefill = "p3"});
+  EXPECT_THAT(std::string(gone.status().message()), HasSubstr("p3 is not ready"));
 }
 
 v1::WorkerInfo Model() {
@@ -96,6 +102,45 @@ TEST(AdmissionTest, RefusesBadSamplingWithASentence) {
     const auto params = ResolveSampling(options, Model(), 1);
     EXPECT_EQ(params.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(params.status().message()), HasSubstr(text));
+  }
+}
+
+TEST(AdmissionTest, BoundsWhatARequestMayBring) {
+  v1::SamplingOptions stops, long_stop, ids;
+  for (int i = 0; i <= kMaxStopStrings; ++i) stops.add_stop("x");
+  long_stop.add_stop(std::string(kMaxStopBytes + 1, 'x'));
+  for (int i = 0; i <= kMaxStopIds; ++i) ids.add_stop_token_ids(1);
+  for (const v1::SamplingOptions& options : {stops, long_stop, ids}) {
+    EXPECT_EQ(ResolveSampling(options, Model(), 1).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  v1::SelectionOptions spans;
+  for (int i = 0; i <= kMaxProtectedSpans; ++i) spans.add_protected_spans();
+  EXPECT_THAT(std::string(ResolveSelection(spans, Model(), false).status().message()),
+              HasSubstr("at most 1024 protected spans, got 1025"));
+}
+
+TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
+  v1::GenerateRequest good;
+  good.set_text("hello");
+  good.set_request_id("client-7");
+  EXPECT_EQ(CheckEnvelope(good, 1000), absl::OkStatus());
+  const std::vector<std::pair<std::function<void(v1::GenerateRequest&)>, std::string>> rows = {
+      {[](auto& r) { r.clear_text(); }, "one of text, raw, token_ids and chat"},
+      {[](auto& r) { r.set_text(""); }, "empty"},
+      {[](auto& r) { r.set_raw(""); }, "empty"},
+      {[](auto& r) { r.mutable_chat(); }, "no messages"},
+      {[](auto& r) { r.set_text(std::string(1000, 'a')); }, "at most 1000 bytes"},
+      {[](auto& r) { r.set_request_id(std::string(129, 'a')); }, "at most 128 bytes, got 129"},
+      {[](auto& r) { r.set_request_id("two words"); }, "printable ASCII"},
+      {[](auto& r) { r.set_request_id("a\nb"); }, "printable ASCII"},
+  };
+  for (const auto& [change, text] : rows) {
+    v1::GenerateRequest request = good;
+    change(request);
+    const absl::Status status = CheckEnvelope(request, 1000);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(text));
   }
 }
 

@@ -102,7 +102,8 @@ TEST(RpcServerTest, CarriesTheDeadlineThoughOurClockIsNotSystemTime) {
   SetDeadline(context, Deadline::After(fake, absl::Seconds(100)), fake);
   v1::ListModelsResponse response;
   ASSERT_TRUE(v1::ModelService::NewStub(f.channel)->ListModels(&context, {}, &response).ok());
-  EXPECT_LE(f.service.seen_left, absl::Seconds(100));
+  // gRPC rounds a deadline of this size up to a whole second on the wire.
+  EXPECT_LE(f.service.seen_left, absl::Seconds(101));
   EXPECT_GT(f.service.seen_left, absl::Seconds(60));
 }
 

@@ -34,8 +34,8 @@ struct Fixture {
                    if (accept.ok()) activated.push_back(sequence);
                    return accept;
                  },
-             .on_ended = [this](const std::string& id,
-                                const absl::Status& why) { ended.emplace_back(id, why.code()); }}) {
+             .on_ended = [this](const std::string& id, ReservationState state,
+                                const absl::Status& why) { ended.emplace_back(id, state, why.code()); }}) {
   }
 
   ReserveRequest MakeReserve() const {
@@ -95,7 +95,7 @@ struct Fixture {
   FakeClock clock;
   FakeTarget target;
   std::vector<CommittedSequence> activated;
-  std::vector<std::pair<std::string, absl::StatusCode>> ended;
+  std::vector<std::tuple<std::string, ReservationState, absl::StatusCode>> ended;
   absl::Status accept;
   uint64_t sequence = 0;
   StreamSummary summary;
@@ -276,7 +276,7 @@ TEST(ReservationTest, ACommitThatContradictsTheReservationFreesItAndActivatesNot
     EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), kDataLoss) << "change " << i;
     EXPECT_TRUE(f.activated.empty());
     EXPECT_EQ(f.target.num_live(), 0);
-    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::pair(id, kDataLoss)));
+    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, ReservationState::kAborted, kDataLoss)));
   }
 }
 
@@ -329,7 +329,8 @@ TEST(ReservationTest, TheLeaseEndsByTheClockAndIsNeverActivatedAfterwards) {
     EXPECT_EQ(f.target.num_live(), 0);
     EXPECT_EQ(f.target.num_freed(), 1);
     EXPECT_THAT(f.ended,
-                ::testing::ElementsAre(std::pair(id, absl::StatusCode::kDeadlineExceeded)));
+                ::testing::ElementsAre(std::tuple(id, ReservationState::kExpired,
+                                                absl::StatusCode::kFailedPrecondition)));
   }
 }
 
@@ -375,7 +376,7 @@ TEST(ReservationTest, AnAbortFreesAtOnceAndMayBeSaidAgain) {
   EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kAborted);
   EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kAborted);
   EXPECT_EQ(f.State(id), ReservationState::kAborted);
-  EXPECT_THAT(f.ended, ::testing::ElementsAre(std::pair(id, absl::StatusCode::kAborted)));
+  EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, ReservationState::kAborted, absl::StatusCode::kAborted)));
 }
 
 TEST(ReservationTest, AfterTheCommitThePrefillWorkerCannotAbort) {

@@ -1,0 +1,235 @@
+#include "router/generation.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "router/admission.h"
+#include "rpc/plan_proto.h"
+
+namespace winnow {
+namespace {
+
+uint64_t RandomBits() {
+  static thread_local std::mt19937_64 random{(uint64_t{std::random_device{}()} << 32) ^
+                                             std::random_device{}()};
+  return random();
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodePrompt(const Tokenizer& tokenizer,
+                                                  const v1::GenerateRequest& request) {
+  if (request.has_raw()) return tokenizer.EncodeRaw(request.raw());
+  if (request.has_token_ids()) {
+    return std::vector<int32_t>(request.token_ids().ids().begin(), request.token_ids().ids().end());
+  }
+  std::vector<ChatTurn> turns;
+  if (request.has_text()) turns.push_back({"user", request.text()});
+  for (const v1::ChatMessage& message : request.chat().messages()) {
+    turns.push_back({message.role(), message.content()});
+  }
+  absl::StatusOr<std::vector<int32_t>> ids = tokenizer.EncodeChat(turns);
+  // No template: another request, raw or ids, would do.
+  if (absl::IsFailedPrecondition(ids.status())) {
+    return absl::InvalidArgumentError(ids.status().message());
+  }
+  return ids;
+}
+
+Rejection WhyRejected(const absl::Status& status) {
+  if (absl::IsUnavailable(status)) return Rejection::kNoWorker;
+  return absl::IsPermissionDenied(status) ? Rejection::kForbidden : Rejection::kInvalid;
+}
+
+}  // namespace
+
+Generation::Generation(const GenerationParts& parts, const GenerationOptions& options,
+                       v1::GenerateRequest request, Deadline deadline, GenerationSink sink)
+    : parts_(parts),
+      options_(options),
+      request_(std::move(request)),
+      deadline_(deadline),
+      sink_(std::move(sink)),
+      received_(parts.clock.Now()),
+      decoder_(parts.tokenizer),
+      stops_({request_.sampling().stop().begin(), request_.sampling().stop().end()}) {
+  parts_.metrics.OnReceived();
+}
+
+void Generation::Begin() {
+  if (IsCancelled()) {  // it waited for this thread too long
+    End(CancelStatus());
+    return;
+  }
+  absl::StatusOr<v1::PrefillRequest> prefill = Admit();
+  if (!prefill.ok()) {
+    parts_.metrics.OnRejected(WhyRejected(prefill.status()));
+    // Without the sentence: it may quote the request.
+    spdlog::debug("refused a request: {}", absl::StatusCodeToString(prefill.status().code()));
+    End(prefill.status());
+    return;
+  }
+  v1::GenerateResponse event;
+  event.mutable_started()->set_request_id(name_);
+  event.mutable_started()->set_prompt_tokens(prompt_tokens_);
+  sink_.write(std::move(event));
+
+  DriverCallbacks callbacks;
+  const std::shared_ptr<Generation> self = shared_from_this();
+  callbacks.accepted = [self] {
+    if (self->completion_tokens_ == 0) self->accepted_ = self->parts_.clock.Now();
+  };
+  callbacks.token = [self](int32_t index, int32_t id, bool is_stop) {
+    self->OnToken(index, id, is_stop);
+  };
+  callbacks.finished = [self](const DriverResult& result) { self->OnFinished(result); };
+  callbacks.failed = [self](const absl::Status& status) {
+    spdlog::info("request {}: {}", self->name_, status.ToString());
+    self->End(status);
+  };
+  RequestDriver::Options options = options_.driver;
+  options.jitter = static_cast<double>(RandomBits() >> 11) / static_cast<double>(1ULL << 53);
+  const auto driver = std::make_shared<RequestDriver>(
+      *std::move(prefill), deadline_, parts_.clients, parts_.registry, parts_.clock, parts_.metrics,
+      std::move(callbacks), options);
+  dispatched_ = accepted_ = parts_.clock.Now();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    driver_ = driver;
+  }
+  if (IsCancelled()) {
+    driver->Cancel(CancelStatus().code());
+  } else {
+    driver->Start();
+  }
+}
+
+void Generation::Cancel() {
+  std::shared_ptr<RequestDriver> driver;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    cancelled_ = true;
+    driver = driver_;
+  }
+  if (driver != nullptr) driver->Cancel(CancelStatus().code());
+}
+
+bool Generation::IsCancelled() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return cancelled_ || deadline_.HasPassed(parts_.clock);
+}
+
+absl::Status Generation::CancelStatus() const {
+  if (deadline_.HasPassed(parts_.clock)) {
+    return absl::DeadlineExceededError("the request's deadline passed");
+  }
+  return absl::CancelledError("the client cancelled the request");
+}
+
+void Generation::End(const absl::Status& status) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    driver_.reset();
+  }
+  parts_.metrics.OnEnded(status.code(), SecondsSince(received_));
+  sink_.finish(status);
+}
+
+double Generation::SecondsSince(absl::Time begin) const {
+  return absl::ToDoubleSeconds(parts_.clock.Now() - begin);
+}
+
+absl::StatusOr<v1::PrefillRequest> Generation::Admit() {
+  WINNOW_RETURN_IF_ERROR(CheckEnvelope(request_, options_.max_request_bytes));
+  // Workers keep KV under a request's name, so two clients that chose the same one must not meet.
+  const std::string unique = absl::StrCat(absl::Hex(RandomBits(), absl::kZeroPad16));
+  name_ = request_.request_id().empty() ? unique : request_.request_id();
+  WINNOW_ASSIGN_OR_RETURN(const v1::WorkerInfo model, parts_.registry.Model());
+  WINNOW_ASSIGN_OR_RETURN(sampling_, ResolveSampling(request_.sampling(), model, RandomBits()));
+  WINNOW_ASSIGN_OR_RETURN(selection_,
+                          ResolveSelection(request_.selection(), model, options_.allow_explain));
+  const absl::Time begin = parts_.clock.Now();
+  WINNOW_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(parts_.tokenizer, request_));
+  tokenize_seconds_ = SecondsSince(begin);
+  WINNOW_RETURN_IF_ERROR(CheckPrompt(ids, sampling_, model));
+  prompt_tokens_ = static_cast<int64_t>(ids.size());
+
+  v1::PrefillRequest prefill;
+  prefill.set_request_id(name_ == unique ? unique : absl::StrCat(name_, ".", unique));
+  prefill.mutable_prompt_ids()->Add(ids.begin(), ids.end());
+  *prefill.mutable_sampling() = ToProto(sampling_);
+  *prefill.mutable_selection() = ToProto(selection_);
+  prefill.set_explain(request_.selection().explain());
+  prefill.set_priority(request_.priority());
+  return prefill;
+}
+
+void Generation::OnToken(int32_t index, int32_t id, bool is_stop) {
+  if (stops_.found()) return;  // nothing after a stop string is sent or billed
+  ++completion_tokens_;
+  ends_with_stop_token_ = is_stop;
+  v1::GenerateResponse event;
+  event.mutable_token()->set_index(index);
+  event.mutable_token()->set_id(id);
+  if (!is_stop) event.mutable_token()->set_text(stops_.Add(decoder_.Add(id)));
+  sink_.write(std::move(event));
+  const std::string policy = SelectionPolicyName(selection_.policy);
+  if (index == 0) {
+    first_token_ = parts_.clock.Now();
+    parts_.metrics.OnFirstToken(policy, prompt_tokens_,
+                                absl::ToDoubleSeconds(first_token_ - received_));
+  } else if (index == 1) {
+    parts_.metrics.OnSecondToken(policy, SecondsSince(first_token_));
+  }
+  if (!stops_.found()) return;
+  std::shared_ptr<RequestDriver> driver;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    driver = driver_;
+  }
+  driver->Stop();
+}
+
+void Generation::OnFinished(const DriverResult& result) {
+  const std::string rest = stops_.Add(decoder_.Flush()) + stops_.Flush();
+  const StageTimes stages = Stages(result.committed);
+  v1::GenerateResponse event;
+  v1::Finished* finished = event.mutable_finished();
+  finished->set_reason(stops_.found()          ? v1::FINISH_REASON_STOP_STRING
+                       : ends_with_stop_token_ ? v1::FINISH_REASON_STOP_TOKEN
+                                               : v1::FINISH_REASON_LENGTH);
+  finished->set_text(rest);
+  finished->set_prompt_tokens(prompt_tokens_);
+  finished->set_completion_tokens(completion_tokens_);
+  *finished->mutable_ledger() = result.committed.ledger();
+  *finished->mutable_stages() = ToProto(stages);
+  finished->set_ttft_seconds(absl::ToDoubleSeconds(first_token_ - received_));
+  finished->set_total_seconds(SecondsSince(received_));
+  *finished->mutable_selection() = ToProto(selection_);
+  *finished->mutable_kept_position_deltas() = result.committed.kept_position_deltas();
+  finished->set_prefill_tensor_parallel(result.tensor_parallel);
+  parts_.metrics.OnStages(stages);
+  sink_.write(std::move(event));
+  End(absl::OkStatus());
+}
+
+// The worker's stages and the router's: their sum is the TTFT, unless an earlier attempt than the
+// committed one made token 0.
+StageTimes Generation::Stages(const v1::Committed& committed) const {
+  StageTimes s = FromProto(committed.stages());
+  const double worker = s.queue + s.reserve_wait + s.full_layers + s.score + s.allreduce +
+                        s.select + s.pruned_layers + s.head;
+  s.tokenize = tokenize_seconds_;
+  s.admit = absl::ToDoubleSeconds(dispatched_ - received_) - tokenize_seconds_;
+  const double outside = std::max(0.0, absl::ToDoubleSeconds(first_token_ - dispatched_) - worker);
+  // Until the worker's word that it has the request, failed attempts before it among that; then
+  // whatever lies between and is not the worker's.
+  s.dispatch = std::min(outside, absl::ToDoubleSeconds(accepted_ - dispatched_));
+  s.relay = outside - s.dispatch;
+  return s;
+}
+
+}  // namespace winnow

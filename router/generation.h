@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "plan/sampling_params.h"
+#include "plan/selection_config.h"
+#include "router/request_driver.h"
+#include "router/router_metrics.h"
+#include "router/stop_strings.h"
+#include "router/worker_registry.h"
+#include "tokenizer/stream_decoder.h"
+#include "tokenizer/tokenizer.h"
+#include "winnow/v1/generation.pb.h"
+
+namespace winnow {
+
+struct GenerationOptions {
+  bool allow_explain = false;
+  size_t max_request_bytes = 16 << 20;
+  RequestDriver::Options driver;
+};
+
+// What all generations of a router share.
+struct GenerationParts {
+  const Tokenizer& tokenizer;
+  WorkerClients& clients;
+  WorkerRegistry& registry;
+  const Clock& clock;
+  RouterMetrics& metrics;
+};
+
+// Where a generation's events go. `finish` comes once, last; none may block.
+struct GenerationSink {
+  std::function<void(v1::GenerateResponse)> write;
+  std::function<void(const absl::Status&)> finish;
+};
+
+// One Generate call, from its admission to its last event: tokenizes, admits, drives, turns tokens
+// into text. Free of gRPC. Keeps itself alive until it has finished. Thread-safe.
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  // What `parts` and `options` refer to must outlive it. The clock starts here.
+  Generation(const GenerationParts& parts, const GenerationOptions& options,
+             v1::GenerateRequest request, Deadline deadline, GenerationSink sink);
+
+  // Tokenizes on the calling thread, then goes on by events. Call once.
+  void Begin();
+  // The client is gone or its deadline has passed. Any time, any thread.
+  void Cancel();
+
+ private:
+  absl::StatusOr<v1::PrefillRequest> Admit();
+  void OnToken(int32_t index, int32_t id, bool is_stop);
+  void OnFinished(const DriverResult& result);
+  StageTimes Stages(const v1::Committed& committed) const;
+  void End(const absl::Status& status);
+  bool IsCancelled() const;
+  absl::Status CancelStatus() const;
+  double SecondsSince(absl::Time begin) const;
+
+  const GenerationParts parts_;
+  const GenerationOptions& options_;
+  const v1::GenerateRequest request_;
+  const Deadline deadline_;
+  const GenerationSink sink_;
+  const absl::Time received_;
+
+  std::string name_;  // as the client knows it
+  SamplingParams sampling_;
+  SelectionConfig selection_;
+  int64_t prompt_tokens_ = 0;
+  double tokenize_seconds_ = 0;
+  absl::Time dispatched_, accepted_, first_token_;
+  int64_t completion_tokens_ = 0;
+  bool ends_with_stop_token_ = false;
+  StreamDecoder decoder_;
+  StopStrings stops_;
+
+  mutable std::mutex mutex_;  // of what follows; taken after the driver's, never before
+  bool cancelled_ = false;
+  std::shared_ptr<RequestDriver> driver_;  // while it runs: its callbacks hold this
+};
+
+}  // namespace winnow

@@ -1,0 +1,73 @@
+#include "router/retry_policy.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/retry_hint.h"
+
+namespace winnow {
+namespace {
+
+// Deadlines travel as rounded time left, so a worker may see one pass a little before we do.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(50);
+
+absl::Status WithCode(const absl::Status& status, absl::StatusCode code) {
+  absl::Status result(code, status.message());
+  if (const auto hint = GetRetryAfter(status)) SetRetryAfter(result, *hint);
+  return result;
+}
+
+}  // namespace
+
+bool MayRetry(const absl::Status& failure) {
+  switch (failure.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kUnknown:  // gRPC's word for some broken streams
+      return true;
+    default:
+      return false;
+  }
+}
+
+absl::Status ReadFailure(const absl::Status& ended, absl::Duration time_left) {
+  if (ended.ok()) return absl::UnavailableError("the worker ended the stream too early");
+  const bool own_trouble =
+      (absl::IsDeadlineExceeded(ended) && time_left > kDeadlineSlack) || absl::IsCancelled(ended);
+  return own_trouble ? WithCode(ended, absl::StatusCode::kUnavailable) : ended;
+}
+
+absl::Status ForClient(const absl::Status& failure) {
+  switch (failure.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kCancelled:
+    case absl::StatusCode::kInternal:
+      return failure;
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kFailedPrecondition:
+      return WithCode(failure, absl::StatusCode::kUnavailable);
+    default:
+      return WithCode(failure, absl::StatusCode::kInternal);
+  }
+}
+
+absl::Duration Backoff(const BackoffOptions& options, int failed_attempts, double jitter,
+                       const absl::Status& failure) {
+  const int doublings = std::clamp(failed_attempts - 1, 0, 20);
+  absl::Duration delay = std::min(options.first * (1 << doublings), options.longest);
+  delay += delay * (jitter / 2);
+  if (const auto hint = GetRetryAfter(failure)) delay = std::max(delay, *hint);
+  return delay;
+}
+
+}  // namespace winnow

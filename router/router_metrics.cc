@@ -1,0 +1,126 @@
+#include "router/router_metrics.h"
+
+namespace winnow {
+namespace {
+
+constexpr const char* kPolicies[] = {"full", "claa"};
+constexpr const char* kBuckets[] = {"1k", "4k", "16k", "64k", "256k", "inf"};
+constexpr const char* kRetryReasons[] = {"full", "lost", "damaged"};
+
+// The stages that a router sees.
+const std::map<std::string, double StageTimes::*>& RouterStages() {
+  static const std::map<std::string, double StageTimes::*> stages = {
+      {"tokenize", &StageTimes::tokenize},
+      {"admit", &StageTimes::admit},
+      {"dispatch", &StageTimes::dispatch},
+      {"relay", &StageTimes::relay}};
+  return stages;
+}
+
+std::string Outcome(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+      return "ok";
+    case absl::StatusCode::kCancelled:
+      return "cancelled";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "deadline";
+    default:
+      return "error";
+  }
+}
+
+}  // namespace
+
+RouterMetrics::RouterMetrics(MetricsRegistry& registry)
+    : inflight_(registry.Gauge("winnow_requests_inflight", "Requests received and not ended.")) {
+  for (const char* policy : kPolicies) {
+    for (const char* bucket : kBuckets) {
+      ttft_[{policy, bucket}] = &registry.Histogram(
+          "winnow_request_ttft_seconds", "Received to token 0 written, on the router's clock.",
+          metric_grids::Latency(), {{"policy", policy}, {"prompt_bucket", bucket}});
+    }
+    second_token_[policy] = &registry.Histogram("winnow_request_second_token_seconds",
+                                                "Token 0 to token 1: the handoff shows here.",
+                                                metric_grids::Latency(), {{"policy", policy}});
+  }
+  for (const auto& [stage, member] : RouterStages()) {
+    stages_[stage] =
+        &registry.Histogram("winnow_stage_seconds", "Time on the critical path of token 0.",
+                            metric_grids::Stages(), {{"stage", stage}});
+  }
+  for (const char* outcome : {"ok", "error", "cancelled", "deadline"}) {
+    duration_[outcome] =
+        &registry.Histogram("winnow_request_duration_seconds", "Received to ended.",
+                            metric_grids::Latency(), {{"outcome", outcome}});
+  }
+  for (const char* role : {"prefill", "decode"}) {
+    for (const char* state : {"ready", "unreachable"}) {
+      workers_[{role, state}] =
+          &registry.Gauge("winnow_worker_state", "Workers the router knows, by state.",
+                          {{"role", role}, {"state", state}});
+    }
+  }
+  for (int code = 0; code <= 16; ++code) {
+    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+    requests_[code] =
+        &registry.Counter("winnow_requests_total", "Ended requests by status.", {{"code", name}});
+  }
+  const std::map<Rejection, const char*> rejections = {{Rejection::kInvalid, "invalid"},
+                                                       {Rejection::kForbidden, "forbidden"},
+                                                       {Rejection::kOverload, "overload"},
+                                                       {Rejection::kDraining, "draining"},
+                                                       {Rejection::kNoWorker, "no_worker"}};
+  for (const auto& [why, name] : rejections) {
+    rejections_[why] =
+        &registry.Counter("winnow_rejections_total",
+                          "Requests turned away before any worker saw them.", {{"reason", name}});
+  }
+  for (const char* reason : kRetryReasons) {
+    for (const DriverStage stage :
+         {DriverStage::kPlace, DriverStage::kPrefill, DriverStage::kResend, DriverStage::kDecode}) {
+      const std::string name = DriverStageName(stage);
+      retries_[{name, reason}] =
+          &registry.Counter("winnow_retries_total", "Attempts made again, by what failed and why.",
+                            {{"stage", name}, {"reason", reason}});
+    }
+    migrations_[reason] =
+        &registry.Counter("winnow_migrations_total", "Generations moved to another decode worker.",
+                          {{"reason", reason}});
+  }
+}
+
+void RouterMetrics::OnStages(const StageTimes& stages) {
+  for (const auto& [stage, member] : RouterStages()) stages_.at(stage)->Observe(stages.*member);
+}
+
+void RouterMetrics::OnEnded(absl::StatusCode code, double seconds) {
+  inflight_.Decrement();
+  const auto it = requests_.find(static_cast<int>(code));
+  if (it != requests_.end()) it->second->Increment();
+  duration_.at(Outcome(code))->Observe(seconds);
+}
+
+void RouterMetrics::OnWorkers(int prefill_ready, int prefill_away, int decode_ready,
+                              int decode_away) {
+  workers_.at({"prefill", "ready"})->Set(prefill_ready);
+  workers_.at({"prefill", "unreachable"})->Set(prefill_away);
+  workers_.at({"decode", "ready"})->Set(decode_ready);
+  workers_.at({"decode", "unreachable"})->Set(decode_away);
+}
+
+std::string RouterMetrics::Bucket(int64_t tokens) {
+  int64_t limit = 1024;
+  for (const char* bucket : kBuckets) {
+    if (tokens <= limit) return bucket;
+    limit *= 4;
+  }
+  return "inf";
+}
+
+std::string RouterMetrics::RetryReason(const absl::Status& reason) {
+  if (absl::IsResourceExhausted(reason)) return "full";
+  return absl::IsDataLoss(reason) ? "damaged" : "lost";
+}
+
+}  // namespace winnow

@@ -1,0 +1,110 @@
+#include "router/worker_registry.h"
+
+#include <functional>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/router/fake_workers.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::HasSubstr;
+
+bool WaitUntil(const std::function<bool()>& done) {
+  for (int i = 0; i < 2000 && !done(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return done();
+}
+
+class WorkerRegistryTest : public ::testing::Test {
+ protected:
+  WorkerRegistry& Start(absl::Duration poll_period = absl::Hours(1)) {
+    WorkerRegistry::Options options;
+    options.prefill_addresses = {"p:1", "p:2"};
+    options.decode_addresses = {"d:1"};
+    options.poll_period = poll_period;
+    options.first_retry = absl::Milliseconds(1);
+    registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
+    return *registry_;
+  }
+  bool WaitForReady(int prefill, int decode) {
+    return WaitUntil([&] {
+      return registry_->NumReady(v1::WORKER_ROLE_PREFILL) == prefill &&
+             registry_->NumReady(v1::WORKER_ROLE_DECODE) == decode;
+    });
+  }
+
+  RealClock clock_;
+  FakeWorkers workers_;
+  std::unique_ptr<WorkerRegistry> registry_;
+};
+
+TEST_F(WorkerRegistryTest, AWorkerThatIsDownIsAskedAgainUntilItAnswers) {
+  workers_.SetDown("p:2", true);
+  WorkerRegistry& registry = Start(absl::Milliseconds(20));
+  ASSERT_TRUE(WaitForReady(1, 1));
+  EXPECT_EQ(registry.NumKnown(v1::WORKER_ROLE_PREFILL), 2);
+  EXPECT_EQ(registry.Workers().size(), 2u);
+  workers_.SetDown("p:2", false);
+  EXPECT_TRUE(WaitForReady(2, 1));
+}
+
+TEST_F(WorkerRegistryTest, AReportTakesAWorkerOutUntilAPollSucceeds) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  workers_.SetDown("p:1", true);
+  registry.ReportUnreachable("p:1");
+  ASSERT_TRUE(WaitForReady(1, 1));
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(registry.Acquire({10, 10}, {})->prefill_address, "p:2");
+  }
+  workers_.SetDown("p:1", false);
+  registry.Recheck("p:1");
+  EXPECT_TRUE(WaitForReady(2, 1));
+}
+
+TEST_F(WorkerRegistryTest, WorkIsCountedUntilItIsReleased) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  const WorkerRegistry::Work large{.prefill_tokens = 1000, .decode_tokens = 1000};
+  const WorkerRegistry::Work small{.prefill_tokens = 1, .decode_tokens = 1};
+  const absl::StatusOr<Placement> first = registry.Acquire(large, {});
+  ASSERT_TRUE(first.ok());
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_NE(registry.Acquire(small, {})->prefill_address, first->prefill_address);
+  }
+  registry.ReleasePrefill(*first, large);
+  EXPECT_EQ(registry.Acquire(small, {})->prefill_address, first->prefill_address);
+}
+
+TEST_F(WorkerRegistryTest, TheModelIsKnownFromTheFirstAnswerOnWithTheSmallestContext) {
+  workers_.SetDown("p:1", true);
+  workers_.SetDown("p:2", true);
+  v1::WorkerInfo model;
+  model.set_max_context(4096);
+  model.set_vocab_size(100);
+  workers_.SetModel(model);
+  WorkerRegistry& registry = Start(absl::Milliseconds(20));
+  ASSERT_TRUE(WaitForReady(0, 1));
+  EXPECT_EQ(registry.Model().status().code(), absl::StatusCode::kUnavailable);
+  workers_.SetDown("p:1", false);
+  ASSERT_TRUE(WaitForReady(1, 1));
+  EXPECT_EQ(registry.Model()->max_context(), 4096);
+  model.set_max_context(1024);  // a smaller decode worker takes the place
+  workers_.SetModel(model);
+  EXPECT_TRUE(WaitUntil([&] { return registry.Model()->max_context() == 1024; }));
+}
+
+TEST_F(WorkerRegistryTest, SaysWhoIsMissing) {
+  workers_.SetDown("d:1", true);
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 0));
+  EXPECT_THAT(std::string(registry.Acquire({1, 1}, {}).status().message()),
+              HasSubstr("no decode worker is ready: 1 known, the first is d:1"));
+  EXPECT_TRUE(registry.Acquire({1, 1}, {.needs_decode = false}).ok());
+}
+
+}  // namespace
+}  // namespace winnow
