@@ -14,6 +14,7 @@ NUM_LAYERS = 12
 NUM_KV_HEADS = 4
 VOCAB = 4096
 CONTEXT = 32768
+TRAINED = 16384  # tokens of the longest documents it learned from
 WINDOW = 8
 END_ID = 4094  # <|end|>
 ELEMENT_ENTRIES = 2 * 64  # K and V of one entry: head_dim elements each
