@@ -5,6 +5,9 @@
 
 namespace winnow {
 
+// A CUDA stream, for headers that need no CUDA.
+using CudaStream = struct CUstream_st*;
+
 // Element type of weights, activations and KV.
 enum class DType : uint8_t { kF32, kBf16 };
 

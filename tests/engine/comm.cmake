@@ -1,1 +1,2 @@
 winnow_test(comm_test SOURCES comm_test.cc DEPS winnow_engine LABELS unit tsan)
+winnow_test(nccl_communicator_test SOURCES nccl_communicator_test.cc DEPS winnow_engine LABELS unit tsan)

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "engine/comm/communicator.h"
+#include "engine/comm/local_communicator.h"
+#include "engine/comm/nccl_api.h"
+
+namespace winnow {
+
+// Collectives over NCCL among the rank threads of one process, a GPU each (NCCL refuses two ranks
+// on one). A collective is enqueued on its rank's stream and returns: it is done when an Event
+// recorded after it is, and a peer that is late shows there, too. Whoever waits in vain calls Abort,
+// which stops the kernels on all ranks. Agree goes through host memory.
+class NcclGroup {
+ public:
+  struct Options {
+    NcclApi* api = nullptr;
+    const Clock* clock = nullptr;
+    std::vector<int> devices;         // by rank
+    std::vector<CudaStream> streams;  // by rank: the queues of the ranks' backends
+    absl::Duration init_timeout = absl::Minutes(2);
+  };
+  // What `options` points to must outlive the group. INVALID_ARGUMENT: two ranks on one device.
+  // DEADLINE_EXCEEDED, INTERNAL: NCCL did not come up.
+  static absl::StatusOr<std::unique_ptr<NcclGroup>> Create(Options options);
+  ~NcclGroup();
+
+  Communicator& communicator(int rank);
+  // Begins anew after an abort or an error: new communicators. REQUIRES: no rank is inside a call.
+  absl::Status Reset();
+
+ private:
+  struct State;
+  class Endpoint;
+  explicit NcclGroup(Options options);
+
+  std::unique_ptr<State> state_;
+  std::vector<std::unique_ptr<Endpoint>> endpoints_;
+};
+
+}  // namespace winnow
