@@ -43,21 +43,16 @@ ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 namespace winnow {
 namespace {
 
-absl::Status CheckAtLeast(const std::string& flag, int64_t least, int64_t value) {
-  if (value >= least) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--", flag, " must be at least ", least, ", got ", value));
-}
-
 // What would not be refused by the part that gets it.
 absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
-  WINNOW_RETURN_IF_ERROR(CheckAtLeast("threads_per_rank", 0, absl::GetFlag(FLAGS_threads_per_rank)));
-  WINNOW_RETURN_IF_ERROR(CheckAtLeast("max_model_len", 0, absl::GetFlag(FLAGS_max_model_len)));
-  WINNOW_RETURN_IF_ERROR(CheckAtLeast("kv_cache_mib", 1, absl::GetFlag(FLAGS_kv_cache_mib)));
-  WINNOW_RETURN_IF_ERROR(CheckAtLeast("kv_block_size", 1, absl::GetFlag(FLAGS_kv_block_size)));
-  WINNOW_RETURN_IF_ERROR(CheckAtLeast("max_batch", 1, absl::GetFlag(FLAGS_max_batch)));
-  WINNOW_RETURN_IF_ERROR(CheckAtLeast("lease_ttl_ms", 1, absl::GetFlag(FLAGS_lease_ttl_ms)));
-  return CheckAtLeast("drain_timeout_s", 0, absl::GetFlag(FLAGS_drain_timeout_s));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-cache-mib", absl::GetFlag(FLAGS_kv_cache_mib), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-block-size", absl::GetFlag(FLAGS_kv_block_size), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-batch", absl::GetFlag(FLAGS_max_batch), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("lease-ttl-ms", absl::GetFlag(FLAGS_lease_ttl_ms), 1));
+  return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
 }
 
 absl::Status Run() {

@@ -40,8 +40,22 @@ ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 namespace winnow {
 namespace {
 
+// What would not be refused by the part that gets it.
+absl::Status CheckFlags() {
+  if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue", absl::GetFlag(FLAGS_max_queue), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("retain-mib", absl::GetFlag(FLAGS_retain_mib), 0));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("step-timeout-s", absl::GetFlag(FLAGS_step_timeout_s), 1));
+  return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
+}
+
 absl::Status Run() {
   RealClock clock;
+  WINNOW_RETURN_IF_ERROR(CheckFlags());
   WINNOW_RETURN_IF_ERROR(CheckDeviceFlag(absl::GetFlag(FLAGS_device)));
   ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),

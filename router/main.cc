@@ -58,25 +58,19 @@ absl::StatusOr<std::vector<std::string>> Addresses(const std::string& flag,
   return addresses;
 }
 
-absl::Status CheckFlag(const char* name, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--", name, " must be in [", low, ", ", high, "], got ", value));
-}
-
 absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is empty");
   WINNOW_RETURN_IF_ERROR(
-      CheckFlag("max-request-bytes", absl::GetFlag(FLAGS_max_request_bytes), 1, 1 << 30));
+      CheckFlagRange("max-request-bytes", absl::GetFlag(FLAGS_max_request_bytes), 1, 1 << 30));
   WINNOW_RETURN_IF_ERROR(
-      CheckFlag("max-requests", absl::GetFlag(FLAGS_max_requests), 1, 1'000'000));
+      CheckFlagRange("max-requests", absl::GetFlag(FLAGS_max_requests), 1, 1'000'000));
   WINNOW_RETURN_IF_ERROR(
-      CheckFlag("default-timeout-s", absl::GetFlag(FLAGS_default_timeout_s), 1, 86'400));
+      CheckFlagRange("default-timeout-s", absl::GetFlag(FLAGS_default_timeout_s), 1, 86'400));
   WINNOW_RETURN_IF_ERROR(
-      CheckFlag("tokenizer-threads", absl::GetFlag(FLAGS_tokenizer_threads), 1, 256));
+      CheckFlagRange("tokenizer-threads", absl::GetFlag(FLAGS_tokenizer_threads), 1, 256));
   WINNOW_RETURN_IF_ERROR(
-      CheckFlag("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0, 86'400));
-  return CheckFlag("max-attempts", absl::GetFlag(FLAGS_max_attempts), 1, 100);
+      CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0, 86'400));
+  return CheckFlagRange("max-attempts", absl::GetFlag(FLAGS_max_attempts), 1, 100);
 }
 
 GenerationService::Options ServiceOptions() {
