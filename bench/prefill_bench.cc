@@ -1,5 +1,5 @@
-// Prefill of the demo model: tokens per second and share of the peak, for both policies, with T ranks that share the same
-// number of threads.
+// Prefill of the demo model: tokens per second and share of the peak, for both policies, with T
+// ranks that share the same number of threads.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -22,16 +22,18 @@ namespace {
 
 const std::string kModelDir = std::string(WINNOW_SOURCE_DIR) + "/models/demo";
 
-// FLOP of a prefill: matmuls of the rows that are computed, and causal attention; with the last-layer trim.
+// FLOP of a prefill: matmuls of the rows that are computed, and causal attention; with the
+// last-layer trim.
 double PrefillFlop(const ModelShape& s, const KvPlan& plan) {
   const double q = double(s.num_q_heads) * s.head_dim, kv = 2.0 * s.num_kv_heads * s.head_dim;
-  const double n = static_cast<double>(plan.num_prompt_tokens), c = static_cast<double>(plan.num_phase2_rows());
+  const double n = static_cast<double>(plan.num_prompt_tokens),
+               c = static_cast<double>(plan.num_phase2_rows());
   double flop = 2.0 * s.hidden * s.vocab_size;
   for (int layer = 0; layer < s.num_layers; ++layer) {
     const double kv_rows = layer <= plan.pivot_layer ? n : c;
     double rows = layer < plan.pivot_layer ? n : c;
     if (layer == s.num_layers - 1) rows = 1;
-    double pairs = rows * (rows + 1) / 2;                       // (query, key) pairs of consecutive rows
+    double pairs = rows * (rows + 1) / 2;  // (query, key) pairs of consecutive rows
     if (layer == plan.pivot_layer) pairs = rows * (n + 1) / 2;  // kept rows, spread over all N keys
     if (rows == 1) pairs = layer > plan.pivot_layer ? c : n;
     flop += 2 * s.hidden * (kv_rows * kv + rows * (2 * q + 3.0 * s.intermediate)) + 4 * q * pairs;
@@ -61,13 +63,16 @@ class Engine {
   KvPlan Run(const std::vector<int32_t>& ids, const std::string& policy) {
     const auto profile = LoadSelectionProfile(kModelDir, engine_->shape());
     if (!profile.ok()) Die(profile.status());
-    const auto config = ResolveSelectionConfig(*profile, {.policy = policy, .keep_ratio = 0.1}, engine_->shape());
-    PrefillSpec spec{ids, *config, MakeKvPlan(engine_->shape(), *config, static_cast<int64_t>(ids.size()))};
+    const auto config =
+        ResolveSelectionConfig(*profile, {.policy = policy, .keep_ratio = 0.1}, engine_->shape());
+    PrefillSpec spec{ids, *config,
+                     MakeKvPlan(engine_->shape(), *config, static_cast<int64_t>(ids.size()))};
     const KvPlan plan = spec.plan;
     const int64_t sequence = *engine_->Admit(std::move(spec), nullptr, nullptr);
     while (true) {
       const PrefillProgress progress = *engine_->Progress(sequence);
-      const int64_t rows = std::min(engine_->max_step_rows(), progress.num_rows - progress.next_row);
+      const int64_t rows =
+          std::min(engine_->max_step_rows(), progress.num_rows - progress.next_row);
       const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
       const auto outputs = engine_->Step({item});
       if (!outputs.ok()) Die(outputs.status());
@@ -98,16 +103,17 @@ void BM_Prefill(benchmark::State& state, const std::string& policy, int tensor_p
   for (auto _ : state) plan = engine.Run(ids, policy);
   const double flop = PrefillFlop(engine.shape(), plan);
   const double peak = PeakFlops(CpuHasBf16() ? DType::kBf16 : DType::kF32, threads);
-  state.counters["tokens_per_s"] =
-      benchmark::Counter(static_cast<double>(state.range(0)), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["tokens_per_s"] = benchmark::Counter(
+      static_cast<double>(state.range(0)), benchmark::Counter::kIsIterationInvariantRate);
   SetFlopCounters(state, flop, peak);
 }
 
 void RegisterAll() {
   for (int tensor_parallel : {1, 2}) {
     for (const char* policy : {"full", "claa"}) {
-      benchmark::RegisterBenchmark(absl::StrCat("prefill/", policy, "/T", tensor_parallel).c_str(),
-                                   [=](benchmark::State& state) { BM_Prefill(state, policy, tensor_parallel); })
+      benchmark::RegisterBenchmark(
+          absl::StrCat("prefill/", policy, "/T", tensor_parallel).c_str(),
+          [=](benchmark::State& state) { BM_Prefill(state, policy, tensor_parallel); })
           ->Arg(512)
           ->Arg(2048)
           ->Arg(8192)

@@ -8,7 +8,8 @@
 
 namespace winnow {
 
-absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_dir, const ModelShape& shape) {
+absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_dir,
+                                                     const ModelShape& shape) {
   const SelectionConfig defaults = DefaultSelectionConfig(shape);
   const std::string path = model_dir + "/claa.json";
   std::ifstream file(path, std::ios::binary);
@@ -16,13 +17,15 @@ absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_di
   std::stringstream text;
   text << file.rdbuf();
   absl::StatusOr<SelectionConfig> config;
-  if (absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(text.str()); overrides.ok()) {
+  if (absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(text.str());
+      overrides.ok()) {
     config = ResolveSelectionConfig(defaults, *overrides, shape);
   } else {
     config = overrides.status();
   }
   if (config.ok()) return config;
-  return absl::Status(config.status().code(), absl::StrCat(path, ": ", std::string(config.status().message())));
+  return absl::Status(config.status().code(),
+                      absl::StrCat(path, ": ", std::string(config.status().message())));
 }
 
 }  // namespace winnow

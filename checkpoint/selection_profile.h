@@ -8,8 +8,9 @@
 
 namespace winnow {
 
-// The model folder's selection profile: the depth's defaults, then MODEL_DIR/claa.json where there is one. Errors name file
-// and field.
-absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_dir, const ModelShape& shape);
+// The model folder's selection profile: the depth's defaults, then MODEL_DIR/claa.json where there
+// is one. Errors name file and field.
+absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_dir,
+                                                     const ModelShape& shape);
 
 }  // namespace winnow

@@ -8,8 +8,8 @@
 
 namespace winnow {
 
-// Where time comes from. Every deadline, lease and stage duration is read from a Clock, so that tests can move time.
-// Thread-safe. Never runs backwards.
+// Where time comes from. Every deadline, lease and stage duration is read from a Clock, so that
+// tests can move time. Thread-safe. Never runs backwards.
 class Clock {
  public:
   virtual ~Clock() = default;

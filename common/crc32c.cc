@@ -22,7 +22,8 @@ constexpr std::array<uint32_t, 256> MakeTable() {
 constexpr std::array<uint32_t, 256> kTable = MakeTable();
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) uint32_t Crc32cSse42(const unsigned char* p, size_t size, uint32_t crc) {
+__attribute__((target("sse4.2"))) uint32_t Crc32cSse42(const unsigned char* p, size_t size,
+                                                       uint32_t crc) {
   uint64_t c = ~crc;
   for (; size >= 8; p += 8, size -= 8) {
     uint64_t word;

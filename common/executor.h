@@ -10,8 +10,8 @@
 
 namespace winnow {
 
-// A fixed number of threads that run tasks in the order added. The place for work that may block, so that gRPC
-// reactions never do. Thread-safe. The destructor runs what was added and joins.
+// A fixed number of threads that run tasks in the order added. The place for work that may block,
+// so that gRPC reactions never do. Thread-safe. The destructor runs what was added and joins.
 class Executor {
  public:
   Executor(std::string name, int num_threads);

@@ -14,8 +14,8 @@ class Server;
 
 namespace winnow {
 
-// A small HTTP server for a process's own pages (/metrics, /healthz, /readyz). Plain text; binds to loopback unless told
-// otherwise. The destructor stops it.
+// A small HTTP server for a process's own pages (/metrics, /healthz, /readyz). Plain text; binds to
+// loopback unless told otherwise. The destructor stops it.
 class HttpServer {
  public:
   struct Response {
@@ -27,7 +27,7 @@ class HttpServer {
 
   struct Options {
     std::string host = "127.0.0.1";
-    int port = 0;  // 0: any free one
+    int port = 0;                        // 0: any free one
     std::map<std::string, Handler> get;  // path → handler
   };
 

@@ -23,7 +23,8 @@ std::vector<double> Stages() {
 
 std::vector<double> Bytes() {
   std::vector<double> bounds;
-  for (int power = 16; power <= 34; power += 2) bounds.push_back(static_cast<double>(int64_t{1} << power));
+  for (int power = 16; power <= 34; power += 2)
+    bounds.push_back(static_cast<double>(int64_t{1} << power));
   return bounds;
 }
 
@@ -55,7 +56,8 @@ prometheus::Gauge& MetricsRegistry::Gauge(const std::string& name, const std::st
 }
 
 prometheus::Histogram& MetricsRegistry::Histogram(const std::string& name, const std::string& help,
-                                                  const std::vector<double>& bounds, const Labels& labels) {
+                                                  const std::vector<double>& bounds,
+                                                  const Labels& labels) {
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(labels, bounds);
 }
 

@@ -22,14 +22,17 @@ std::vector<double> Tokens();      // G5: 1-2-5 to 1e6
 std::vector<double> Ratio();       // G6: 0.05 steps
 }  // namespace metric_grids
 
-// Owns the metrics of one process. A binary has one struct (router_metrics.h, …) that makes its metrics here, every
-// label value up front, so that all of them are exported as zero before anything happened. Thread-safe.
+// Owns the metrics of one process. A binary has one struct (router_metrics.h, …) that makes its
+// metrics here, every label value up front, so that all of them are exported as zero before
+// anything happened. Thread-safe.
 class MetricsRegistry {
  public:
   using Labels = std::map<std::string, std::string>;
 
-  prometheus::Counter& Counter(const std::string& name, const std::string& help, const Labels& labels = {});
-  prometheus::Gauge& Gauge(const std::string& name, const std::string& help, const Labels& labels = {});
+  prometheus::Counter& Counter(const std::string& name, const std::string& help,
+                               const Labels& labels = {});
+  prometheus::Gauge& Gauge(const std::string& name, const std::string& help,
+                           const Labels& labels = {});
   prometheus::Histogram& Histogram(const std::string& name, const std::string& help,
                                    const std::vector<double>& bounds, const Labels& labels = {});
 

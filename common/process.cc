@@ -47,8 +47,7 @@ absl::Status CheckFlagRange(const std::string& flag, int64_t value, int64_t low,
   const std::string range = high == std::numeric_limits<int64_t>::max()
                                 ? absl::StrCat("at least ", low)
                                 : absl::StrCat("in [", low, ", ", high, "]");
-  return absl::InvalidArgumentError(
-      absl::StrCat("--", flag, " must be ", range, ", got ", value));
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " must be ", range, ", got ", value));
 }
 
 int ExitCode(const absl::Status& status) {
@@ -64,15 +63,18 @@ absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusPages(const std::string& 
   const size_t colon = listen.rfind(':');
   HttpServer::Options options;
   if (colon == std::string::npos || !absl::SimpleAtoi(listen.substr(colon + 1), &options.port)) {
-    return absl::InvalidArgumentError(absl::StrCat("--http_listen must be host:port, got '", listen, "'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--http_listen must be host:port, got '", listen, "'"));
   }
   if (colon > 0) options.host = listen.substr(0, colon);
   options.get["/metrics"] = [metrics = std::move(metrics)] {
-    return HttpServer::Response{.body = metrics(), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+    return HttpServer::Response{.body = metrics(),
+                                .content_type = "text/plain; version=0.0.4; charset=utf-8"};
   };
   options.get["/healthz"] = [] { return HttpServer::Response{.body = "ok\n"}; };
   options.get["/readyz"] = [&ready] {
-    return ready ? HttpServer::Response{.body = "ready\n"} : HttpServer::Response{.code = 503, .body = "not ready\n"};
+    return ready ? HttpServer::Response{.body = "ready\n"}
+                 : HttpServer::Response{.code = 503, .body = "not ready\n"};
   };
   return HttpServer::Create(std::move(options));
 }

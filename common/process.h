@@ -15,11 +15,13 @@ namespace winnow {
 
 // What the three server programs' main functions share.
 
-// SIGTERM and SIGINT are only taken by WaitForStopSignal from now on. Call before any thread starts.
+// SIGTERM and SIGINT are only taken by WaitForStopSignal from now on. Call before any thread
+// starts.
 void BlockStopSignals();
 // True once one of them came; false after `timeout`.
 bool WaitForStopSignal(absl::Duration timeout);
-// absl flags are named with underscores; users may write --max-model-len as well. Changes argv in place.
+// absl flags are named with underscores; users may write --max-model-len as well. Changes argv in
+// place.
 void AcceptDashesInFlags(int argc, char** argv);
 // INVALID_ARGUMENT, with the flag's name, unless low ≤ value ≤ high.
 absl::Status CheckFlagRange(const std::string& flag, int64_t value, int64_t low,
@@ -27,8 +29,10 @@ absl::Status CheckFlagRange(const std::string& flag, int64_t value, int64_t low,
 // Logs an error; what main returns.
 int ExitCode(const absl::Status& status);
 
-// Serves /metrics, /healthz (200 while the process lives) and /readyz (200 while `ready`). Null for an empty address.
-absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusPages(const std::string& listen, const std::atomic<bool>& ready,
+// Serves /metrics, /healthz (200 while the process lives) and /readyz (200 while `ready`). Null for
+// an empty address.
+absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusPages(const std::string& listen,
+                                                             const std::atomic<bool>& ready,
                                                              std::function<std::string()> metrics);
 
 // The name that a model folder is served under: its last part.

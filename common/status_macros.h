@@ -12,7 +12,8 @@
     if (!winnow_status_.ok()) return winnow_status_; \
   } while (false)
 
-// WINNOW_ASSIGN_OR_RETURN(auto x, F()): x gets the value of F(), or the enclosing function returns F's status.
+// WINNOW_ASSIGN_OR_RETURN(auto x, F()): x gets the value of F(), or the enclosing function returns
+// F's status.
 #define WINNOW_ASSIGN_OR_RETURN(lhs, expr) \
   WINNOW_ASSIGN_OR_RETURN_(WINNOW_CONCAT_(winnow_statusor_, __LINE__), lhs, expr)
 #define WINNOW_ASSIGN_OR_RETURN_(tmp, lhs, expr) \

@@ -15,22 +15,26 @@ class DecodeMetrics final : public DecodeEvents {
   explicit DecodeMetrics(MetricsRegistry& registry)
       : batch_(registry.Histogram("winnow_decode_batch_size", "Sequences in a decode step.",
                                   {1, 2, 4, 8, 16, 32, 64, 128})),
-        inter_token_(registry.Histogram("winnow_inter_token_latency_seconds",
-                                        "Duration of a decode step: one token of each sequence in the batch.",
-                                        metric_grids::InterToken())),
+        inter_token_(registry.Histogram(
+            "winnow_inter_token_latency_seconds",
+            "Duration of a decode step: one token of each sequence in the batch.",
+            metric_grids::InterToken())),
         tokens_(registry.Counter("winnow_generation_tokens_total", "Tokens made by decode steps.")),
         blocks_free_(registry.Gauge("winnow_kv_blocks", "KV blocks.", {{"state", "free"}})),
         blocks_used_(registry.Gauge("winnow_kv_blocks", "KV blocks.", {{"state", "used"}})),
-        reservations_(registry.Gauge("winnow_kv_reservations_active", "Reservations open or decoding.")),
-        leases_expired_(registry.Counter("winnow_kv_leases_expired_total", "Reservations not renewed in time.")) {
+        reservations_(
+            registry.Gauge("winnow_kv_reservations_active", "Reservations open or decoding.")),
+        leases_expired_(registry.Counter("winnow_kv_leases_expired_total",
+                                         "Reservations not renewed in time.")) {
     for (const char* reason : {"expired", "data_loss", "protocol"}) {
-      failures_[reason] = &registry.Counter("winnow_kv_transfer_failures_total",
-                                            "Reservations that failed before their commit.", {{"reason", reason}});
+      failures_[reason] =
+          &registry.Counter("winnow_kv_transfer_failures_total",
+                            "Reservations that failed before their commit.", {{"reason", reason}});
     }
     for (int code = 0; code <= 16; ++code) {
       const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-      requests_[code] =
-          &registry.Counter("winnow_requests_total", "Finished requests by status.", {{"code", name}});
+      requests_[code] = &registry.Counter("winnow_requests_total", "Finished requests by status.",
+                                          {{"code", name}});
     }
   }
 
@@ -50,7 +54,8 @@ class DecodeMetrics final : public DecodeEvents {
       failures_.at("expired")->Increment();
     } else if (absl::IsDataLoss(why)) {
       failures_.at("data_loss")->Increment();
-    } else if (!absl::IsAborted(why)) {  // that is the prefill worker's wish, no failure of the transfer
+    } else if (!absl::IsAborted(
+                   why)) {  // that is the prefill worker's wish, no failure of the transfer
       failures_.at("protocol")->Increment();
     }
   }

@@ -11,21 +11,30 @@ namespace {
 // Time may pass a deadline without anybody calling.
 constexpr auto kIdleTick = std::chrono::milliseconds(50);
 
-absl::Status ShuttingDown() { return absl::UnavailableError("decode: the worker is shutting down"); }
+absl::Status ShuttingDown() {
+  return absl::UnavailableError("decode: the worker is shutting down");
+}
 
 // Whether a stream may listen to a sequence.
 absl::Status CheckListener(const CommittedSequence& sequence, const DecodeSubscription& stream) {
-  if (sequence.request_id == stream.request_id && sequence.attempt == stream.attempt) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat("decode: the reservation belongs to attempt ", sequence.attempt,
-                                                    " of its request, not to attempt ", stream.attempt,
-                                                    sequence.request_id == stream.request_id ? "" : " of another"));
+  if (sequence.request_id == stream.request_id && sequence.attempt == stream.attempt)
+    return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("decode: the reservation belongs to attempt ", sequence.attempt,
+                   " of its request, not to attempt ", stream.attempt,
+                   sequence.request_id == stream.request_id ? "" : " of another"));
 }
 
 }  // namespace
 
 DecodeScheduler::DecodeScheduler(DecodeEngine& engine, const Clock& clock, DecodeEvents& events,
-                                 std::function<void(const std::string&, int64_t)> release, Options options)
-    : engine_(engine), clock_(clock), events_(events), release_(std::move(release)), options_(options),
+                                 std::function<void(const std::string&, int64_t)> release,
+                                 Options options)
+    : engine_(engine),
+      clock_(clock),
+      events_(events),
+      release_(std::move(release)),
+      options_(options),
       thread_([this] { Run(); }) {}
 
 DecodeScheduler::~DecodeScheduler() {
@@ -56,7 +65,8 @@ absl::Status DecodeScheduler::Activate(const CommittedSequence& committed) {
   return absl::OkStatus();
 }
 
-int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription, DecodeSubscriber subscriber) {
+int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription,
+                                   DecodeSubscriber subscriber) {
   std::lock_guard<std::mutex> lock(mutex_);
   const std::string& id = subscription.reservation_id;
   absl::Status refused;
@@ -66,7 +76,8 @@ int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription, Decod
         absl::StrCat("decode: from_index must be 0 or more, got ", subscription.from_index));
   }
   auto it = sequences_.find(id);
-  if (refused.ok() && it != sequences_.end()) refused = CheckListener(it->second.committed, subscription);
+  if (refused.ok() && it != sequences_.end())
+    refused = CheckListener(it->second.committed, subscription);
   if (!refused.ok()) {
     subscriber.ended(refused);
     return 0;
@@ -88,7 +99,8 @@ void DecodeScheduler::Unsubscribe(const std::string& reservation_id, int64_t num
   if (it != sequences_.end()) it->second.orphan_since = clock_.Now();
 }
 
-void DecodeScheduler::OnReservationEnded(const std::string& reservation_id, const absl::Status& why) {
+void DecodeScheduler::OnReservationEnded(const std::string& reservation_id,
+                                         const absl::Status& why) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (sequences_.count(reservation_id) == 0) EndListener(reservation_id, why);
 }
@@ -101,7 +113,8 @@ void DecodeScheduler::Abort(const std::string& reservation_id) {
 
 int64_t DecodeScheduler::num_sequences() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return std::count_if(sequences_.begin(), sequences_.end(), [](const auto& entry) { return !entry.second.done; });
+  return std::count_if(sequences_.begin(), sequences_.end(),
+                       [](const auto& entry) { return !entry.second.done; });
 }
 
 void DecodeScheduler::Run() {
@@ -160,11 +173,13 @@ void DecodeScheduler::Deliver(const std::string& id, Sequence& sequence) {
   if (it == listeners_.end()) return;
   Listener& listener = it->second;
   // One that came before the commit could not be checked until now.
-  if (const absl::Status status = CheckListener(sequence.committed, listener.subscription); !status.ok()) {
+  if (const absl::Status status = CheckListener(sequence.committed, listener.subscription);
+      !status.ok()) {
     EndListener(id, status);
     return;
   }
-  for (; listener.next_index < static_cast<int32_t>(sequence.tokens.size()); ++listener.next_index) {
+  for (; listener.next_index < static_cast<int32_t>(sequence.tokens.size());
+       ++listener.next_index) {
     listener.subscriber.token(Describe(sequence, listener.next_index));
   }
   if (!sequence.done) return;
@@ -177,7 +192,8 @@ void DecodeScheduler::DropLate() {
   const absl::Time now = clock_.Now();
   std::vector<std::string> orphans, late, uncommitted;
   for (const auto& [id, sequence] : sequences_) {
-    if (listeners_.count(id) == 0 && now - sequence.orphan_since > options_.orphan_timeout) orphans.push_back(id);
+    if (listeners_.count(id) == 0 && now - sequence.orphan_since > options_.orphan_timeout)
+      orphans.push_back(id);
   }
   for (const auto& [id, listener] : listeners_) {
     const bool committed = sequences_.count(id) > 0;
@@ -187,8 +203,10 @@ void DecodeScheduler::DropLate() {
       uncommitted.push_back(id);
     }
   }
-  for (const std::string& id : orphans) Remove(id, absl::CancelledError("decode: nobody reads this generation"));
-  for (const std::string& id : late) Remove(id, absl::DeadlineExceededError("decode: the request's deadline passed"));
+  for (const std::string& id : orphans)
+    Remove(id, absl::CancelledError("decode: nobody reads this generation"));
+  for (const std::string& id : late)
+    Remove(id, absl::DeadlineExceededError("decode: the request's deadline passed"));
   for (const std::string& id : uncommitted) {
     EndListener(id, absl::DeadlineExceededError("decode: no commit came in time"));
   }
@@ -245,8 +263,8 @@ bool DecodeScheduler::StepOnce() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (!drawn.ok()) {
     // The code belongs to the engine's own calls (a late rank, say), not to the request's.
-    const absl::Status status =
-        absl::InternalError(absl::StrCat("decode: the engine failed a step: ", drawn.status().ToString()));
+    const absl::Status status = absl::InternalError(
+        absl::StrCat("decode: the engine failed a step: ", drawn.status().ToString()));
     for (const std::string& id : ids) Remove(id, status);
     return true;
   }

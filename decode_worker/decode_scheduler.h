@@ -36,13 +36,15 @@ struct DecodeSubscription {
   Deadline deadline = Deadline::Infinite();  // the request's: it also ends the sequence
 };
 
-// Who listens to a sequence. Called on the scheduler's thread (or the subscriber's own); must not block or call back.
+// Who listens to a sequence. Called on the scheduler's thread (or the subscriber's own); must not
+// block or call back.
 struct DecodeSubscriber {
   std::function<void(const DecodedToken&)> token;
   std::function<void(const absl::Status&)> ended;  // once, last; OK after the last token
 };
 
-// Counters that the scheduler moves; decode_metrics.h exports them. Calls come from the scheduler's thread.
+// Counters that the scheduler moves; decode_metrics.h exports them. Calls come from the scheduler's
+// thread.
 class DecodeEvents {
  public:
   virtual ~DecodeEvents() = default;
@@ -51,30 +53,35 @@ class DecodeEvents {
   virtual void OnSequenceEnded(const absl::Status& status) {}
 };
 
-// Continuous batching over one engine: sequences join when their KV is committed, leave at a stop id, at max_tokens, on a
-// cancel, or when nobody has listened for a while. A sequence gives its KV back as soon as its last token is made; its
-// tokens are kept for the streams that come, or come again because the first one broke unseen.
-// Plain core without gRPC; one thread of its own. Thread-safe.
+// Continuous batching over one engine: sequences join when their KV is committed, leave at a stop
+// id, at max_tokens, on a cancel, or when nobody has listened for a while. A sequence gives its KV
+// back as soon as its last token is made; its tokens are kept for the streams that come, or come
+// again because the first one broke unseen. Plain core without gRPC; one thread of its own.
+// Thread-safe.
 class DecodeScheduler {
  public:
   struct Options {
-    absl::Duration orphan_timeout = absl::Seconds(5);    // without a Decode stream, then all is forgotten
-    absl::Duration commit_timeout = absl::Seconds(120);  // a Decode stream that waits for its commit
+    absl::Duration orphan_timeout =
+        absl::Seconds(5);  // without a Decode stream, then all is forgotten
+    absl::Duration commit_timeout =
+        absl::Seconds(120);  // a Decode stream that waits for its commit
   };
-  // `release(reservation_id, handle)` frees a sequence's KV and ends its reservation; it is called on the scheduler's thread
-  // without locks. All must outlive it.
+  // `release(reservation_id, handle)` frees a sequence's KV and ends its reservation; it is called
+  // on the scheduler's thread without locks. All must outlive it.
   DecodeScheduler(DecodeEngine& engine, const Clock& clock, DecodeEvents& events,
                   std::function<void(const std::string&, int64_t)> release, Options options);
   ~DecodeScheduler();
 
   // Takes a committed sequence. UNAVAILABLE when shutting down, ALREADY_EXISTS for one that runs.
   absl::Status Activate(const CommittedSequence& sequence);
-  // Tokens from `from_index` on go to the subscriber, which replaces an earlier one (ABORTED): those that exist at once, from
-  // in here. May come before the commit and then waits, at most commit_timeout. The subscriber hears INVALID_ARGUMENT for a negative index and
-  // FAILED_PRECONDITION when the sequence is another request's or attempt's. Returns a number for Unsubscribe.
+  // Tokens from `from_index` on go to the subscriber, which replaces an earlier one (ABORTED):
+  // those that exist at once, from in here. May come before the commit and then waits, at most
+  // commit_timeout. The subscriber hears INVALID_ARGUMENT for a negative index and
+  // FAILED_PRECONDITION when the sequence is another request's or attempt's. Returns a number for
+  // Unsubscribe.
   int64_t Subscribe(const DecodeSubscription& subscription, DecodeSubscriber subscriber);
-  // This subscriber is gone, and is not called any more; the sequence is freed unless another one comes in time. Does nothing
-  // when another one has come already.
+  // This subscriber is gone, and is not called any more; the sequence is freed unless another one
+  // comes in time. Does nothing when another one has come already.
   void Unsubscribe(const std::string& reservation_id, int64_t number);
   // A reservation ended without a sequence here: tells who waits.
   void OnReservationEnded(const std::string& reservation_id, const absl::Status& why);
@@ -127,8 +134,9 @@ class DecodeScheduler {
   std::map<std::string, Sequence> sequences_;
   std::map<std::string, Listener> listeners_;
   std::vector<std::string> aborted_;  // to be removed between steps
-  std::vector<std::pair<std::string, int64_t>> released_;  // told to `release_` once the lock is free
-  std::string last_stepped_;          // where the next batch goes on when there are more sequences than fit
+  std::vector<std::pair<std::string, int64_t>>
+      released_;              // told to `release_` once the lock is free
+  std::string last_stepped_;  // where the next batch goes on when there are more sequences than fit
 
   std::thread thread_;
 };

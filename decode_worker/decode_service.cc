@@ -8,13 +8,14 @@ namespace winnow {
 absl::Status DecodeService::CheckLive(const std::string& reservation_id) const {
   const absl::StatusOr<ReservationStatus> known = table_.Status(reservation_id);
   if (!known.ok()) return known.status();
-  const bool over = known->state == ReservationState::kFinished || known->state == ReservationState::kAborted ||
+  const bool over = known->state == ReservationState::kFinished ||
+                    known->state == ReservationState::kAborted ||
                     known->state == ReservationState::kExpired;
   return over ? absl::NotFoundError("decode: the reservation has ended") : absl::OkStatus();
 }
 
-grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::CallbackServerContext* context,
-                                                                    const v1::DecodeRequest* request) {
+grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(
+    grpc::CallbackServerContext* context, const v1::DecodeRequest* request) {
   auto writer = QueuedWriter<v1::DecodeResponse>::Create(*context);
   const std::string id = request->reservation_id();
   DecodeSubscriber subscriber;
@@ -33,11 +34,14 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(grpc::Callba
                                                .from_index = request->from_index(),
                                                .deadline = DeadlineOf(*context, clock_)},
                                               std::move(subscriber));
-  writer->SetOnCancel([this, id, number, writer = std::weak_ptr<QueuedWriter<v1::DecodeResponse>>(writer)] {
-    scheduler_.Unsubscribe(id, number);
-    if (auto w = writer.lock()) w->Finish(absl::CancelledError("decode: the stream was cancelled"));
-  });
-  // Only now, or an end in between would be told to nobody. The scheduler still has tokens of some that ended.
+  writer->SetOnCancel(
+      [this, id, number, writer = std::weak_ptr<QueuedWriter<v1::DecodeResponse>>(writer)] {
+        scheduler_.Unsubscribe(id, number);
+        if (auto w = writer.lock())
+          w->Finish(absl::CancelledError("decode: the stream was cancelled"));
+      });
+  // Only now, or an end in between would be told to nobody. The scheduler still has tokens of some
+  // that ended.
   if (const absl::Status live = CheckLive(id); !live.ok()) scheduler_.OnReservationEnded(id, live);
   return writer.get();
 }

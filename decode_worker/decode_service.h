@@ -15,13 +15,18 @@ class DecodeService final : public v1::DecodeService::CallbackService {
     v1::WorkerInfo info;  // all but the load
   };
   // All must outlive it.
-  DecodeService(DecodeScheduler& scheduler, ReservationTable& table, const PagedKv& kv, const Clock& clock,
-                Options options)
-      : scheduler_(scheduler), table_(table), kv_(kv), clock_(clock), options_(std::move(options)) {}
+  DecodeService(DecodeScheduler& scheduler, ReservationTable& table, const PagedKv& kv,
+                const Clock& clock, Options options)
+      : scheduler_(scheduler),
+        table_(table),
+        kv_(kv),
+        clock_(clock),
+        options_(std::move(options)) {}
 
   grpc::ServerWriteReactor<v1::DecodeResponse>* Decode(grpc::CallbackServerContext* context,
                                                        const v1::DecodeRequest* request) override;
-  grpc::ServerUnaryReactor* AbortDecode(grpc::CallbackServerContext* context, const v1::AbortDecodeRequest* request,
+  grpc::ServerUnaryReactor* AbortDecode(grpc::CallbackServerContext* context,
+                                        const v1::AbortDecodeRequest* request,
                                         v1::AbortDecodeResponse* response) override;
   grpc::ServerUnaryReactor* GetDecodeInfo(grpc::CallbackServerContext* context,
                                           const v1::GetDecodeInfoRequest* request,

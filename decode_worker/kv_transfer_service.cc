@@ -25,7 +25,8 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const abs
 // One Push stream: reads a message, stores it, answers; one write in flight.
 class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  PushReactor(ReservationTable& table, grpc::CallbackServerContext& context) : table_(table), context_(context) {
+  PushReactor(ReservationTable& table, grpc::CallbackServerContext& context)
+      : table_(table), context_(context) {
     StartRead(&message_);
   }
 
@@ -62,7 +63,8 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     grpc::Slice slice;
     v1::PushRequest request;
     const bool parsed = message_.DumpToSingleSlice(&slice).ok() &&
-                        request.ParseFromArray(slice.begin(), static_cast<int>(slice.size())) && request.has_open();
+                        request.ParseFromArray(slice.begin(), static_cast<int>(slice.size())) &&
+                        request.has_open();
     if (!parsed) return absl::InvalidArgumentError("push: the first message must be `open`");
     opened_ = true;
     reservation_id_ = request.open().reservation_id();
@@ -75,7 +77,8 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     if (!message_.TrySingleSlice(&slice).ok() && !message_.DumpToSingleSlice(&slice).ok()) {
       return absl::InternalError("push: a message could not be read");
     }
-    const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(slice.begin()), slice.size());
+    const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(slice.begin()),
+                                            slice.size());
     const absl::StatusOr<DecodedChunk> chunk = DecodeChunk(bytes);
     if (!chunk.ok()) {
       table_.Fail(reservation_id_, chunk.status());
@@ -128,12 +131,18 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
 
 v1::ReservationState ToProtoState(ReservationState state) {
   switch (state) {
-    case ReservationState::kReserved: return v1::RESERVATION_STATE_RESERVED;
-    case ReservationState::kReceiving: return v1::RESERVATION_STATE_RECEIVING;
-    case ReservationState::kCommitted: return v1::RESERVATION_STATE_COMMITTED;
-    case ReservationState::kFinished: return v1::RESERVATION_STATE_FINISHED;
-    case ReservationState::kAborted: return v1::RESERVATION_STATE_ABORTED;
-    case ReservationState::kExpired: return v1::RESERVATION_STATE_EXPIRED;
+    case ReservationState::kReserved:
+      return v1::RESERVATION_STATE_RESERVED;
+    case ReservationState::kReceiving:
+      return v1::RESERVATION_STATE_RECEIVING;
+    case ReservationState::kCommitted:
+      return v1::RESERVATION_STATE_COMMITTED;
+    case ReservationState::kFinished:
+      return v1::RESERVATION_STATE_FINISHED;
+    case ReservationState::kAborted:
+      return v1::RESERVATION_STATE_ABORTED;
+    case ReservationState::kExpired:
+      return v1::RESERVATION_STATE_EXPIRED;
   }
   return v1::RESERVATION_STATE_UNSPECIFIED;
 }
@@ -148,12 +157,13 @@ absl::StatusOr<CommitRequest> ParseCommit(const v1::CommitRequest& proto) {
   request.next_position = proto.next_position();
   request.tokens.assign(proto.tokens().begin(), proto.tokens().end());
   request.sampling = *std::move(sampling);
-  request.entries_per_layer.assign(proto.entries_per_layer().begin(), proto.entries_per_layer().end());
+  request.entries_per_layer.assign(proto.entries_per_layer().begin(),
+                                   proto.entries_per_layer().end());
   for (const v1::StreamSummary& stream : proto.streams()) {
     const auto expected = static_cast<int>(request.streams.size());
     if (stream.stream() != expected) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("commit: streams must ascend from 0: expected ", expected, ", got ", stream.stream()));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "commit: streams must ascend from 0: expected ", expected, ", got ", stream.stream()));
     }
     request.streams.push_back({stream.num_chunks(), stream.crc32c()});
   }
@@ -168,8 +178,8 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
   if (draining_) return Finish(context, absl::UnavailableError("reserve: the worker is draining"));
   const absl::StatusOr<KvPlan> plan = FromProto(request->plan());
   if (!plan.ok()) return Finish(context, plan.status());
-  const absl::StatusOr<ReserveGrant> grant =
-      table_.Reserve({ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams()});
+  const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
+      {ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams()});
   if (!grant.ok()) return Finish(context, grant.status());
   response->set_reservation_id(grant->reservation_id);
   response->set_ttl_ms(absl::ToInt64Milliseconds(grant->ttl));
@@ -185,7 +195,8 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KvTransferService::
 }
 
 grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext* context,
-                                                    const v1::CommitRequest* request, v1::CommitResponse* response) {
+                                                    const v1::CommitRequest* request,
+                                                    v1::CommitResponse* response) {
   const absl::StatusOr<CommitRequest> parsed = ParseCommit(*request);
   if (!parsed.ok()) return Finish(context, parsed.status());
   const absl::StatusOr<int64_t> bytes = table_.Commit(*parsed);
@@ -194,7 +205,8 @@ grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext*
 }
 
 grpc::ServerUnaryReactor* KvTransferService::Renew(grpc::CallbackServerContext* context,
-                                                   const v1::RenewRequest* request, v1::RenewResponse* response) {
+                                                   const v1::RenewRequest* request,
+                                                   v1::RenewResponse* response) {
   const absl::StatusOr<absl::Duration> ttl =
       table_.Renew(request->reservation_id(), ParseIdentity(request->identity()));
   if (ttl.ok()) response->set_ttl_ms(absl::ToInt64Milliseconds(*ttl));
@@ -202,13 +214,15 @@ grpc::ServerUnaryReactor* KvTransferService::Renew(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* KvTransferService::Abort(grpc::CallbackServerContext* context,
-                                                   const v1::AbortRequest* request, v1::AbortResponse*) {
-  return Finish(context,
-                table_.Abort(request->reservation_id(), ParseIdentity(request->identity()), request->reason()));
+                                                   const v1::AbortRequest* request,
+                                                   v1::AbortResponse*) {
+  return Finish(context, table_.Abort(request->reservation_id(), ParseIdentity(request->identity()),
+                                      request->reason()));
 }
 
 grpc::ServerUnaryReactor* KvTransferService::Status(grpc::CallbackServerContext* context,
-                                                    const v1::StatusRequest* request, v1::StatusResponse* response) {
+                                                    const v1::StatusRequest* request,
+                                                    v1::StatusResponse* response) {
   const absl::StatusOr<ReservationStatus> status = table_.Status(request->reservation_id());
   if (status.ok()) {
     response->set_state(ToProtoState(status->state));

@@ -9,10 +9,13 @@ namespace winnow {
 
 namespace internal {
 // Push is raw, so that payloads are not copied through protobuf; the other calls are ordinary.
-using KvTransferBase = v1::KvTransferService::WithCallbackMethod_Reserve<v1::KvTransferService::WithRawCallbackMethod_Push<
-    v1::KvTransferService::WithCallbackMethod_Commit<v1::KvTransferService::WithCallbackMethod_Renew<
-        v1::KvTransferService::WithCallbackMethod_Abort<
-            v1::KvTransferService::WithCallbackMethod_Status<v1::KvTransferService::Service>>>>>>;
+using KvTransferBase = v1::KvTransferService::WithCallbackMethod_Reserve<
+    v1::KvTransferService::WithRawCallbackMethod_Push<
+        v1::KvTransferService::WithCallbackMethod_Commit<
+            v1::KvTransferService::WithCallbackMethod_Renew<
+                v1::KvTransferService::WithCallbackMethod_Abort<
+                    v1::KvTransferService::WithCallbackMethod_Status<
+                        v1::KvTransferService::Service>>>>>>;
 }  // namespace internal
 
 // The gRPC shell of a ReservationTable. `table` must outlive it.
@@ -20,16 +23,22 @@ class KvTransferService final : public internal::KvTransferBase {
  public:
   explicit KvTransferService(ReservationTable& table) : table_(table) {}
 
-  grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context, const v1::ReserveRequest* request,
+  grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context,
+                                    const v1::ReserveRequest* request,
                                     v1::ReserveResponse* response) override;
-  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Push(grpc::CallbackServerContext* context) override;
-  grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context, const v1::CommitRequest* request,
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Push(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context,
+                                   const v1::CommitRequest* request,
                                    v1::CommitResponse* response) override;
-  grpc::ServerUnaryReactor* Renew(grpc::CallbackServerContext* context, const v1::RenewRequest* request,
+  grpc::ServerUnaryReactor* Renew(grpc::CallbackServerContext* context,
+                                  const v1::RenewRequest* request,
                                   v1::RenewResponse* response) override;
-  grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context, const v1::AbortRequest* request,
+  grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
+                                  const v1::AbortRequest* request,
                                   v1::AbortResponse* response) override;
-  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context, const v1::StatusRequest* request,
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
+                                   const v1::StatusRequest* request,
                                    v1::StatusResponse* response) override;
 
   // Refuses new reservations from now on.

@@ -24,19 +24,22 @@
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
 
-ABSL_FLAG(std::string, listen, "127.0.0.1:50062", "host:port of the gRPC server; port 0 takes any free one");
+ABSL_FLAG(std::string, listen, "127.0.0.1:50062",
+          "host:port of the gRPC server; port 0 takes any free one");
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
 ABSL_FLAG(std::string, model, "", "folder with a Hugging Face model (required)");
 ABSL_FLAG(std::string, device, "auto", "auto or cpu");
 ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
 ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
 ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
-ABSL_FLAG(int64_t, max_model_len, 0, "prompt + generated tokens at most; 0: the model's own context");
+ABSL_FLAG(int64_t, max_model_len, 0,
+          "prompt + generated tokens at most; 0: the model's own context");
 ABSL_FLAG(int64_t, kv_cache_mib, 1024, "memory for KV blocks, over all ranks");
 ABSL_FLAG(int, kv_block_size, 16, "entries per KV block");
 ABSL_FLAG(bool, zero_freed_kv, true, "overwrite KV blocks when their sequence ends");
 ABSL_FLAG(int, max_batch, 64, "sequences in one decode step");
-ABSL_FLAG(int64_t, lease_ttl_ms, 20000, "how long a reservation lives without news from its prefill worker");
+ABSL_FLAG(int64_t, lease_ttl_ms, 20000,
+          "how long a reservation lives without news from its prefill worker");
 ABSL_FLAG(int64_t, drain_timeout_s, 30, "time that running generations get after SIGTERM");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 
@@ -46,7 +49,8 @@ namespace {
 // What would not be refused by the part that gets it.
 absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-cache-mib", absl::GetFlag(FLAGS_kv_cache_mib), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-block-size", absl::GetFlag(FLAGS_kv_block_size), 1));
@@ -71,20 +75,23 @@ absl::Status Run() {
                                                .max_batch = absl::GetFlag(FLAGS_max_batch),
                                                .max_context = absl::GetFlag(FLAGS_max_model_len)};
   ranks->Fill(engine_options);
-  PagedKv::Options kv_options{.shape = ranks->config.shape, .block_size = absl::GetFlag(FLAGS_kv_block_size)};
+  PagedKv::Options kv_options{.shape = ranks->config.shape,
+                              .block_size = absl::GetFlag(FLAGS_kv_block_size)};
   for (const auto& backend : ranks->backends) kv_options.backends.push_back(backend.get());
-  const int64_t block_bytes =
-      PagedKv::BlockBytes(kv_options.shape, load.tensor_parallel, kv_options.block_size, ElementSize(load.dtype));
+  const int64_t block_bytes = PagedKv::BlockBytes(kv_options.shape, load.tensor_parallel,
+                                                  kv_options.block_size, ElementSize(load.dtype));
   kv_options.num_blocks = (absl::GetFlag(FLAGS_kv_cache_mib) << 20) / block_bytes;
   kv_options.zero_freed = absl::GetFlag(FLAGS_zero_freed_kv);
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<PagedKv> kv, PagedKv::Create(kv_options));
   engine_options.kv = kv.get();
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelDecode> engine,
                           TensorParallelDecode::Create(engine_options));
-  spdlog::info("KV memory: {:.0f} MiB over {} rank(s): {} blocks of {} entries, for {} tokens with unpruned KV",
-               static_cast<double>(kv_options.num_blocks * block_bytes) / (1 << 20), load.tensor_parallel,
-               kv_options.num_blocks, kv_options.block_size,
-               kv_options.num_blocks * kv_options.block_size / kv_options.shape.num_layers);
+  spdlog::info(
+      "KV memory: {:.0f} MiB over {} rank(s): {} blocks of {} entries, for {} tokens with unpruned "
+      "KV",
+      static_cast<double>(kv_options.num_blocks * block_bytes) / (1 << 20), load.tensor_parallel,
+      kv_options.num_blocks, kv_options.block_size,
+      kv_options.num_blocks * kv_options.block_size / kv_options.shape.num_layers);
 
   MetricsRegistry registry;
   DecodeMetrics metrics(registry);
@@ -96,25 +103,27 @@ absl::Status Run() {
                           .shape = engine->shape(),
                           .eos_token_ids = ranks->config.eos_token_ids,
                           .wire_version = kWireVersion};
-  identity.layout_digest =
-      LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape, ranks->config.rope_theta);
-  WINNOW_ASSIGN_OR_RETURN(identity.profile, LoadSelectionProfile(load.model_dir, ranks->config.shape));
+  identity.layout_digest = LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape,
+                                        ranks->config.rope_theta);
+  WINNOW_ASSIGN_OR_RETURN(identity.profile,
+                          LoadSelectionProfile(load.model_dir, ranks->config.shape));
 
   PagedKvTarget target(*kv);
   DecodeScheduler* activated = nullptr;
-  ReservationTable table({.shape = engine->shape(),
-                          .kv_element_bytes = ElementSize(load.dtype),
-                          .layout_digest = identity.layout_digest,
-                          .incarnation = identity.incarnation,
-                          .ttl = absl::Milliseconds(absl::GetFlag(FLAGS_lease_ttl_ms)),
-                          .target = &target,
-                          .clock = &clock,
-                          .on_committed = [&](const CommittedSequence& s) { return activated->Activate(s); },
-                          .on_ended =
-                              [&](const std::string& id, ReservationState state, const absl::Status& why) {
-                                metrics.OnReservationEnded(state, why);
-                                activated->OnReservationEnded(id, why);
-                              }});
+  ReservationTable table(
+      {.shape = engine->shape(),
+       .kv_element_bytes = ElementSize(load.dtype),
+       .layout_digest = identity.layout_digest,
+       .incarnation = identity.incarnation,
+       .ttl = absl::Milliseconds(absl::GetFlag(FLAGS_lease_ttl_ms)),
+       .target = &target,
+       .clock = &clock,
+       .on_committed = [&](const CommittedSequence& s) { return activated->Activate(s); },
+       .on_ended =
+           [&](const std::string& id, ReservationState state, const absl::Status& why) {
+             metrics.OnReservationEnded(state, why);
+             activated->OnReservationEnded(id, why);
+           }});
   DecodeScheduler scheduler(*engine, clock, metrics,
                             [&](const std::string& id, int64_t handle) {
                               kv->Free(handle);
@@ -135,15 +144,17 @@ absl::Status Run() {
                             return registry.Serialize();
                           }));
   server->SetServing(true);
-  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel, identity.kv_dtype,
-               identity.layout_digest, http ? ", http port " + std::to_string(http->port()) : "");
+  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel,
+               identity.kv_dtype, identity.layout_digest,
+               http ? ", http port " + std::to_string(http->port()) : "");
 
   while (!WaitForStopSignal(absl::Milliseconds(500))) table.Expire();
   spdlog::info("stopping: {} generation(s) running", scheduler.num_sequences());
   ready = false;
   server->SetServing(false);
   transfer_service.Drain();
-  const Deadline drained = Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
+  const Deadline drained =
+      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
   while (table.num_active() > 0 && !drained.HasPassed(clock)) {
     table.Expire();
     absl::SleepFor(absl::Milliseconds(20));
@@ -157,7 +168,8 @@ absl::Status Run() {
 
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
-      "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their tokens.\n"
+      "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their "
+      "tokens.\n"
       "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);

@@ -5,8 +5,8 @@
 
 namespace winnow {
 
-// Received KV goes into the decode engine's blocks. Positions were checked by the receiver and are not needed any more: K
-// carries them in its rotation.
+// Received KV goes into the decode engine's blocks. Positions were checked by the receiver and are
+// not needed any more: K carries them in its rotation.
 class PagedKvTarget final : public KvTarget {
  public:
   explicit PagedKvTarget(PagedKv& kv) : kv_(kv) {}

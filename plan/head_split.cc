@@ -9,12 +9,14 @@ absl::StatusOr<HeadSplit> SplitHeads(const ModelShape& shape, int tensor_paralle
   const bool divides = tensor_parallel >= 1 && shape.num_q_heads % tensor_parallel == 0 &&
                        (heads % tensor_parallel == 0 || tensor_parallel % heads == 0);
   if (!divides) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "tensor parallel ", tensor_parallel, " does not divide the model: it must divide its ", shape.num_q_heads,
-        " query heads, and divide or be a multiple of its ", heads, " KV heads"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor parallel ", tensor_parallel,
+                     " does not divide the model: it must divide its ", shape.num_q_heads,
+                     " query heads, and divide or be a multiple of its ", heads, " KV heads"));
   }
   if (rank < 0 || rank >= tensor_parallel) {
-    return absl::InvalidArgumentError(absl::StrCat("rank must be in [0, ", tensor_parallel, "), got ", rank));
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank must be in [0, ", tensor_parallel, "), got ", rank));
   }
   HeadSplit split;
   split.q_count = shape.num_q_heads / tensor_parallel;

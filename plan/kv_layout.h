@@ -8,9 +8,9 @@
 
 namespace winnow {
 
-// Where one source rank's stored KV lies in one flat block of host memory: per layer K [head][slot][head_dim], then V of
-// the same shape, then positions [row][slot] as uint32. Written by the engine, read by the sender; a run of slots of one
-// head is contiguous.
+// Where one source rank's stored KV lies in one flat block of host memory: per layer K
+// [head][slot][head_dim], then V of the same shape, then positions [row][slot] as uint32. Written
+// by the engine, read by the sender; a run of slots of one head is contiguous.
 class KvLayout {
  public:
   KvLayout() = default;
@@ -24,7 +24,8 @@ class KvLayout {
       l.key = total_bytes_;
       l.value = l.key + head_count * l.slots * l.row_bytes;
       l.positions = l.value + head_count * l.slots * l.row_bytes;
-      l.position_rows = plan.form(layer) == KvLayerForm::kPerHead ? head_count : plan.position_rows(layer);
+      l.position_rows =
+          plan.form(layer) == KvLayerForm::kPerHead ? head_count : plan.position_rows(layer);
       total_bytes_ = l.positions + l.position_rows * l.slots * 4;
       total_bytes_ = (total_bytes_ + 63) / 64 * 64;
       layers_.push_back(l);

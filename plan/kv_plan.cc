@@ -32,7 +32,8 @@ std::vector<PositionSpan> ProtectedSpans(const SelectionConfig& config, int64_t 
   return merged;
 }
 
-KvPlan MakeKvPlan(const ModelShape& shape, const SelectionConfig& config, int64_t num_prompt_tokens) {
+KvPlan MakeKvPlan(const ModelShape& shape, const SelectionConfig& config,
+                  int64_t num_prompt_tokens) {
   KvPlan plan;
   plan.num_prompt_tokens = num_prompt_tokens;
   plan.num_kept = num_prompt_tokens;
@@ -47,10 +48,11 @@ KvPlan MakeKvPlan(const ModelShape& shape, const SelectionConfig& config, int64_
 
   const int64_t always_kept = int64_t{config.window} + config.window_offset;  // rows E..
   const int64_t window_begin = num_prompt_tokens - always_kept;
-  int64_t kept = std::max({always_kept + 1, config.min_kept_tokens,
-                           config.keep_ppm * num_prompt_tokens / 1'000'000});
+  int64_t kept = std::max(
+      {always_kept + 1, config.min_kept_tokens, config.keep_ppm * num_prompt_tokens / 1'000'000});
   int64_t protected_tokens = 0;
-  for (const PositionSpan& span : ProtectedSpans(config, window_begin)) protected_tokens += span.end - span.begin;
+  for (const PositionSpan& span : ProtectedSpans(config, window_begin))
+    protected_tokens += span.end - span.begin;
   kept = std::max(kept, protected_tokens + always_kept);
   if (num_prompt_tokens <= kept || num_prompt_tokens < config.min_prompt_tokens) return plan;
 

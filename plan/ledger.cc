@@ -9,9 +9,15 @@ Ledger MakeLedger(const KvPlan& plan, int element_bytes) {
   for (int layer = 0; layer < plan.num_layers; ++layer) {
     Ledger::Segment* segment = nullptr;
     switch (plan.form(layer)) {
-      case KvLayerForm::kAll: segment = &ledger.all; break;
-      case KvLayerForm::kPerHead: segment = &ledger.per_head; break;
-      case KvLayerForm::kSelected: segment = &ledger.selected; break;
+      case KvLayerForm::kAll:
+        segment = &ledger.all;
+        break;
+      case KvLayerForm::kPerHead:
+        segment = &ledger.per_head;
+        break;
+      case KvLayerForm::kSelected:
+        segment = &ledger.selected;
+        break;
     }
     segment->layers += 1;
     segment->entries_kept += plan.entries(layer) * plan.num_kv_heads;

@@ -6,9 +6,11 @@
 
 namespace winnow {
 
-// What was computed, kept and shipped for one request. Every figure follows from the KV plan or was counted.
+// What was computed, kept and shipped for one request. Every figure follows from the KV plan or was
+// counted.
 struct Ledger {
-  // K,V entries, summed over the layers and KV heads of a segment: kept + pruned = N · layers · heads.
+  // K,V entries, summed over the layers and KV heads of a segment: kept + pruned = N · layers ·
+  // heads.
   struct Segment {
     int64_t layers = 0;
     int64_t entries_kept = 0;
@@ -23,7 +25,8 @@ struct Ledger {
   Segment per_head;                   // layers compacted per KV head
   Segment selected;                   // layers after the selection layer
   int64_t kv_bytes_full = 0;          // unique K+V payload of an unpruned run
-  int64_t kv_bytes_shipped = 0;       // unique K+V payload of this run, without positions, framing, retries
+  int64_t kv_bytes_shipped =
+      0;  // unique K+V payload of this run, without positions, framing, retries
 
   friend bool operator==(const Ledger&, const Ledger&) = default;
 };
@@ -31,7 +34,8 @@ struct Ledger {
 // The ledger that `plan` implies; `element_bytes` is the size of one stored K or V element.
 Ledger MakeLedger(const KvPlan& plan, int element_bytes);
 
-// Seconds of each stage on the critical path of token 0, summed over a request's chunks. 0 = skipped.
+// Seconds of each stage on the critical path of token 0, summed over a request's chunks. 0 =
+// skipped.
 struct StageTimes {
   double tokenize = 0, admit = 0, dispatch = 0, queue = 0, reserve_wait = 0;
   double full_layers = 0, score = 0, allreduce = 0, select = 0, pruned_layers = 0, head = 0;

@@ -21,7 +21,8 @@ absl::Status CheckRange(const char* field, int64_t value, int64_t low, int64_t h
       absl::StrCat("selection: ", field, " must be in [", low, ", ", high, "], got ", value));
 }
 
-absl::Status Assign(const char* field, const std::optional<int64_t>& from, int64_t low, int64_t high, int* to) {
+absl::Status Assign(const char* field, const std::optional<int64_t>& from, int64_t low,
+                    int64_t high, int* to) {
   if (!from) return absl::OkStatus();
   WINNOW_RETURN_IF_ERROR(CheckRange(field, *from, low, high));
   *to = static_cast<int>(*from);
@@ -35,7 +36,8 @@ absl::Status Assign(const char* field, const std::optional<int64_t>& from, int64
   return absl::OkStatus();
 }
 
-absl::Status CheckOnly(const char* field, const std::optional<std::string>& got, const char* built) {
+absl::Status CheckOnly(const char* field, const std::optional<std::string>& got,
+                       const char* built) {
   if (!got || *got == built) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("selection: ", field, " '", *got, "' is not built; expected '", built, "'"));
@@ -140,7 +142,8 @@ std::string SelectionConfigToJson(const SelectionConfig& config) {
   return json.dump();
 }
 
-absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& base, const SelectionOverrides& overrides,
+absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& base,
+                                                       const SelectionOverrides& overrides,
                                                        const ModelShape& shape) {
   constexpr int kMaxInt = 1 << 30;
   SelectionConfig config = base;
@@ -150,19 +153,27 @@ absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& ba
   WINNOW_RETURN_IF_ERROR(CheckOnly("aggregate", overrides.aggregate, "max"));
   WINNOW_RETURN_IF_ERROR(CheckOnly("normalize", overrides.normalize, "none"));
   WINNOW_RETURN_IF_ERROR(Assign("window", overrides.window, 1, kMaxInt, &config.window));
-  WINNOW_RETURN_IF_ERROR(Assign("window_offset", overrides.window_offset, 0, kMaxInt, &config.window_offset));
-  WINNOW_RETURN_IF_ERROR(Assign("pool_kernel", overrides.pool_kernel, 1, kMaxInt, &config.pool_kernel));
-  WINNOW_RETURN_IF_ERROR(Assign("aggregate_layers", overrides.aggregate_layers, 1, kMaxInt, &config.aggregate_layers));
   WINNOW_RETURN_IF_ERROR(
-      Assign("uncompacted_layers", overrides.uncompacted_layers, 0, kMaxInt, &config.uncompacted_layers));
-  WINNOW_RETURN_IF_ERROR(Assign("selection_layer", overrides.selection_layer, 0, kMaxInt, &config.selection_layer));
+      Assign("window_offset", overrides.window_offset, 0, kMaxInt, &config.window_offset));
+  WINNOW_RETURN_IF_ERROR(
+      Assign("pool_kernel", overrides.pool_kernel, 1, kMaxInt, &config.pool_kernel));
+  WINNOW_RETURN_IF_ERROR(
+      Assign("aggregate_layers", overrides.aggregate_layers, 1, kMaxInt, &config.aggregate_layers));
+  WINNOW_RETURN_IF_ERROR(Assign("uncompacted_layers", overrides.uncompacted_layers, 0, kMaxInt,
+                                &config.uncompacted_layers));
+  WINNOW_RETURN_IF_ERROR(
+      Assign("selection_layer", overrides.selection_layer, 0, kMaxInt, &config.selection_layer));
   WINNOW_ASSIGN_OR_RETURN(config.keep_ppm, KeepPpm(overrides, config.keep_ppm));
-  WINNOW_RETURN_IF_ERROR(Assign("min_prompt_tokens", overrides.min_prompt_tokens, &config.min_prompt_tokens));
-  WINNOW_RETURN_IF_ERROR(Assign("min_kept_tokens", overrides.min_kept_tokens, &config.min_kept_tokens));
-  WINNOW_RETURN_IF_ERROR(Assign("protected_prefix", overrides.protected_prefix, &config.protected_prefix));
+  WINNOW_RETURN_IF_ERROR(
+      Assign("min_prompt_tokens", overrides.min_prompt_tokens, &config.min_prompt_tokens));
+  WINNOW_RETURN_IF_ERROR(
+      Assign("min_kept_tokens", overrides.min_kept_tokens, &config.min_kept_tokens));
+  WINNOW_RETURN_IF_ERROR(
+      Assign("protected_prefix", overrides.protected_prefix, &config.protected_prefix));
   for (const PositionSpan& span : overrides.protected_spans) {
     if (span.begin < 0 || span.end < span.begin) {
-      return absl::InvalidArgumentError(absl::StrCat("selection: protected span [", span.begin, ", ", span.end,
+      return absl::InvalidArgumentError(absl::StrCat("selection: protected span [", span.begin,
+                                                     ", ", span.end,
                                                      ") must have 0 <= begin <= end"));
     }
     config.protected_spans.push_back(span);
@@ -170,11 +181,15 @@ absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& ba
 
   if (config.policy == SelectionPolicy::kFull) return config;  // the rest is not used
   if (config.pool_kernel % 2 == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("selection: pool_kernel must be odd, got ", config.pool_kernel));
+    return absl::InvalidArgumentError(
+        absl::StrCat("selection: pool_kernel must be odd, got ", config.pool_kernel));
   }
-  WINNOW_RETURN_IF_ERROR(CheckRange("selection_layer", config.selection_layer, 0, shape.num_layers - 2));
-  WINNOW_RETURN_IF_ERROR(CheckRange("aggregate_layers", config.aggregate_layers, 1, config.selection_layer + 1));
-  WINNOW_RETURN_IF_ERROR(CheckRange("uncompacted_layers", config.uncompacted_layers, 0, config.selection_layer + 1));
+  WINNOW_RETURN_IF_ERROR(
+      CheckRange("selection_layer", config.selection_layer, 0, shape.num_layers - 2));
+  WINNOW_RETURN_IF_ERROR(
+      CheckRange("aggregate_layers", config.aggregate_layers, 1, config.selection_layer + 1));
+  WINNOW_RETURN_IF_ERROR(
+      CheckRange("uncompacted_layers", config.uncompacted_layers, 0, config.selection_layer + 1));
   return config;
 }
 

@@ -27,16 +27,17 @@ struct PositionSpan {
   friend bool operator==(const PositionSpan&, const PositionSpan&) = default;
 };
 
-// The parameters of docs/claa.md, already valid for one model when they come from ResolveSelectionConfig.
+// The parameters of docs/claa.md, already valid for one model when they come from
+// ResolveSelectionConfig.
 struct SelectionConfig {
   SelectionPolicy policy = SelectionPolicy::kClaa;
-  int window = 8;              // W: the last queries, which score
-  int window_offset = 0;       // z: rows at the very end that the window skips
-  int pool_kernel = 7;         // κ, odd
-  int aggregate_layers = 4;    // n: layers whose maximum selects
-  int uncompacted_layers = 4;  // m: first layers, which store all N
-  int selection_layer = 15;    // lp, counted from 0
-  int64_t keep_ppm = 100'000;  // kept share of the prompt in millionths
+  int window = 8;                    // W: the last queries, which score
+  int window_offset = 0;             // z: rows at the very end that the window skips
+  int pool_kernel = 7;               // κ, odd
+  int aggregate_layers = 4;          // n: layers whose maximum selects
+  int uncompacted_layers = 4;        // m: first layers, which store all N
+  int selection_layer = 15;          // lp, counted from 0
+  int64_t keep_ppm = 100'000;        // kept share of the prompt in millionths
   int64_t min_prompt_tokens = 2048;  // shorter prompts are not pruned
   int64_t min_kept_tokens = 512;
   int64_t protected_prefix = 0;  // the first positions, always kept
@@ -64,19 +65,23 @@ struct SelectionOverrides {
   std::optional<std::string> normalize;       // only "none"
 };
 
-// The paper's 32-layer defaults scaled to another depth: lp = round(15·L/32), n and m kept within it.
+// The paper's 32-layer defaults scaled to another depth: lp = round(15·L/32), n and m kept within
+// it.
 SelectionConfig DefaultSelectionConfig(const ModelShape& shape);
 
-// Reads the text of a claa.json. INVALID_ARGUMENT names an unknown key, a wrong type or a syntax error.
+// Reads the text of a claa.json. INVALID_ARGUMENT names an unknown key, a wrong type or a syntax
+// error.
 absl::StatusOr<SelectionOverrides> ParseSelectionJson(const std::string& text);
 
-// Text of a claa.json that reads back as `config`, but for protected spans: those belong to requests.
+// Text of a claa.json that reads back as `config`, but for protected spans: those belong to
+// requests.
 std::string SelectionConfigToJson(const SelectionConfig& config);
 
-// The one validator: `base` with `overrides` applied, for a model. INVALID_ARGUMENT says which field is out of range.
-// Valid: 0 ≤ m ≤ lp+1, 1 ≤ n ≤ lp+1, 0 ≤ lp ≤ L−2, W ≥ 1, z ≥ 0, κ odd and ≥ 1, keep in (0, 1], counts ≥ 0,
-// spans not reversed.
-absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& base, const SelectionOverrides& overrides,
+// The one validator: `base` with `overrides` applied, for a model. INVALID_ARGUMENT says which
+// field is out of range. Valid: 0 ≤ m ≤ lp+1, 1 ≤ n ≤ lp+1, 0 ≤ lp ≤ L−2, W ≥ 1, z ≥ 0, κ odd and ≥
+// 1, keep in (0, 1], counts ≥ 0, spans not reversed.
+absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& base,
+                                                       const SelectionOverrides& overrides,
                                                        const ModelShape& shape);
 
 }  // namespace winnow

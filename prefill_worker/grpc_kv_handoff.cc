@@ -32,7 +32,8 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
  public:
   Core(GrpcKvHandoffs& owner, HandoffTarget target) : owner_(owner), target_(std::move(target)) {}
 
-  void Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<KvHandoff::Grant>)> done);
+  void Reserve(const KvPlan& plan, int max_tokens,
+               std::function<void(absl::StatusOr<KvHandoff::Grant>)> done);
   void Open(std::shared_ptr<KvStaging> staging);
   void OnKvReady(const KvReady& part, EventPtr event);
   void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
@@ -49,7 +50,8 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
   std::shared_ptr<Call<Request, Response>> MakeCall() const;
   absl::Status Outcome(const grpc::Status& status, const grpc::ClientContext& context) const;
   void OnGrant(const v1::ReserveResponse& response);
-  v1::CommitRequest MakeCommit(const std::vector<int32_t>& tokens, const SamplingParams& sampling) const;
+  v1::CommitRequest MakeCommit(const std::vector<int32_t>& tokens,
+                               const SamplingParams& sampling) const;
   void SendCommit(v1::CommitRequest request, int tries_left,
                   std::function<void(absl::StatusOr<KvHandoff::Summary>)> done);
   void ScheduleRenew();
@@ -76,7 +78,8 @@ v1::TransferIdentity Core::Identity() const {
   identity.set_request_id(target_.request_id);
   identity.set_attempt(target_.attempt);
   identity.set_source_incarnation(owner_.options().incarnation);
-  identity.set_target_incarnation(target_incarnation_ != 0 ? target_incarnation_ : target_.decode_incarnation);
+  identity.set_target_incarnation(target_incarnation_ != 0 ? target_incarnation_
+                                                           : target_.decode_incarnation);
   identity.set_layout_digest(owner_.options().layout_digest);
   identity.set_wire_version(kWireVersion);
   return identity;
@@ -86,24 +89,32 @@ template <typename Request, typename Response>
 std::shared_ptr<Call<Request, Response>> Core::MakeCall() const {
   auto call = std::make_shared<Call<Request, Response>>();
   const Clock& clock = *owner_.options().clock;
-  SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout).Earlier(target_.deadline), clock);
+  SetDeadline(call->context,
+              Deadline::After(clock, owner_.options().call_timeout).Earlier(target_.deadline),
+              clock);
   *call->request.mutable_identity() = Identity();
   return call;
 }
 
-// A call that took too long while the request still has time: this decode worker may be gone, another one may do.
+// A call that took too long while the request still has time: this decode worker may be gone,
+// another one may do.
 absl::Status Core::Outcome(const grpc::Status& status, const grpc::ClientContext& context) const {
   const absl::Status result = FromGrpcStatus(status, context);
-  if (!absl::IsDeadlineExceeded(result) || target_.deadline.HasPassed(*owner_.options().clock)) return result;
-  return absl::UnavailableError(absl::StrCat("decode worker ", target_.decode_address, ": no answer within ",
+  if (!absl::IsDeadlineExceeded(result) || target_.deadline.HasPassed(*owner_.options().clock))
+    return result;
+  return absl::UnavailableError(absl::StrCat("decode worker ", target_.decode_address,
+                                             ": no answer within ",
                                              absl::FormatDuration(owner_.options().call_timeout)));
 }
 
-void Core::Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<KvHandoff::Grant>)> done) {
+void Core::Reserve(const KvPlan& plan, int max_tokens,
+                   std::function<void(absl::StatusOr<KvHandoff::Grant>)> done) {
   plan_ = plan;
-  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = owner_.Channel(target_.decode_address, 0);
+  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+      owner_.Channel(target_.decode_address, 0);
   if (!channel.ok()) {  // a bad address; the callback may not come from inside
-    owner_.event_waiter().Add([done = std::move(done), status = channel.status()] { done(status); });
+    owner_.event_waiter().Add(
+        [done = std::move(done), status = channel.status()] { done(status); });
     return;
   }
   stub_ = v1::KvTransferService::NewStub(*channel);
@@ -113,15 +124,16 @@ void Core::Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::
   const int sending = std::min(owner_.options().tensor_parallel, plan.num_kv_heads);
   call->request.set_num_streams(sending * owner_.options().streams_per_rank);
   call->request.set_source_tensor_parallel(owner_.options().tensor_parallel);
-  stub_->async()->Reserve(&call->context, &call->request, &call->response,
-                          [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
-                            if (!status.ok()) {
-                              done(self->Outcome(status, call->context));
-                              return;
-                            }
-                            self->OnGrant(call->response);
-                            done(KvHandoff::Grant{call->response.reservation_id(), self->target_.decode_address});
-                          });
+  stub_->async()->Reserve(
+      &call->context, &call->request, &call->response,
+      [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
+        if (!status.ok()) {
+          done(self->Outcome(status, call->context));
+          return;
+        }
+        self->OnGrant(call->response);
+        done(KvHandoff::Grant{call->response.reservation_id(), self->target_.decode_address});
+      });
 }
 
 void Core::OnGrant(const v1::ReserveResponse& response) {
@@ -145,7 +157,8 @@ void Core::ScheduleRenew() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (ended_) return;
   renew_.Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(ttl_ / 3),
-             [weak = weak_from_this()](bool due) {  // weak: the alarm keeps its function until it is destroyed
+             [weak = weak_from_this()](
+                 bool due) {  // weak: the alarm keeps its function until it is destroyed
                const std::shared_ptr<Core> self = weak.lock();
                if (due && self != nullptr) self->SendRenew();
              });
@@ -160,8 +173,10 @@ void Core::SendRenew() {
   }
   stub_->async()->Renew(&call->context, &call->request, &call->response,
                         [self = shared_from_this(), call](const grpc::Status& status) {
-                          // A lost reservation shows in the streams or at the commit; a lost call is tried again.
-                          if (status.error_code() != grpc::StatusCode::NOT_FOUND) self->ScheduleRenew();
+                          // A lost reservation shows in the streams or at the commit; a lost call
+                          // is tried again.
+                          if (status.error_code() != grpc::StatusCode::NOT_FOUND)
+                            self->ScheduleRenew();
                         });
 }
 
@@ -179,7 +194,8 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
   const int num_streams = sender_->num_streams();
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (int stream = 0; stream < num_streams; ++stream) {
-    absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = owner_.Channel(target_.decode_address, 1 + stream);
+    absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+        owner_.Channel(target_.decode_address, 1 + stream);
     if (!channel.ok()) {
       sender_->Fail(channel.status());
       break;
@@ -190,7 +206,8 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
   streams_.resize(num_streams, nullptr);
   if (ended_ || static_cast<int>(channels.size()) < num_streams) {
     lock.unlock();
-    sender_->Fail(absl::CancelledError("push: the request has ended"));  // unless it has failed already
+    sender_->Fail(
+        absl::CancelledError("push: the request has ended"));  // unless it has failed already
     return;
   }
   for (int stream = 0; stream < num_streams; ++stream) {
@@ -208,10 +225,12 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
         self->streams_[stream] = nullptr;
       }
       // A stream that ends well has nothing left to acknowledge; otherwise this is the news.
-      self->sender_->Fail(status.ok() ? absl::UnavailableError("push: the decode worker ended the stream") : status);
+      self->sender_->Fail(status.ok()
+                              ? absl::UnavailableError("push: the decode worker ended the stream")
+                              : status);
     };
-    streams_[stream] = PushStream::Start(channels[stream], open, target_.deadline, *owner_.options().clock, staging,
-                                         std::move(callbacks));
+    streams_[stream] = PushStream::Start(channels[stream], open, target_.deadline,
+                                         *owner_.options().clock, staging, std::move(callbacks));
   }
 }
 
@@ -235,7 +254,8 @@ void Core::OnKvReady(const KvReady& part, EventPtr event) {
   });
 }
 
-v1::CommitRequest Core::MakeCommit(const std::vector<int32_t>& tokens, const SamplingParams& sampling) const {
+v1::CommitRequest Core::MakeCommit(const std::vector<int32_t>& tokens,
+                                   const SamplingParams& sampling) const {
   v1::CommitRequest request;
   *request.mutable_identity() = Identity();
   request.set_reservation_id(reservation_id_);
@@ -243,7 +263,8 @@ v1::CommitRequest Core::MakeCommit(const std::vector<int32_t>& tokens, const Sam
   request.set_next_position(plan_.num_prompt_tokens);
   request.mutable_tokens()->Add(tokens.begin(), tokens.end());
   *request.mutable_sampling() = ToProto(sampling);
-  for (int layer = 0; layer < plan_.num_layers; ++layer) request.add_entries_per_layer(plan_.entries(layer));
+  for (int layer = 0; layer < plan_.num_layers; ++layer)
+    request.add_entries_per_layer(plan_.entries(layer));
   const std::vector<StreamSummary> summaries = sender_->summaries();
   for (size_t stream = 0; stream < summaries.size(); ++stream) {
     v1::StreamSummary* summary = request.add_streams();
@@ -257,43 +278,44 @@ v1::CommitRequest Core::MakeCommit(const std::vector<int32_t>& tokens, const Sam
 void Core::Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
                   std::function<void(absl::StatusOr<KvHandoff::Summary>)> done) {
   // After parts that wait for their events.
-  owner_.event_waiter().Add([self = shared_from_this(), tokens = std::move(tokens), sampling, done = std::move(done)] {
-    self->sender_->Finish([self, tokens, sampling, done](const absl::Status& status) {
-      if (!status.ok()) {
-        done(status);
-        return;
-      }
-      self->SendCommit(self->MakeCommit(tokens, sampling), kCommitTries, done);
-    });
-  });
+  owner_.event_waiter().Add(
+      [self = shared_from_this(), tokens = std::move(tokens), sampling, done = std::move(done)] {
+        self->sender_->Finish([self, tokens, sampling, done](const absl::Status& status) {
+          if (!status.ok()) {
+            done(status);
+            return;
+          }
+          self->SendCommit(self->MakeCommit(tokens, sampling), kCommitTries, done);
+        });
+      });
 }
 
 void Core::SendCommit(v1::CommitRequest request, int tries_left,
                       std::function<void(absl::StatusOr<KvHandoff::Summary>)> done) {
   auto call = MakeCall<v1::CommitRequest, v1::CommitResponse>();
   call->request = std::move(request);
-  stub_->async()->Commit(
-      &call->context, &call->request, &call->response,
-      [self = shared_from_this(), call, tries_left, done = std::move(done)](const grpc::Status& status) {
-        const absl::Status result = self->Outcome(status, call->context);
-        if (absl::IsUnavailable(result) && tries_left > 1) {
-          self->SendCommit(call->request, tries_left - 1, done);
-          return;
-        }
-        if (!result.ok()) {
-          done(result);
-          return;
-        }
-        {
-          std::lock_guard<std::mutex> lock(self->mutex_);
-          self->ended_ = true;
-          self->renew_.Cancel();
-          for (PushStream* stream : self->streams_) {
-            if (stream != nullptr) stream->FinishWrites();
-          }
-        }
-        done(KvHandoff::Summary{self->sender_->kv_payload_bytes()});
-      });
+  stub_->async()->Commit(&call->context, &call->request, &call->response,
+                         [self = shared_from_this(), call, tries_left,
+                          done = std::move(done)](const grpc::Status& status) {
+                           const absl::Status result = self->Outcome(status, call->context);
+                           if (absl::IsUnavailable(result) && tries_left > 1) {
+                             self->SendCommit(call->request, tries_left - 1, done);
+                             return;
+                           }
+                           if (!result.ok()) {
+                             done(result);
+                             return;
+                           }
+                           {
+                             std::lock_guard<std::mutex> lock(self->mutex_);
+                             self->ended_ = true;
+                             self->renew_.Cancel();
+                             for (PushStream* stream : self->streams_) {
+                               if (stream != nullptr) stream->FinishWrites();
+                             }
+                           }
+                           done(KvHandoff::Summary{self->sender_->kv_payload_bytes()});
+                         });
 }
 
 void Core::Abort(const std::string& reason) {
@@ -321,14 +343,17 @@ class GrpcKvHandoff final : public KvHandoff, public KvSink {
   explicit GrpcKvHandoff(std::shared_ptr<Core> core) : core_(std::move(core)) {}
   ~GrpcKvHandoff() override { core_->Abort("the prefill worker dropped the request"); }
 
-  void Reserve(const KvPlan& plan, int max_tokens, std::function<void(absl::StatusOr<Grant>)> done) override {
+  void Reserve(const KvPlan& plan, int max_tokens,
+               std::function<void(absl::StatusOr<Grant>)> done) override {
     core_->Reserve(plan, max_tokens, std::move(done));
   }
   KvSink* Open(std::shared_ptr<KvStaging> staging) override {
     core_->Open(std::move(staging));
     return this;
   }
-  void OnKvReady(const KvReady& part, EventPtr event) override { core_->OnKvReady(part, std::move(event)); }
+  void OnKvReady(const KvReady& part, EventPtr event) override {
+    core_->OnKvReady(part, std::move(event));
+  }
   void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
               std::function<void(absl::StatusOr<Summary>)> done) override {
     core_->Commit(std::move(tokens), sampling, std::move(done));
@@ -361,11 +386,13 @@ GrpcKvHandoffs::~GrpcKvHandoffs() {
                      [this] { return num_live_ == 0; });
 }
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcKvHandoffs::Channel(const std::string& address, int index) {
+absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcKvHandoffs::Channel(const std::string& address,
+                                                                       int index) {
   std::lock_guard<std::mutex> lock(mutex_);
   auto it = channels_.find({address, index});
   if (it != channels_.end()) return it->second;
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(address, {.own_connection = true});
+  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
+      MakeChannel(address, {.own_connection = true});
   if (channel.ok()) channels_[{address, index}] = *channel;
   return channel;
 }

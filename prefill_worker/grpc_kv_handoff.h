@@ -14,9 +14,10 @@
 
 namespace winnow {
 
-// Hands KV to decode workers over gRPC. Connections to a decode worker are kept and shared by its handoffs: one for calls and
-// one per push stream. Must outlive the handoffs it made; the destructor waits for what they left under way, because the last
-// owner of a channel must not be a gRPC callback.
+// Hands KV to decode workers over gRPC. Connections to a decode worker are kept and shared by its
+// handoffs: one for calls and one per push stream. Must outlive the handoffs it made; the
+// destructor waits for what they left under way, because the last owner of a channel must not be a
+// gRPC callback.
 class GrpcKvHandoffs final : public KvHandoffFactory {
  public:
   struct Options {
@@ -28,7 +29,8 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
     absl::Duration call_timeout = absl::Seconds(5);  // of Reserve, Commit, Renew, Abort
     const Clock* clock = nullptr;
   };
-  explicit GrpcKvHandoffs(Options options) : options_(std::move(options)), event_waiter_("kv-events", 1) {}
+  explicit GrpcKvHandoffs(Options options)
+      : options_(std::move(options)), event_waiter_("kv-events", 1) {}
 
   ~GrpcKvHandoffs() override;
 

@@ -12,21 +12,25 @@ namespace {
 constexpr char kPushMethod[] = "/winnow.v1.KvTransferService/Push";
 
 // A slice over `data`, which `owner` keeps alive until gRPC drops the slice.
-grpc::Slice BorrowedSlice(const std::byte* data, size_t size, const std::shared_ptr<const void>& owner) {
+grpc::Slice BorrowedSlice(const std::byte* data, size_t size,
+                          const std::shared_ptr<const void>& owner) {
   auto* holder = new std::shared_ptr<const void>(owner);
-  return grpc::Slice(const_cast<std::byte*>(data), size,
-                     [](void* user_data) { delete static_cast<std::shared_ptr<const void>*>(user_data); }, holder);
+  return grpc::Slice(
+      const_cast<std::byte*>(data), size,
+      [](void* user_data) { delete static_cast<std::shared_ptr<const void>*>(user_data); }, holder);
 }
 
 }  // namespace
 
-PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
-                              Deadline deadline, const Clock& clock, std::shared_ptr<const void> payload_owner,
-                              Callbacks callbacks) {
+PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel,
+                              const v1::PushOpen& open, Deadline deadline, const Clock& clock,
+                              std::shared_ptr<const void> payload_owner, Callbacks callbacks) {
   auto* stream = new PushStream(channel, std::move(payload_owner), std::move(callbacks));
   SetDeadline(stream->context_, deadline, clock);
-  stream->stub_.PrepareBidiStreamingCall(&stream->context_, kPushMethod, grpc::StubOptions(), stream);
-  stream->AddHold();  // chunks come from other threads; dropped by FinishWrites or when a write fails
+  stream->stub_.PrepareBidiStreamingCall(&stream->context_, kPushMethod, grpc::StubOptions(),
+                                         stream);
+  stream
+      ->AddHold();  // chunks come from other threads; dropped by FinishWrites or when a write fails
   v1::PushRequest first;
   *first.mutable_open() = open;
   const grpc::Slice slice(first.SerializeAsString());
@@ -37,8 +41,9 @@ PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel, con
 }
 
 void PushStream::Send(const KvChunk& chunk) {
-  const grpc::Slice slices[] = {grpc::Slice(EncodePrefix(chunk.header)),
-                                BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_)};
+  const grpc::Slice slices[] = {
+      grpc::Slice(EncodePrefix(chunk.header)),
+      BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_)};
   Write(grpc::ByteBuffer(slices, 2));
 }
 

@@ -15,18 +15,19 @@
 
 namespace winnow {
 
-// One Push stream to a decode worker: an opening message, then chunks whose payload is sent from where it lies. One write is
-// in flight; the rest waits (the sender's credits bound it).
+// One Push stream to a decode worker: an opening message, then chunks whose payload is sent from
+// where it lies. One write is in flight; the rest waits (the sender's credits bound it).
 class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::PushResponse> {
  public:
   struct Callbacks {
     std::function<void(const v1::PushResponse&)> acknowledged;
     std::function<void(const absl::Status&)> ended;  // once, after everything else
   };
-  // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. At the deadline the stream ends with
-  // DEADLINE_EXCEEDED. It deletes itself after `ended`.
-  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open, Deadline deadline,
-                           const Clock& clock, std::shared_ptr<const void> payload_owner, Callbacks callbacks);
+  // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. At the deadline the
+  // stream ends with DEADLINE_EXCEEDED. It deletes itself after `ended`.
+  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
+                           Deadline deadline, const Clock& clock,
+                           std::shared_ptr<const void> payload_owner, Callbacks callbacks);
 
   void Send(const KvChunk& chunk);
   // No more chunks; the server then ends the stream.
@@ -35,9 +36,11 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   void Cancel();
 
  private:
-  PushStream(const std::shared_ptr<grpc::Channel>& channel, std::shared_ptr<const void> payload_owner,
-             Callbacks callbacks)
-      : callbacks_(std::move(callbacks)), stub_(channel), payload_owner_(std::move(payload_owner)) {}
+  PushStream(const std::shared_ptr<grpc::Channel>& channel,
+             std::shared_ptr<const void> payload_owner, Callbacks callbacks)
+      : callbacks_(std::move(callbacks)),
+        stub_(channel),
+        payload_owner_(std::move(payload_owner)) {}
 
   void OnWriteDone(bool ok) override;
   void OnReadDone(bool ok) override;
@@ -46,7 +49,8 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   void WriteNext();
   void Break();
 
-  const Callbacks callbacks_;  // first, so that what they keep alive outlives our share of the channel
+  const Callbacks
+      callbacks_;  // first, so that what they keep alive outlives our share of the channel
   grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PushResponse> stub_;
   grpc::ClientContext context_;
   const std::shared_ptr<const void> payload_owner_;

@@ -20,20 +20,26 @@
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
 
-ABSL_FLAG(std::string, listen, "127.0.0.1:50061", "host:port of the gRPC server; port 0 takes any free one");
+ABSL_FLAG(std::string, listen, "127.0.0.1:50061",
+          "host:port of the gRPC server; port 0 takes any free one");
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
-ABSL_FLAG(std::string, model, "", "folder with a Hugging Face model, and claa.json if it has a profile (required)");
+ABSL_FLAG(std::string, model, "",
+          "folder with a Hugging Face model, and claa.json if it has a profile (required)");
 ABSL_FLAG(std::string, device, "auto", "auto or cpu");
 ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
 ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
 ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
-ABSL_FLAG(int64_t, max_model_len, 0, "prompt + generated tokens at most; 0: the model's own context");
+ABSL_FLAG(int64_t, max_model_len, 0,
+          "prompt + generated tokens at most; 0: the model's own context");
 ABSL_FLAG(int64_t, chunk_tokens, 1024, "prompt rows computed in one step, over all requests");
-ABSL_FLAG(int, streams_per_rank, 1, "push streams, each on a connection of its own, per rank that sends");
+ABSL_FLAG(int, streams_per_rank, 1,
+          "push streams, each on a connection of its own, per rank that sends");
 ABSL_FLAG(int, max_queue, 256, "requests waiting and running; more are refused");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
-ABSL_FLAG(int64_t, retain_mib, 1024, "memory for KV that could not be handed over, kept for a resend");
-ABSL_FLAG(int64_t, step_timeout_s, 120, "a rank that is later than this in a collective fails the step");
+ABSL_FLAG(int64_t, retain_mib, 1024,
+          "memory for KV that could not be handed over, kept for a resend");
+ABSL_FLAG(int64_t, step_timeout_s, 120,
+          "a rank that is later than this in a collective fails the step");
 ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running prefills get after SIGTERM");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 
@@ -43,10 +49,12 @@ namespace {
 // What would not be refused by the part that gets it.
 absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 1));
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue", absl::GetFlag(FLAGS_max_queue), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("retain-mib", absl::GetFlag(FLAGS_retain_mib), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("step-timeout-s", absl::GetFlag(FLAGS_step_timeout_s), 1));
@@ -64,10 +72,11 @@ absl::Status Run() {
                            .log_progress = true};
   WINNOW_ASSIGN_OR_RETURN(load.dtype, ParseDTypeFlag(absl::GetFlag(FLAGS_dtype)));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
-  TensorParallelPrefill::Options engine_options{.clock = &clock,
-                                                .max_step_rows = absl::GetFlag(FLAGS_chunk_tokens),
-                                                .max_context = absl::GetFlag(FLAGS_max_model_len),
-                                                .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s))};
+  TensorParallelPrefill::Options engine_options{
+      .clock = &clock,
+      .max_step_rows = absl::GetFlag(FLAGS_chunk_tokens),
+      .max_context = absl::GetFlag(FLAGS_max_model_len),
+      .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s))};
   ranks->Fill(engine_options);
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelPrefill> engine,
                           TensorParallelPrefill::Create(engine_options));
@@ -81,9 +90,10 @@ absl::Status Run() {
                           .eos_token_ids = ranks->config.eos_token_ids,
                           .explain_allowed = absl::GetFlag(FLAGS_allow_explain),
                           .wire_version = kWireVersion};
-  identity.layout_digest =
-      LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape, ranks->config.rope_theta);
-  WINNOW_ASSIGN_OR_RETURN(identity.profile, LoadSelectionProfile(load.model_dir, ranks->config.shape));
+  identity.layout_digest = LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape,
+                                        ranks->config.rope_theta);
+  WINNOW_ASSIGN_OR_RETURN(identity.profile,
+                          LoadSelectionProfile(load.model_dir, ranks->config.shape));
   spdlog::info("selection profile: {}", SelectionConfigToJson(identity.profile));
 
   MetricsRegistry registry;
@@ -101,14 +111,17 @@ absl::Status Run() {
                          {.info = ToProto(identity),
                           .shape = engine->shape(),
                           .allow_explain = identity.explain_allowed});
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                          StartServer({.listen = absl::GetFlag(FLAGS_listen), .services = {&service}}));
+  WINNOW_ASSIGN_OR_RETURN(
+      const std::unique_ptr<RpcServer> server,
+      StartServer({.listen = absl::GetFlag(FLAGS_listen), .services = {&service}}));
   std::atomic<bool> ready{true};
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
-                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] { return registry.Serialize(); }));
+                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready,
+                                           [&] { return registry.Serialize(); }));
   server->SetServing(true);
-  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel, identity.kv_dtype,
-               identity.layout_digest, http ? ", http port " + std::to_string(http->port()) : "");
+  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel,
+               identity.kv_dtype, identity.layout_digest,
+               http ? ", http port " + std::to_string(http->port()) : "");
 
   while (!WaitForStopSignal(absl::Milliseconds(500))) {
   }
@@ -116,8 +129,10 @@ absl::Status Run() {
   ready = false;
   server->SetServing(false);
   scheduler.Drain();
-  const Deadline drained = Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
-  while (scheduler.num_jobs() > 0 && !drained.HasPassed(clock)) absl::SleepFor(absl::Milliseconds(20));
+  const Deadline drained =
+      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
+  while (scheduler.num_jobs() > 0 && !drained.HasPassed(clock))
+    absl::SleepFor(absl::Milliseconds(20));
   server->Shutdown(absl::Seconds(1));
   return absl::OkStatus();
 }
@@ -127,7 +142,8 @@ absl::Status Run() {
 
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
-      "Winnow's prefill worker: computes prompts with CLAA on one tensor-parallel group and ships their KV.\n"
+      "Winnow's prefill worker: computes prompts with CLAA on one tensor-parallel group and ships "
+      "their KV.\n"
       "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);

@@ -13,21 +13,26 @@ namespace winnow {
 class PrefillMetrics final : public PrefillEvents {
  public:
   explicit PrefillMetrics(MetricsRegistry& registry)
-      : ttft_(registry.Histogram("winnow_prefill_ttft_seconds", "Job received to token 0 made, in the prefill worker.",
+      : ttft_(registry.Histogram("winnow_prefill_ttft_seconds",
+                                 "Job received to token 0 made, in the prefill worker.",
                                  metric_grids::Latency())),
-        prompt_tokens_(registry.Counter("winnow_prompt_tokens_total", "Prompt tokens of finished prefills.")),
-        prompt_size_(registry.Histogram("winnow_prompt_tokens", "Prompt tokens per finished prefill.",
-                                        metric_grids::Tokens())),
+        prompt_tokens_(
+            registry.Counter("winnow_prompt_tokens_total", "Prompt tokens of finished prefills.")),
+        prompt_size_(registry.Histogram(
+            "winnow_prompt_tokens", "Prompt tokens per finished prefill.", metric_grids::Tokens())),
         pinned_bytes_(registry.Gauge("winnow_kv_pinned_bytes", "KV retained for a resend.")),
-        sent_bytes_(registry.Counter("winnow_kv_transfer_bytes_total", "K and V payload bytes, each once.",
+        sent_bytes_(registry.Counter("winnow_kv_transfer_bytes_total",
+                                     "K and V payload bytes, each once.",
                                      {{"direction", "sent"}})) {
     for (const auto& [name, member] : kStages) {
-      stages_[name] = &registry.Histogram("winnow_stage_seconds", "Time on the critical path of token 0.",
-                                          metric_grids::Stages(), {{"stage", name}});
+      stages_[name] =
+          &registry.Histogram("winnow_stage_seconds", "Time on the critical path of token 0.",
+                              metric_grids::Stages(), {{"stage", name}});
     }
     for (const char* policy : {"full", "claa"}) {
-      keep_ratio_[policy] = &registry.Histogram("winnow_keep_ratio", "Kept share of the prompt's tokens.",
-                                                metric_grids::Ratio(), {{"policy", policy}});
+      keep_ratio_[policy] =
+          &registry.Histogram("winnow_keep_ratio", "Kept share of the prompt's tokens.",
+                              metric_grids::Ratio(), {{"policy", policy}});
     }
     for (const char* segment : {"all", "per_head", "selected"}) {
       for (const char* fate : {"kept", "pruned"}) {
@@ -38,11 +43,13 @@ class PrefillMetrics final : public PrefillEvents {
     }
     for (int code = 0; code <= 16; ++code) {
       const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-      requests_[code] = &registry.Counter("winnow_requests_total", "Finished requests by status.", {{"code", name}});
+      requests_[code] = &registry.Counter("winnow_requests_total", "Finished requests by status.",
+                                          {{"code", name}});
     }
   }
 
-  void OnFinished(const PrefillJob& job, const PrefillSummary& summary, double ttft_seconds) override {
+  void OnFinished(const PrefillJob& job, const PrefillSummary& summary,
+                  double ttft_seconds) override {
     requests_.at(0)->Increment();
     ttft_.Observe(ttft_seconds);
     const Ledger& ledger = summary.ledger;
@@ -51,7 +58,8 @@ class PrefillMetrics final : public PrefillEvents {
     sent_bytes_.Increment(static_cast<double>(summary.kv_payload_bytes_sent));
     for (const auto& [name, member] : kStages) stages_.at(name)->Observe(summary.stages.*member);
     keep_ratio_.at(SelectionPolicyName(job.selection.policy))
-        ->Observe(static_cast<double>(ledger.kept_tokens) / std::max<int64_t>(1, ledger.prompt_tokens));
+        ->Observe(static_cast<double>(ledger.kept_tokens) /
+                  std::max<int64_t>(1, ledger.prompt_tokens));
     CountSegment("all", ledger.all);
     CountSegment("per_head", ledger.per_head);
     CountSegment("selected", ledger.selected);
@@ -65,10 +73,14 @@ class PrefillMetrics final : public PrefillEvents {
  private:
   // The stages that a prefill worker sees.
   inline static const std::map<std::string, double StageTimes::*> kStages = {
-      {"queue", &StageTimes::queue},     {"reserve_wait", &StageTimes::reserve_wait},
-      {"full_layers", &StageTimes::full_layers}, {"score", &StageTimes::score},
-      {"allreduce", &StageTimes::allreduce},     {"select", &StageTimes::select},
-      {"pruned_layers", &StageTimes::pruned_layers}, {"head", &StageTimes::head}};
+      {"queue", &StageTimes::queue},
+      {"reserve_wait", &StageTimes::reserve_wait},
+      {"full_layers", &StageTimes::full_layers},
+      {"score", &StageTimes::score},
+      {"allreduce", &StageTimes::allreduce},
+      {"select", &StageTimes::select},
+      {"pruned_layers", &StageTimes::pruned_layers},
+      {"head", &StageTimes::head}};
 
   void CountSegment(const std::string& name, const Ledger::Segment& segment) {
     entries_.at(name + "kept")->Increment(static_cast<double>(segment.entries_kept));

@@ -329,7 +329,8 @@ void PrefillScheduler::FinishWithoutDecode(int64_t id) {
   task.summary.ledger.kv_bytes_shipped = 0;
   task.summary.decode_follows = false;
   task.callbacks.committed(task.summary);
-  events_.OnFinished(task.job, task.summary, absl::ToDoubleSeconds(task.token_made - task.submitted));
+  events_.OnFinished(task.job, task.summary,
+                     absl::ToDoubleSeconds(task.token_made - task.submitted));
 }
 
 void PrefillScheduler::Ship(int64_t id, Task& task) {
@@ -355,7 +356,8 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   if (shipped == nullptr) return;
   if (!summary.ok()) {
     retained_.Put(shipped->job.request_id,
-                  {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary}, clock_.Now());
+                  {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
+                  clock_.Now());
     events_.OnPinnedBytes(retained_.bytes());
     Fail(id, summary.status());
     return;
@@ -366,7 +368,8 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   task.summary.decode_follows = true;
   task.callbacks.committed(task.summary);
   if (task.resent) return;
-  events_.OnFinished(task.job, task.summary, absl::ToDoubleSeconds(task.token_made - task.submitted));
+  events_.OnFinished(task.job, task.summary,
+                     absl::ToDoubleSeconds(task.token_made - task.submitted));
 }
 
 void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {

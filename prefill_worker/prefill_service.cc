@@ -11,7 +11,8 @@
 namespace winnow {
 namespace {
 
-void FillReserved(const std::string& decode_address, const std::string& reservation_id, v1::Reserved* out) {
+void FillReserved(const std::string& decode_address, const std::string& reservation_id,
+                  v1::Reserved* out) {
   out->set_decode_address(decode_address);
   out->set_reservation_id(reservation_id);
 }
@@ -28,7 +29,8 @@ void FillCommitted(const PrefillSummary& summary, v1::Committed* out) {
 template <typename Response>
 PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer) {
   PrefillCallbacks callbacks;
-  callbacks.reserved = [writer](const std::string& decode_address, const std::string& reservation_id) {
+  callbacks.reserved = [writer](const std::string& decode_address,
+                                const std::string& reservation_id) {
     Response event;
     FillReserved(decode_address, reservation_id, event.mutable_reserved());
     writer->Write(std::move(event));
@@ -56,8 +58,8 @@ absl::StatusOr<PrefillJob> PrefillService::ParseJob(grpc::CallbackServerContext&
   WINNOW_ASSIGN_OR_RETURN(job.sampling, FromProto(request.sampling()));
   for (int32_t id : request.prompt_ids()) {
     if (id < 0 || id >= options_.shape.vocab_size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("prefill: token id must be in [0, ", options_.shape.vocab_size, "), got ", id));
+      return absl::InvalidArgumentError(absl::StrCat("prefill: token id must be in [0, ",
+                                                     options_.shape.vocab_size, "), got ", id));
     }
   }
   job.request_id = request.request_id();
@@ -72,8 +74,8 @@ absl::StatusOr<PrefillJob> PrefillService::ParseJob(grpc::CallbackServerContext&
   return job;
 }
 
-grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(grpc::CallbackServerContext* context,
-                                                                       const v1::PrefillRequest* request) {
+grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(
+    grpc::CallbackServerContext* context, const v1::PrefillRequest* request) {
   auto writer = QueuedWriter<v1::PrefillResponse>::Create(*context);
   absl::StatusOr<PrefillJob> job = ParseJob(*context, *request);
   if (!job.ok()) {
@@ -107,8 +109,8 @@ grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(grpc::Cal
   return writer.get();
 }
 
-grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(grpc::CallbackServerContext* context,
-                                                                     const v1::ResendRequest* request) {
+grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(
+    grpc::CallbackServerContext* context, const v1::ResendRequest* request) {
   auto writer = QueuedWriter<v1::ResendResponse>::Create(*context);
   auto stop = std::make_shared<StopFlag>();
   const HandoffTarget target{.request_id = request->request_id(),
@@ -116,7 +118,8 @@ grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(grpc::Callb
                              .decode_address = request->decode_address(),
                              .decode_incarnation = request->decode_incarnation(),
                              .deadline = DeadlineOf(*context, clock_)};
-  const absl::Status status = scheduler_.Resend(request->request_id(), target, stop, StreamTo(writer));
+  const absl::Status status =
+      scheduler_.Resend(request->request_id(), target, stop, StreamTo(writer));
   if (!status.ok()) {
     writer->Finish(status);
     return writer.get();
@@ -128,7 +131,8 @@ grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(grpc::Callb
   return writer.get();
 }
 
-grpc::ServerUnaryReactor* PrefillService::GetInfo(grpc::CallbackServerContext* context, const v1::GetInfoRequest*,
+grpc::ServerUnaryReactor* PrefillService::GetInfo(grpc::CallbackServerContext* context,
+                                                  const v1::GetInfoRequest*,
                                                   v1::GetInfoResponse* response) {
   *response->mutable_info() = options_.info;
   response->mutable_info()->set_queue_depth(scheduler_.num_jobs());

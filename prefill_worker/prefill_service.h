@@ -9,7 +9,8 @@
 
 namespace winnow {
 
-// The gRPC shell of a prefill worker: parses, checks, hands over to the scheduler, streams its events.
+// The gRPC shell of a prefill worker: parses, checks, hands over to the scheduler, streams its
+// events.
 class PrefillService final : public v1::PrefillService::CallbackService {
  public:
   struct Options {
@@ -21,15 +22,17 @@ class PrefillService final : public v1::PrefillService::CallbackService {
   PrefillService(PrefillScheduler& scheduler, const Clock& clock, Options options)
       : scheduler_(scheduler), clock_(clock), options_(std::move(options)) {}
 
-  grpc::ServerWriteReactor<v1::PrefillResponse>* Prefill(grpc::CallbackServerContext* context,
-                                                         const v1::PrefillRequest* request) override;
+  grpc::ServerWriteReactor<v1::PrefillResponse>* Prefill(
+      grpc::CallbackServerContext* context, const v1::PrefillRequest* request) override;
   grpc::ServerWriteReactor<v1::ResendResponse>* Resend(grpc::CallbackServerContext* context,
                                                        const v1::ResendRequest* request) override;
-  grpc::ServerUnaryReactor* GetInfo(grpc::CallbackServerContext* context, const v1::GetInfoRequest* request,
+  grpc::ServerUnaryReactor* GetInfo(grpc::CallbackServerContext* context,
+                                    const v1::GetInfoRequest* request,
                                     v1::GetInfoResponse* response) override;
 
  private:
-  absl::StatusOr<PrefillJob> ParseJob(grpc::CallbackServerContext& context, const v1::PrefillRequest& request) const;
+  absl::StatusOr<PrefillJob> ParseJob(grpc::CallbackServerContext& context,
+                                      const v1::PrefillRequest& request) const;
 
   PrefillScheduler& scheduler_;
   const Clock& clock_;

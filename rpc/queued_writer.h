@@ -13,8 +13,9 @@
 
 namespace winnow {
 
-// The reactor of a server stream whose messages come from other threads: a queue with one write in flight. Handed out as a
-// shared_ptr; gRPC's own hold on it ends in OnDone. All calls are thread-safe; after Finish or a cancel they do nothing.
+// The reactor of a server stream whose messages come from other threads: a queue with one write in
+// flight. Handed out as a shared_ptr; gRPC's own hold on it ends in OnDone. All calls are
+// thread-safe; after Finish or a cancel they do nothing.
 template <typename Message>
 class QueuedWriter final : public grpc::ServerWriteReactor<Message>,
                            public std::enable_shared_from_this<QueuedWriter<Message>> {

@@ -10,10 +10,10 @@
 namespace winnow {
 namespace {
 
-constexpr uint32_t kMagic = 0x31564B57;     // "WKV1", little endian
-constexpr int kChecksummedBytes = 44;       // the header before its checksum
-constexpr std::byte kHeaderTag{0x0A};       // field 1, length-delimited
-constexpr std::byte kPayloadTag{0x12};      // field 2, length-delimited
+constexpr uint32_t kMagic = 0x31564B57;  // "WKV1", little endian
+constexpr int kChecksummedBytes = 44;    // the header before its checksum
+constexpr std::byte kHeaderTag{0x0A};    // field 1, length-delimited
+constexpr std::byte kPayloadTag{0x12};   // field 2, length-delimited
 
 using Encoded = std::array<std::byte, kChunkHeaderBytes>;
 
@@ -46,12 +46,17 @@ Encoded EncodeHeader(const ChunkHeader& h) {
   return out;
 }
 
-uint32_t Checksum(const std::byte* encoded_header, const std::byte* payload, uint32_t payload_bytes) {
+uint32_t Checksum(const std::byte* encoded_header, const std::byte* payload,
+                  uint32_t payload_bytes) {
   return Crc32c(payload, payload_bytes, Crc32c(encoded_header, kChecksummedBytes));
 }
 
-absl::Status Damaged(const std::string& what) { return absl::DataLossError(absl::StrCat("KV chunk: ", what)); }
-absl::Status Foreign(const std::string& what) { return absl::InvalidArgumentError(absl::StrCat("KV chunk: ", what)); }
+absl::Status Damaged(const std::string& what) {
+  return absl::DataLossError(absl::StrCat("KV chunk: ", what));
+}
+absl::Status Foreign(const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat("KV chunk: ", what));
+}
 
 // Reads a varint and moves `at` behind it; false when it is truncated or longer than five bytes.
 bool ReadVarint(absl::Span<const std::byte> in, size_t& at, uint64_t& value) {
@@ -108,29 +113,33 @@ std::string EncodePrefix(const ChunkHeader& header) {
 absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message) {
   constexpr size_t kHeaderEnd = 2 + kChunkHeaderBytes;
   if (message.size() <= kHeaderEnd) return Damaged(absl::StrCat("only ", message.size(), " bytes"));
-  if (message[0] != kHeaderTag || message[1] != std::byte{kChunkHeaderBytes} || message[kHeaderEnd] != kPayloadTag) {
-    return Damaged(absl::StrCat("expected a header of ", kChunkHeaderBytes, " bytes, then a payload"));
+  if (message[0] != kHeaderTag || message[1] != std::byte{kChunkHeaderBytes} ||
+      message[kHeaderEnd] != kPayloadTag) {
+    return Damaged(
+        absl::StrCat("expected a header of ", kChunkHeaderBytes, " bytes, then a payload"));
   }
   size_t at = kHeaderEnd + 1;
   uint64_t payload_bytes = 0;
   if (!ReadVarint(message, at, payload_bytes)) return Damaged("the payload's length is truncated");
   if (payload_bytes != message.size() - at) {
-    return Damaged(absl::StrCat("the message says ", payload_bytes, " payload bytes, and there are ",
-                                message.size() - at));
+    return Damaged(absl::StrCat("the message says ", payload_bytes,
+                                " payload bytes, and there are ", message.size() - at));
   }
   if (payload_bytes > kMaxChunkPayload) {
-    return Foreign(absl::StrCat("a payload has at most ", kMaxChunkPayload, " bytes, got ", payload_bytes));
+    return Foreign(
+        absl::StrCat("a payload has at most ", kMaxChunkPayload, " bytes, got ", payload_bytes));
   }
   const std::byte* header = message.data() + 2;
   const absl::Span<const std::byte> payload = message.subspan(at);
   const uint32_t checksum = Checksum(header, payload.data(), static_cast<uint32_t>(payload_bytes));
   if (checksum != Get<uint32_t>(header + kChecksummedBytes)) {
-    return Damaged(absl::StrCat("checksum mismatch over a header and ", payload_bytes, " payload bytes"));
+    return Damaged(
+        absl::StrCat("checksum mismatch over a header and ", payload_bytes, " payload bytes"));
   }
   WINNOW_ASSIGN_OR_RETURN(const ChunkHeader decoded, DecodeHeader(header));
   if (decoded.payload_bytes != payload_bytes) {
-    return Damaged(absl::StrCat("the header says ", decoded.payload_bytes, " payload bytes, the message ",
-                                payload_bytes));
+    return Damaged(absl::StrCat("the header says ", decoded.payload_bytes,
+                                " payload bytes, the message ", payload_bytes));
   }
   return DecodedChunk{decoded, payload};
 }

@@ -9,8 +9,8 @@
 
 namespace winnow {
 
-// docs/kv_wire_format.md. A Push message is protobuf's PushRequest{header, payload}, written by hand so that the payload is
-// sent from where it lies: the bytes of EncodePrefix, then the payload.
+// docs/kv_wire_format.md. A Push message is protobuf's PushRequest{header, payload}, written by
+// hand so that the payload is sent from where it lies: the bytes of EncodePrefix, then the payload.
 inline constexpr int kChunkHeaderBytes = 48;
 inline constexpr uint32_t kWireVersion = 1;
 inline constexpr uint32_t kMaxChunkPayload = 1 << 20;
@@ -25,8 +25,9 @@ struct DecodedChunk {
   ChunkHeader header;
   absl::Span<const std::byte> payload;  // into the message
 };
-// Reads a whole message. DATA_LOSS: not an intact chunk (framing, lengths, checksum); looked at first, so that damage is
-// never taken for a sender's mistake. INVALID_ARGUMENT: intact, but not a chunk of this version.
+// Reads a whole message. DATA_LOSS: not an intact chunk (framing, lengths, checksum); looked at
+// first, so that damage is never taken for a sender's mistake. INVALID_ARGUMENT: intact, but not a
+// chunk of this version.
 absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message);
 
 }  // namespace winnow

@@ -7,8 +7,8 @@ namespace winnow {
 
 enum class ChunkKind : uint8_t { kKeys = 0, kValues = 1, kPositions = 2 };
 
-// A run of slots of one KV head in one layer: contiguous where it comes from and where it goes. The position row that all
-// heads share counts as head 0.
+// A run of slots of one KV head in one layer: contiguous where it comes from and where it goes. The
+// position row that all heads share counts as head 0.
 struct ChunkHeader {
   ChunkKind kind = ChunkKind::kKeys;
   uint32_t stream = 0;

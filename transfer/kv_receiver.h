@@ -17,8 +17,8 @@ struct ChunkAck {
   int64_t credit_bytes = 0;
 };
 
-// The chunks of one reservation: order, credits, bounds, coverage (every slot exactly once), positions. Not thread-safe; its
-// reservation's lock guards it. `target` must outlive it.
+// The chunks of one reservation: order, credits, bounds, coverage (every slot exactly once),
+// positions. Not thread-safe; its reservation's lock guards it. `target` must outlive it.
 class KvReceiver {
  public:
   struct Options {
@@ -32,11 +32,13 @@ class KvReceiver {
   };
   explicit KvReceiver(Options options);
 
-  // INVALID_ARGUMENT: outside the plan, a slot twice, or positions that cannot be. DATA_LOSS: a gap in the sequence.
-  // RESOURCE_EXHAUSTED: more bytes than credits. A chunk of an earlier attempt or one that was seen is dropped, counted
-  // and acknowledged. REQUIRES: `payload` has header.payload_bytes.
+  // INVALID_ARGUMENT: outside the plan, a slot twice, or positions that cannot be. DATA_LOSS: a gap
+  // in the sequence. RESOURCE_EXHAUSTED: more bytes than credits. A chunk of an earlier attempt or
+  // one that was seen is dropped, counted and acknowledged. REQUIRES: `payload` has
+  // header.payload_bytes.
   absl::StatusOr<ChunkAck> OnChunk(const ChunkHeader& header, const std::byte* payload);
-  // The credits of earlier acknowledgements are about to leave for the sender; until then it may not use them.
+  // The credits of earlier acknowledgements are about to leave for the sender; until then it may
+  // not use them.
   void OnCreditsSent(uint32_t stream, int64_t bytes);
 
   // DATA_LOSS: a slot is missing, or a stream carried something else than the sender says.

@@ -41,18 +41,25 @@ void KvSender::OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end
   for (int i = 0; i < options_.streams_per_rank; ++i) Pump(first_stream + i);
 }
 
-void KvSender::Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head,
-                   int64_t begin, int64_t end) {
+void KvSender::Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer,
+                   int local_head, int64_t begin, int64_t end) {
   const int64_t slot_bytes = kind == ChunkKind::kPositions ? 4 : source.layout.row_bytes(layer);
-  const int64_t chunk_bytes = std::min(options_.max_chunk_bytes, options_.credit_bytes_per_stream / 2);
+  const int64_t chunk_bytes =
+      std::min(options_.max_chunk_bytes, options_.credit_bytes_per_stream / 2);
   const int64_t slots_per_chunk = std::max<int64_t>(1, chunk_bytes / slot_bytes);
   for (int64_t slot = begin; slot < end; slot += slots_per_chunk) {
     const int64_t count = std::min(slots_per_chunk, end - slot);
     int64_t offset = 0;
     switch (kind) {
-      case ChunkKind::kKeys: offset = source.layout.key_offset(layer, local_head, slot); break;
-      case ChunkKind::kValues: offset = source.layout.value_offset(layer, local_head, slot); break;
-      case ChunkKind::kPositions: offset = source.layout.positions_offset(layer, local_head, slot); break;
+      case ChunkKind::kKeys:
+        offset = source.layout.key_offset(layer, local_head, slot);
+        break;
+      case ChunkKind::kValues:
+        offset = source.layout.value_offset(layer, local_head, slot);
+        break;
+      case ChunkKind::kPositions:
+        offset = source.layout.positions_offset(layer, local_head, slot);
+        break;
     }
     const int stream = first_stream + static_cast<int>(next_++ % options_.streams_per_rank);
     KvChunk chunk;
@@ -78,7 +85,8 @@ void KvSender::Pump(int index) {
     SealChunk(chunk.header, chunk.payload);
     stream.summary.crc32c = ExtendStreamCrc(stream.summary.crc32c, chunk.header.crc32c);
     stream.credits -= chunk.header.payload_bytes;
-    (chunk.header.kind == ChunkKind::kPositions ? position_bytes_ : kv_payload_bytes_) += chunk.header.payload_bytes;
+    (chunk.header.kind == ChunkKind::kPositions ? position_bytes_ : kv_payload_bytes_) +=
+        chunk.header.payload_bytes;
     options_.transport->Send(index, chunk);
   }
   CountStall(stream);
@@ -101,8 +109,8 @@ void KvSender::OnAck(int stream, uint64_t acknowledged, int64_t credit_bytes) {
     Stream& s = streams_[stream];
     if (acknowledged > s.summary.num_chunks || credit_bytes < 0) {
       status = FailLocked(absl::InternalError(
-          absl::StrCat("push: stream ", stream, " sent ", s.summary.num_chunks, " chunks, but ", acknowledged,
-                       " were acknowledged and ", credit_bytes, " bytes granted")));
+          absl::StrCat("push: stream ", stream, " sent ", s.summary.num_chunks, " chunks, but ",
+                       acknowledged, " were acknowledged and ", credit_bytes, " bytes granted")));
     } else {
       s.acknowledged = std::max(s.acknowledged, acknowledged);
       s.credits += credit_bytes;

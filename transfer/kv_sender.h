@@ -16,7 +16,8 @@
 
 namespace winnow {
 
-// Carries chunks of one stream in order. Must not block and must not call the sender back from inside Send.
+// Carries chunks of one stream in order. Must not block and must not call the sender back from
+// inside Send.
 class PushTransport {
  public:
   virtual ~PushTransport() = default;
@@ -33,8 +34,9 @@ struct StreamSummary {
 // `crc` continued with one more chunk's checksum.
 uint32_t ExtendStreamCrc(uint32_t crc, uint32_t chunk_crc);
 
-// Sends one attempt's KV: cuts what is ready into chunks, spreads them over the rank's streams, and sends within the credits
-// that the receiver grants. Thread-safe; nothing blocks. The staging memory and the transport must outlive it.
+// Sends one attempt's KV: cuts what is ready into chunks, spreads them over the rank's streams, and
+// sends within the credits that the receiver grants. Thread-safe; nothing blocks. The staging
+// memory and the transport must outlive it.
 class KvSender {
  public:
   struct SourceRank {
@@ -48,7 +50,8 @@ class KvSender {
     int streams_per_rank = 1;
     uint32_t attempt = 0;
     int64_t credit_bytes_per_stream = 0;
-    // At most; half the credits if that is less, so that one chunk can travel while another one is acknowledged.
+    // At most; half the credits if that is less, so that one chunk can travel while another one is
+    // acknowledged.
     int64_t max_chunk_bytes = 1 << 20;
     PushTransport* transport = nullptr;
     const Clock* clock = nullptr;  // for credit_stall; null: not measured
@@ -62,10 +65,11 @@ class KvSender {
   void OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end);
   // The receiver has stored all chunks below `acknowledged` and grants `credit_bytes` more.
   void OnAck(int stream, uint64_t acknowledged, int64_t credit_bytes);
-  // No more parts will come; `done` is called once: OK when every chunk is acknowledged, else what went wrong. It runs on the
-  // thread that brings the news, or in here.
+  // No more parts will come; `done` is called once: OK when every chunk is acknowledged, else what
+  // went wrong. It runs on the thread that brings the news, or in here.
   void Finish(std::function<void(const absl::Status&)> done);
-  // Ends the attempt: a stream broke, or the request was cancelled. Later calls do nothing, and the first reason wins.
+  // Ends the attempt: a stream broke, or the request was cancelled. Later calls do nothing, and the
+  // first reason wins.
   void Fail(const absl::Status& status);
 
   // Valid after a successful Finish.
@@ -84,8 +88,8 @@ class KvSender {
     absl::Time stalled_since = absl::InfiniteFuture();  // future: not stalled
     StreamSummary summary;
   };
-  void Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head, int64_t begin,
-           int64_t end);
+  void Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head,
+           int64_t begin, int64_t end);
   void Pump(int stream);
   void CountStall(Stream& stream);
   const absl::Status& FailLocked(const absl::Status& status);  // the lock is held

@@ -9,12 +9,13 @@
 
 namespace winnow {
 
-// Where received KV goes: the decode worker's paged memory. Thread-safe for different handles; writes to one handle are
-// serialised by the caller.
+// Where received KV goes: the decode worker's paged memory. Thread-safe for different handles;
+// writes to one handle are serialised by the caller.
 class KvTarget {
  public:
   virtual ~KvTarget() = default;
-  // Exact room for the plan's entries and `extra_tokens` more per layer. RESOURCE_EXHAUSTED, with numbers.
+  // Exact room for the plan's entries and `extra_tokens` more per layer. RESOURCE_EXHAUSTED, with
+  // numbers.
   virtual absl::StatusOr<int64_t> Reserve(const KvPlan& plan, int64_t extra_tokens) = 0;
   // Copies a run of slots of one KV head. REQUIRES: within the plan.
   virtual void Write(int64_t handle, const ChunkHeader& header, const std::byte* payload) = 0;

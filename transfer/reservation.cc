@@ -25,8 +25,8 @@ absl::Status NotFound() { return absl::NotFoundError("reservation: unknown, or e
 
 }  // namespace
 
-// A reservation that was found, locked; one whose lease is over has expired before anybody looks at it. When one ends here,
-// on_ended hears of it after the lock is free.
+// A reservation that was found, locked; one whose lease is over has expired before anybody looks at
+// it. When one ends here, on_ended hears of it after the lock is free.
 class ReservationTable::Access {
  public:
   Access(ReservationTable& table, const std::string& id) : Access(table, id, table.Find(id)) {}
@@ -37,8 +37,9 @@ class ReservationTable::Access {
     now_ = table_.options_.clock->Now();
     if (!reservation_->is_open() || now_ < reservation_->lease_end) return;
     // Not DEADLINE_EXCEEDED: it is not the caller's deadline, and another attempt may well succeed.
-    End(ReservationState::kExpired, absl::FailedPreconditionError(
-                                        "reservation: it expired, its lease was not renewed in time"));
+    End(ReservationState::kExpired,
+        absl::FailedPreconditionError(
+            "reservation: it expired, its lease was not renewed in time"));
   }
   ~Access() {
     if (lock_.owns_lock()) lock_.unlock();
@@ -74,35 +75,38 @@ class ReservationTable::Access {
   const std::string id_;
   const std::shared_ptr<Reservation> reservation_;
   std::unique_lock<std::mutex> lock_;
-  absl::Time now_;  // one instant for all that this access decides: none renews what it saw late
+  absl::Time now_;    // one instant for all that this access decides: none renews what it saw late
   absl::Status why_;  // it ended here
   ReservationState end_state_ = ReservationState::kAborted;
 };
 
-std::shared_ptr<ReservationTable::Reservation> ReservationTable::Find(const std::string& reservation_id) const {
+std::shared_ptr<ReservationTable::Reservation> ReservationTable::Find(
+    const std::string& reservation_id) const {
   std::lock_guard<std::mutex> lock(mutex_);
   auto it = reservations_.find(reservation_id);
   return it == reservations_.end() ? nullptr : it->second;
 }
 
-std::vector<std::pair<std::string, std::shared_ptr<ReservationTable::Reservation>>> ReservationTable::All() const {
+std::vector<std::pair<std::string, std::shared_ptr<ReservationTable::Reservation>>>
+ReservationTable::All() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return {reservations_.begin(), reservations_.end()};
 }
 
 absl::Status ReservationTable::CheckIdentity(const TransferIdentity& identity) const {
   if (identity.wire_version != kWireVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("reserve: wire version must be ", kWireVersion, ", got ", identity.wire_version));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "reserve: wire version must be ", kWireVersion, ", got ", identity.wire_version));
   }
   if (identity.layout_digest != options_.layout_digest) {
-    return absl::FailedPreconditionError(absl::StrCat("reserve: layout digest must be ", options_.layout_digest,
-                                                      ", got ", identity.layout_digest,
-                                                      " (another model, dtype or shape)"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("reserve: layout digest must be ", options_.layout_digest, ", got ",
+                     identity.layout_digest, " (another model, dtype or shape)"));
   }
   if (identity.target_incarnation != 0 && identity.target_incarnation != options_.incarnation) {
-    return absl::FailedPreconditionError(absl::StrCat("reserve: this worker is incarnation ", options_.incarnation,
-                                                      ", not ", identity.target_incarnation, ": it restarted"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("reserve: this worker is incarnation ", options_.incarnation, ", not ",
+                     identity.target_incarnation, ": it restarted"));
   }
   return absl::OkStatus();
 }
@@ -112,21 +116,21 @@ absl::Status ReservationTable::CheckPlan(const ReserveRequest& request) const {
   const ModelShape& shape = options_.shape;
   if (plan.num_layers != shape.num_layers || plan.num_kv_heads != shape.num_kv_heads ||
       plan.head_dim != shape.head_dim) {
-    return absl::InvalidArgumentError(absl::StrCat("reserve: the plan is for ", plan.num_layers, " layers, ",
-                                                   plan.num_kv_heads, " KV heads of ", plan.head_dim,
-                                                   ", the model has ", shape.num_layers, ", ", shape.num_kv_heads,
-                                                   ", ", shape.head_dim));
+    return absl::InvalidArgumentError(
+        absl::StrCat("reserve: the plan is for ", plan.num_layers, " layers, ", plan.num_kv_heads,
+                     " KV heads of ", plan.head_dim, ", the model has ", shape.num_layers, ", ",
+                     shape.num_kv_heads, ", ", shape.head_dim));
   }
   const bool tokens_ok = plan.num_prompt_tokens >= 1 && request.max_tokens >= 1 &&
                          plan.num_prompt_tokens + request.max_tokens - 1 <= shape.max_context;
   if (!tokens_ok) {
-    return absl::InvalidArgumentError(absl::StrCat("reserve: prompt tokens + max_tokens - 1 must be in [1, ",
-                                                   shape.max_context, "], got ", plan.num_prompt_tokens, " + ",
-                                                   request.max_tokens, " - 1"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("reserve: prompt tokens + max_tokens - 1 must be in [1, ", shape.max_context,
+                     "], got ", plan.num_prompt_tokens, " + ", request.max_tokens, " - 1"));
   }
   if (request.num_streams < 1 || request.num_streams > options_.max_streams) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("reserve: streams must be in [1, ", options_.max_streams, "], got ", request.num_streams));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "reserve: streams must be in [1, ", options_.max_streams, "], got ", request.num_streams));
   }
   return absl::OkStatus();
 }
@@ -138,7 +142,8 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
   absl::StatusOr<int64_t> handle = options_.target->Reserve(request.plan, request.max_tokens - 1);
   if (!handle.ok()) {
     absl::Status status = handle.status();
-    if (status.code() == absl::StatusCode::kResourceExhausted) SetRetryAfter(status, options_.retry_after);
+    if (status.code() == absl::StatusCode::kResourceExhausted)
+      SetRetryAfter(status, options_.retry_after);
     return status;
   }
   auto reservation = std::make_shared<Reservation>();
@@ -160,15 +165,20 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
     std::lock_guard<std::mutex> lock(mutex_);
     reservations_[id] = std::move(reservation);
   }
-  return ReserveGrant{id, options_.ttl, options_.credit_bytes_per_stream, options_.incarnation, kWireVersion};
+  return ReserveGrant{id, options_.ttl, options_.credit_bytes_per_stream, options_.incarnation,
+                      kWireVersion};
 }
 
-absl::Status ReservationTable::CheckCaller(const Reservation& r, const TransferIdentity& identity) const {
+absl::Status ReservationTable::CheckCaller(const Reservation& r,
+                                           const TransferIdentity& identity) const {
   const TransferIdentity& owner = r.identity;
-  if (identity.source_incarnation != owner.source_incarnation || identity.request_id != owner.request_id ||
-      identity.target_incarnation != owner.target_incarnation || identity.layout_digest != owner.layout_digest ||
+  if (identity.source_incarnation != owner.source_incarnation ||
+      identity.request_id != owner.request_id ||
+      identity.target_incarnation != owner.target_incarnation ||
+      identity.layout_digest != owner.layout_digest ||
       identity.wire_version != owner.wire_version) {
-    return absl::FailedPreconditionError("reservation: the caller is not the prefill worker that reserved");
+    return absl::FailedPreconditionError(
+        "reservation: the caller is not the prefill worker that reserved");
   }
   if (identity.attempt != owner.attempt) {
     return absl::FailedPreconditionError(
@@ -179,25 +189,28 @@ absl::Status ReservationTable::CheckCaller(const Reservation& r, const TransferI
 
 absl::Status ReservationTable::CheckOpen(const Reservation& r) const {
   if (r.is_open()) return absl::OkStatus();
-  return r.end_status.ok() ? absl::FailedPreconditionError("push: the reservation is committed already") : r.end_status;
+  return r.end_status.ok()
+             ? absl::FailedPreconditionError("push: the reservation is committed already")
+             : r.end_status;
 }
 
-absl::Status ReservationTable::OpenStream(const std::string& reservation_id, const TransferIdentity& identity,
-                                          int stream) {
+absl::Status ReservationTable::OpenStream(const std::string& reservation_id,
+                                          const TransferIdentity& identity, int stream) {
   Access r(*this, reservation_id);
   if (!r.found()) return NotFound();
   WINNOW_RETURN_IF_ERROR(CheckCaller(*r, identity));
   WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
   if (stream < 0 || stream >= r->receiver->num_streams()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("push: stream must be in [0, ", r->receiver->num_streams(), "), got ", stream));
+    return absl::InvalidArgumentError(absl::StrCat("push: stream must be in [0, ",
+                                                   r->receiver->num_streams(), "), got ", stream));
   }
   r.Renew();
   return absl::OkStatus();
 }
 
 absl::StatusOr<ChunkAck> ReservationTable::OnChunk(const std::string& reservation_id, int stream,
-                                                   const ChunkHeader& header, const std::byte* payload) {
+                                                   const ChunkHeader& header,
+                                                   const std::byte* payload) {
   Access r(*this, reservation_id);
   if (!r.found()) return NotFound();
   WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
@@ -224,32 +237,36 @@ void ReservationTable::Fail(const std::string& reservation_id, const absl::Statu
   if (r.found() && r->is_open()) r.End(ReservationState::kAborted, why);
 }
 
-absl::Status ReservationTable::CheckCommit(const Reservation& r, const CommitRequest& request) const {
+absl::Status ReservationTable::CheckCommit(const Reservation& r,
+                                           const CommitRequest& request) const {
   const KvPlan& plan = r.plan;
-  if (request.num_prompt_tokens != plan.num_prompt_tokens || request.next_position != plan.num_prompt_tokens) {
-    return absl::DataLossError(absl::StrCat("commit: expected ", plan.num_prompt_tokens,
-                                            " prompt tokens and as next position, got ", request.num_prompt_tokens,
-                                            " and ", request.next_position));
+  if (request.num_prompt_tokens != plan.num_prompt_tokens ||
+      request.next_position != plan.num_prompt_tokens) {
+    return absl::DataLossError(absl::StrCat(
+        "commit: expected ", plan.num_prompt_tokens, " prompt tokens and as next position, got ",
+        request.num_prompt_tokens, " and ", request.next_position));
   }
   const auto num_tokens = static_cast<int64_t>(request.tokens.size());
   if (num_tokens < 1 || num_tokens >= r.max_tokens || request.sampling.max_tokens != r.max_tokens) {
-    return absl::DataLossError(absl::StrCat("commit: ", num_tokens, " tokens and max_tokens ",
-                                            request.sampling.max_tokens, ", but room was reserved for max_tokens ",
-                                            r.max_tokens));
+    return absl::DataLossError(
+        absl::StrCat("commit: ", num_tokens, " tokens and max_tokens ", request.sampling.max_tokens,
+                     ", but room was reserved for max_tokens ", r.max_tokens));
   }
   for (int32_t token : request.tokens) {
     if (token < 0 || token >= options_.shape.vocab_size) {
-      return absl::DataLossError(absl::StrCat("commit: token id ", token, " is outside the vocabulary"));
+      return absl::DataLossError(
+          absl::StrCat("commit: token id ", token, " is outside the vocabulary"));
     }
   }
   if (static_cast<int>(request.entries_per_layer.size()) != plan.num_layers) {
-    return absl::DataLossError(absl::StrCat("commit: expected entries of ", plan.num_layers, " layers, got ",
-                                            request.entries_per_layer.size()));
+    return absl::DataLossError(absl::StrCat("commit: expected entries of ", plan.num_layers,
+                                            " layers, got ", request.entries_per_layer.size()));
   }
   for (int layer = 0; layer < plan.num_layers; ++layer) {
     if (request.entries_per_layer[layer] == plan.entries(layer)) continue;
-    return absl::DataLossError(absl::StrCat("commit: layer ", layer, " has ", request.entries_per_layer[layer],
-                                            " entries, ", plan.entries(layer), " were reserved"));
+    return absl::DataLossError(absl::StrCat("commit: layer ", layer, " has ",
+                                            request.entries_per_layer[layer], " entries, ",
+                                            plan.entries(layer), " were reserved"));
   }
   return r.receiver->CheckComplete(request.streams);
 }
@@ -262,8 +279,9 @@ absl::StatusOr<int64_t> ReservationTable::Commit(const CommitRequest& request) {
   absl::Status status = CheckCommit(*r, request);
   if (status.ok()) {
     // Under the reservation's lock: it cannot expire between the scheduler's yes and the new state.
-    status = options_.on_committed({request.reservation_id, r->identity.request_id, r->identity.attempt, r->handle,
-                                    r->plan, request.next_position, request.tokens, request.sampling});
+    status = options_.on_committed({request.reservation_id, r->identity.request_id,
+                                    r->identity.attempt, r->handle, r->plan, request.next_position,
+                                    request.tokens, request.sampling});
   }
   if (!status.ok()) {
     r.End(ReservationState::kAborted, status);
@@ -282,12 +300,13 @@ absl::StatusOr<absl::Duration> ReservationTable::Renew(const std::string& reserv
   return options_.ttl;
 }
 
-absl::Status ReservationTable::Abort(const std::string& reservation_id, const TransferIdentity& identity,
-                                     const std::string& reason) {
+absl::Status ReservationTable::Abort(const std::string& reservation_id,
+                                     const TransferIdentity& identity, const std::string& reason) {
   Access r(*this, reservation_id);
   if (!r.found() || !r->end_status.ok()) return absl::OkStatus();  // gone already
   WINNOW_RETURN_IF_ERROR(CheckCaller(*r, identity));
-  if (!r->is_open()) return absl::FailedPreconditionError("abort: the reservation is committed; the router ends it");
+  if (!r->is_open())
+    return absl::FailedPreconditionError("abort: the reservation is committed; the router ends it");
   r.End(ReservationState::kAborted,
         absl::AbortedError(absl::StrCat("reservation: aborted by the prefill worker: ", reason)));
   return absl::OkStatus();
@@ -325,7 +344,8 @@ void ReservationTable::Expire() {
   const absl::Time now = options_.clock->Now();
   std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < ended.size(); ++i) {
-    if (i < too_many || now - ended[i].first > 2 * options_.ttl) reservations_.erase(ended[i].second);
+    if (i < too_many || now - ended[i].first > 2 * options_.ttl)
+      reservations_.erase(ended[i].second);
   }
 }
 

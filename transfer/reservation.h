@@ -76,10 +76,11 @@ struct ReservationStatus {
   absl::Duration ttl;                  // left; 0 once committed or ended
 };
 
-// The decode worker's side of the handoff, without gRPC: leases, identities, states, idempotent answers. What ended stays
-// known for two leases, so that late messages get the right answer: after an abort ABORTED, after an expiry
-// FAILED_PRECONDITION, after a failure that failure's status. A lease counts by the clock, whether Expire was called or not.
-// Thread-safe; chunks of different reservations do not wait for each other.
+// The decode worker's side of the handoff, without gRPC: leases, identities, states, idempotent
+// answers. What ended stays known for two leases, so that late messages get the right answer: after
+// an abort ABORTED, after an expiry FAILED_PRECONDITION, after a failure that failure's status. A
+// lease counts by the clock, whether Expire was called or not. Thread-safe; chunks of different
+// reservations do not wait for each other.
 class ReservationTable {
  public:
   struct Options {
@@ -96,34 +97,42 @@ class ReservationTable {
     const Clock* clock = nullptr;
     // Takes a committed sequence, or refuses it. Must not call the table back.
     std::function<absl::Status(const CommittedSequence&)> on_committed;
-    // Tells of reservations that end before their commit: kExpired, or kAborted (by the prefill worker: ABORTED). Called
-    // without locks held.
-    std::function<void(const std::string& reservation_id, ReservationState state, const absl::Status& why)> on_ended;
+    // Tells of reservations that end before their commit: kExpired, or kAborted (by the prefill
+    // worker: ABORTED). Called without locks held.
+    std::function<void(const std::string& reservation_id, ReservationState state,
+                       const absl::Status& why)>
+        on_ended;
   };
   explicit ReservationTable(Options options) : options_(std::move(options)) {}
 
-  // RESOURCE_EXHAUSTED with a retry hint · FAILED_PRECONDITION (digest, incarnation, wire version) · INVALID_ARGUMENT.
-  // REQUIRES: the plan agrees with itself, as rpc/plan_proto.h checks.
+  // RESOURCE_EXHAUSTED with a retry hint · FAILED_PRECONDITION (digest, incarnation, wire version)
+  // · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself, as rpc/plan_proto.h checks.
   absl::StatusOr<ReserveGrant> Reserve(const ReserveRequest& request);
   // NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
-  absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity, int stream);
-  // Also renews the lease. See KvReceiver; an error ends the reservation. `stream` is the one that was opened.
-  absl::StatusOr<ChunkAck> OnChunk(const std::string& reservation_id, int stream, const ChunkHeader& header,
-                                   const std::byte* payload);
+  absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity,
+                          int stream);
+  // Also renews the lease. See KvReceiver; an error ends the reservation. `stream` is the one that
+  // was opened.
+  absl::StatusOr<ChunkAck> OnChunk(const std::string& reservation_id, int stream,
+                                   const ChunkHeader& header, const std::byte* payload);
   // `bytes` of the credits that OnChunk gave are about to leave for the sender.
   void OnCreditsSent(const std::string& reservation_id, int stream, int64_t bytes);
   // Ends a reservation whose stream failed before OnChunk (a checksum).
   void Fail(const std::string& reservation_id, const absl::Status& why);
   // The K and V payload bytes received. NOT_FOUND · FAILED_PRECONDITION · DATA_LOSS.
   absl::StatusOr<int64_t> Commit(const CommitRequest& request);
-  absl::StatusOr<absl::Duration> Renew(const std::string& reservation_id, const TransferIdentity& identity);
-  // Frees before the commit. OK for an unknown one; FAILED_PRECONDITION from a stranger or after the commit.
-  absl::Status Abort(const std::string& reservation_id, const TransferIdentity& identity, const std::string& reason);
+  absl::StatusOr<absl::Duration> Renew(const std::string& reservation_id,
+                                       const TransferIdentity& identity);
+  // Frees before the commit. OK for an unknown one; FAILED_PRECONDITION from a stranger or after
+  // the commit.
+  absl::Status Abort(const std::string& reservation_id, const TransferIdentity& identity,
+                     const std::string& reason);
   absl::StatusOr<ReservationStatus> Status(const std::string& reservation_id);  // NOT_FOUND
 
   // A committed sequence ended and its handle is free.
   void Finish(const std::string& reservation_id);
-  // Frees what was not renewed in time and forgets the oldest of what ended. Call it a few times per TTL.
+  // Frees what was not renewed in time and forgets the oldest of what ended. Call it a few times
+  // per TTL.
   void Expire();
   int64_t num_active() const;
 
@@ -140,9 +149,12 @@ class ReservationTable {
     absl::Time lease_end, ended;
     std::unique_ptr<KvReceiver> receiver;  // while open
     absl::Status end_status;  // what late callers hear; OK while open and after the commit
-    int64_t received_bytes = 0, dropped_chunks = 0;  // once not open; the first is the commit's answer
+    int64_t received_bytes = 0,
+            dropped_chunks = 0;  // once not open; the first is the commit's answer
 
-    bool is_open() const { return state == ReservationState::kReserved || state == ReservationState::kReceiving; }
+    bool is_open() const {
+      return state == ReservationState::kReserved || state == ReservationState::kReceiving;
+    }
   };
   class Access;
   std::shared_ptr<Reservation> Find(const std::string& reservation_id) const;

@@ -17,10 +17,11 @@ TEST(DecodeMetricsTest, EverythingIsThereAsZeroFromTheStart) {
        {"winnow_decode_batch_size_count 0\n", "winnow_inter_token_latency_seconds_count 0\n",
         "winnow_generation_tokens_total 0\n", "winnow_kv_blocks{state=\"free\"} 0\n",
         "winnow_kv_blocks{state=\"used\"} 0\n", "winnow_kv_reservations_active 0\n",
-        "winnow_kv_leases_expired_total 0\n", "winnow_kv_transfer_failures_total{reason=\"expired\"} 0\n",
+        "winnow_kv_leases_expired_total 0\n",
+        "winnow_kv_transfer_failures_total{reason=\"expired\"} 0\n",
         "winnow_kv_transfer_failures_total{reason=\"data_loss\"} 0\n",
-        "winnow_kv_transfer_failures_total{reason=\"protocol\"} 0\n", "winnow_requests_total{code=\"OK\"} 0\n",
-        "winnow_requests_total{code=\"INTERNAL\"} 0\n"}) {
+        "winnow_kv_transfer_failures_total{reason=\"protocol\"} 0\n",
+        "winnow_requests_total{code=\"OK\"} 0\n", "winnow_requests_total{code=\"INTERNAL\"} 0\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
   }
 }
@@ -42,7 +43,8 @@ TEST(DecodeMetricsTest, CountsWhatHappened) {
        {"winnow_decode_batch_size_count 2\n", "winnow_decode_batch_size_sum 7\n",
         "winnow_inter_token_latency_seconds_sum 0.5\n", "winnow_generation_tokens_total 5\n",
         "winnow_requests_total{code=\"OK\"} 1\n", "winnow_requests_total{code=\"INTERNAL\"} 1\n",
-        "winnow_kv_leases_expired_total 1\n", "winnow_kv_transfer_failures_total{reason=\"expired\"} 1\n",
+        "winnow_kv_leases_expired_total 1\n",
+        "winnow_kv_transfer_failures_total{reason=\"expired\"} 1\n",
         "winnow_kv_transfer_failures_total{reason=\"data_loss\"} 1\n",
         "winnow_kv_transfer_failures_total{reason=\"protocol\"} 1\n"}) {
     EXPECT_THAT(text, HasSubstr(line));
@@ -50,8 +52,14 @@ TEST(DecodeMetricsTest, CountsWhatHappened) {
 }
 
 TEST(DecodeMetricsTest, BlocksAreReadWhenAskedFor) {
-  const ModelShape shape{.num_layers = 1, .hidden = 4, .num_q_heads = 1, .num_kv_heads = 1, .head_dim = 4,
-                         .intermediate = 4, .vocab_size = 10, .max_context = 100};
+  const ModelShape shape{.num_layers = 1,
+                         .hidden = 4,
+                         .num_q_heads = 1,
+                         .num_kv_heads = 1,
+                         .head_dim = 4,
+                         .intermediate = 4,
+                         .vocab_size = 10,
+                         .max_context = 100};
   RefBackend backend(DType::kF32);
   const auto kv = *PagedKv::Create({.shape = shape, .backends = {&backend}, .num_blocks = 7});
   ReservationTable table({.shape = shape});

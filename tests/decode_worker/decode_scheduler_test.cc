@@ -52,21 +52,24 @@ class DecodeSchedulerTest : public ::testing::Test {
  protected:
   explicit DecodeSchedulerTest(int max_batch = 8) : engine_(max_batch) {
     scheduler_ = std::make_unique<DecodeScheduler>(
-        engine_, clock_, events_, [this](const std::string&, int64_t handle) { released_.Add(handle); },
+        engine_, clock_, events_,
+        [this](const std::string&, int64_t handle) { released_.Add(handle); },
         DecodeScheduler::Options{});
   }
   static std::string Id(int64_t handle) { return std::to_string(handle); }
   absl::Status Activate(int64_t handle, std::vector<int32_t> tokens, int max_tokens,
                         std::vector<int32_t> stops = {}) {
-    return scheduler_->Activate({.reservation_id = Id(handle),
-                                 .request_id = "request " + Id(handle),
-                                 .attempt = 3,
-                                 .handle = handle,
-                                 .next_position = 10,
-                                 .tokens = std::move(tokens),
-                                 .sampling = {.max_tokens = max_tokens, .stop_token_ids = std::move(stops)}});
+    return scheduler_->Activate(
+        {.reservation_id = Id(handle),
+         .request_id = "request " + Id(handle),
+         .attempt = 3,
+         .handle = handle,
+         .next_position = 10,
+         .tokens = std::move(tokens),
+         .sampling = {.max_tokens = max_tokens, .stop_token_ids = std::move(stops)}});
   }
-  int64_t Subscribe(int64_t handle, TokenLog& log, int32_t from_index = 1, Deadline deadline = Deadline::Infinite()) {
+  int64_t Subscribe(int64_t handle, TokenLog& log, int32_t from_index = 1,
+                    Deadline deadline = Deadline::Infinite()) {
     return scheduler_->Subscribe({.reservation_id = Id(handle),
                                   .request_id = "request " + Id(handle),
                                   .attempt = 3,
@@ -89,8 +92,9 @@ TEST_F(DecodeSchedulerTest, StreamsTokensUpToMaxTokensAndFrees) {
   EXPECT_THAT(log.Wait(), ElementsAre("1:101", "2:102", "3:103 last", "end OK"));
   EXPECT_THAT(released_.Wait(1), ElementsAre(1));
   EXPECT_EQ(scheduler_->num_sequences(), 0);
-  EXPECT_THAT(engine_.steps(), ElementsAre(ElementsAre(Item{1, 10, 0, 1, 5}), ElementsAre(Item{1, 11, 1, 2, 101}),
-                                           ElementsAre(Item{1, 12, 2, 3, 102})));
+  EXPECT_THAT(engine_.steps(),
+              ElementsAre(ElementsAre(Item{1, 10, 0, 1, 5}), ElementsAre(Item{1, 11, 1, 2, 101}),
+                          ElementsAre(Item{1, 12, 2, 3, 102})));
   EXPECT_EQ(events_.tokens(), 3);
   EXPECT_THAT(events_.endings(), ElementsAre(absl::StatusCode::kOk));
 }
@@ -250,8 +254,8 @@ TEST_F(DecodeSchedulerTest, AFinishedSequenceIsForgottenAfterFiveSeconds) {
   TokenLog log;
   Subscribe(1, log);
   EXPECT_THAT(log.Wait(), ElementsAre("1:101 last", "end OK"));
-  // A stream that waits for a commit is what tells that the sequence is unknown. Each that still finds it starts the five
-  // seconds again.
+  // A stream that waits for a commit is what tells that the sequence is unknown. Each that still
+  // finds it starts the five seconds again.
   bool forgotten = false;
   for (int tries = 0; tries < 100 && !forgotten; ++tries) {
     clock_.Advance(absl::Seconds(6));
@@ -347,15 +351,18 @@ TEST_F(DecodeSchedulerTest, AFailedStepFailsItsBatchAsInternalAndNobodyElse) {
 TEST_F(DecodeSchedulerTest, AStreamOfAnotherRequestOrAttemptIsRefusedAndDisturbsNobody) {
   TokenLog good, early_stranger, stranger, other_attempt;
   engine_.Hold();
-  scheduler_->Subscribe({.reservation_id = Id(1), .request_id = "other", .attempt = 3, .from_index = 1},
-                        early_stranger.subscriber());
+  scheduler_->Subscribe(
+      {.reservation_id = Id(1), .request_id = "other", .attempt = 3, .from_index = 1},
+      early_stranger.subscriber());
   ASSERT_TRUE(Activate(1, {5}, 3).ok());
   EXPECT_THAT(early_stranger.Wait(), ElementsAre("end FAILED_PRECONDITION"));
   Subscribe(1, good);
-  scheduler_->Subscribe({.reservation_id = Id(1), .request_id = "other", .attempt = 3, .from_index = 1},
-                        stranger.subscriber());
-  scheduler_->Subscribe({.reservation_id = Id(1), .request_id = "request 1", .attempt = 4, .from_index = 1},
-                        other_attempt.subscriber());
+  scheduler_->Subscribe(
+      {.reservation_id = Id(1), .request_id = "other", .attempt = 3, .from_index = 1},
+      stranger.subscriber());
+  scheduler_->Subscribe(
+      {.reservation_id = Id(1), .request_id = "request 1", .attempt = 4, .from_index = 1},
+      other_attempt.subscriber());
   EXPECT_THAT(stranger.Wait(), ElementsAre("end FAILED_PRECONDITION"));
   EXPECT_THAT(other_attempt.Wait(), ElementsAre("end FAILED_PRECONDITION"));
   engine_.Run();
@@ -435,7 +442,8 @@ TEST_F(DecodeSchedulerTest, ManySequencesFromManyThreadsAllGetTheirOwnTokens) {
         const auto events = log.Wait();
         ASSERT_EQ(log.ends(), 1);
         for (size_t k = 0; k + 1 < events.size(); ++k) {
-          EXPECT_THAT(events[k], HasSubstr(absl::StrCat(k + 1, ":", 100 * handle + static_cast<int64_t>(k) + 1)));
+          EXPECT_THAT(events[k], HasSubstr(absl::StrCat(
+                                     k + 1, ":", 100 * handle + static_cast<int64_t>(k) + 1)));
         }
         if (i % 5 != 4) {
           EXPECT_EQ(log.status(), absl::OkStatus());

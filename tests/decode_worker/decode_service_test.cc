@@ -1,5 +1,5 @@
-// The decode worker behind a real gRPC server on loopback: reservations, paged KV, scheduler and service are the real ones,
-// only the engine computes nothing.
+// The decode worker behind a real gRPC server on loopback: reservations, paged KV, scheduler and
+// service are the real ones, only the engine computes nothing.
 #include "decode_worker/decode_service.h"
 
 #include "decode_worker/paged_kv_target.h"
@@ -24,7 +24,8 @@ constexpr int64_t kBlocks = 8;
 class DecodeServiceTest : public ::testing::Test {
  protected:
   DecodeServiceTest() {
-    kv_ = *PagedKv::Create({.shape = engine_.shape(), .backends = {&backend_}, .num_blocks = kBlocks});
+    kv_ = *PagedKv::Create(
+        {.shape = engine_.shape(), .backends = {&backend_}, .num_blocks = kBlocks});
     target_ = std::make_unique<PagedKvTarget>(*kv_);
     table_ = std::make_unique<ReservationTable>(ReservationTable::Options{
         .shape = engine_.shape(),
@@ -58,7 +59,10 @@ class DecodeServiceTest : public ::testing::Test {
   }
 
   static TransferIdentity Identity() {
-    return {.request_id = "request", .attempt = 2, .source_incarnation = 5, .layout_digest = "layout",
+    return {.request_id = "request",
+            .attempt = 2,
+            .source_incarnation = 5,
+            .layout_digest = "layout",
             .wire_version = kWireVersion};
   }
   KvPlan Plan() const {
@@ -119,7 +123,8 @@ class DecodeServiceTest : public ::testing::Test {
       return all;
     }
   };
-  std::unique_ptr<Stream> Decode(const std::string& id, int32_t from_index = 1, uint32_t attempt = 2,
+  std::unique_ptr<Stream> Decode(const std::string& id, int32_t from_index = 1,
+                                 uint32_t attempt = 2,
                                  std::chrono::milliseconds timeout = kPatience) {
     auto stream = std::make_unique<Stream>();
     stream->context.set_deadline(std::chrono::system_clock::now() + timeout);
@@ -167,7 +172,8 @@ TEST_F(DecodeServiceTest, StreamsACommittedReservationAndFreesIt) {
   released_.Wait(1);
   EXPECT_EQ(kv_->free_blocks(), kBlocks);
   EXPECT_EQ(table_->num_active(), 0);
-  EXPECT_THAT(Decode(id, 3)->Rest(), ElementsAre("3:103 last", "end OK"));  // for a client that lost the end
+  EXPECT_THAT(Decode(id, 3)->Rest(),
+              ElementsAre("3:103 last", "end OK"));  // for a client that lost the end
 }
 
 TEST_F(DecodeServiceTest, AnEndedReservationIsNotFound) {
@@ -195,7 +201,8 @@ TEST_F(DecodeServiceTest, ForcedTokensContinueAtTheirIndex) {
 
 TEST_F(DecodeServiceTest, AWaitingStreamEndsAtItsDeadline) {
   const std::string id = Reserve(3);
-  EXPECT_THAT(Decode(id, 1, 2, std::chrono::milliseconds(100))->Rest(), ElementsAre("end DEADLINE_EXCEEDED"));
+  EXPECT_THAT(Decode(id, 1, 2, std::chrono::milliseconds(100))->Rest(),
+              ElementsAre("end DEADLINE_EXCEEDED"));
   EXPECT_EQ(table_->num_active(), 1);  // the lease decides about the reservation
 }
 
@@ -205,7 +212,8 @@ TEST_F(DecodeServiceTest, WrongCallsAreRefusedWithTheirCodes) {
   const std::string id = Reserve(3);
   Commit(id, 3);
   EXPECT_THAT(Decode(id, /*from_index=*/-1)->Rest(), ElementsAre("end INVALID_ARGUMENT"));
-  EXPECT_THAT(Decode(id, std::numeric_limits<int32_t>::min())->Rest(), ElementsAre("end INVALID_ARGUMENT"));
+  EXPECT_THAT(Decode(id, std::numeric_limits<int32_t>::min())->Rest(),
+              ElementsAre("end INVALID_ARGUMENT"));
   EXPECT_THAT(Decode(id, 1, /*attempt=*/1)->Rest(), ElementsAre("end FAILED_PRECONDITION"));
   engine_.Run();
   EXPECT_THAT(Decode(id)->Rest(), ElementsAre("1:101", "2:102 last", "end OK"));

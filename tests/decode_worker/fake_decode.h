@@ -18,12 +18,14 @@ namespace winnow {
 // How long a test waits for what must happen; never the measure of anything.
 inline constexpr std::chrono::seconds kPatience{20};
 
-// An engine that computes nothing: token t at position p of handle h is followed by 100·h + p − 9, so that a wrong token,
-// position or handle shows in what comes out. Steps can be held back one by one.
+// An engine that computes nothing: token t at position p of handle h is followed by 100·h + p − 9,
+// so that a wrong token, position or handle shows in what comes out. Steps can be held back one by
+// one.
 class FakeDecodeEngine final : public DecodeEngine {
  public:
   struct Item {
-    int64_t handle = 0, position = 0, entries_added = 0, sample_index = -1;  // −1: nothing was drawn
+    int64_t handle = 0, position = 0, entries_added = 0,
+            sample_index = -1;  // −1: nothing was drawn
     int32_t token = 0;
     friend bool operator==(const Item&, const Item&) = default;
   };
@@ -39,8 +41,8 @@ class FakeDecodeEngine final : public DecodeEngine {
     std::unique_lock<std::mutex> lock(mutex_);
     std::vector<Item> seen;
     for (const DecodeStepItem& item : items) {
-      seen.push_back({item.handle, item.position, item.entries_added, item.sampling ? item.sample_index : -1,
-                      item.token});
+      seen.push_back({item.handle, item.position, item.entries_added,
+                      item.sampling ? item.sample_index : -1, item.token});
     }
     steps_.push_back(std::move(seen));
     changed_.notify_all();
@@ -56,10 +58,18 @@ class FakeDecodeEngine final : public DecodeEngine {
   }
 
   // From now on a step ends only when Allow lets it.
-  void Hold() { Set([this] { allowed_ = 0; }); }
-  void Allow(int steps) { Set([=, this] { allowed_ = std::max(allowed_, 0) + steps; }); }
-  void Run() { Set([this] { allowed_ = -1; }); }
-  void FailNext(absl::Status error) { Set([&] { error_ = std::move(error); }); }
+  void Hold() {
+    Set([this] { allowed_ = 0; });
+  }
+  void Allow(int steps) {
+    Set([=, this] { allowed_ = std::max(allowed_, 0) + steps; });
+  }
+  void Run() {
+    Set([this] { allowed_ = -1; });
+  }
+  void FailNext(absl::Status error) {
+    Set([&] { error_ = std::move(error); });
+  }
 
   // Waits until `count` steps have begun.
   bool WaitForSteps(size_t count) {
@@ -79,8 +89,14 @@ class FakeDecodeEngine final : public DecodeEngine {
   }
 
   const int max_batch_;
-  const ModelShape shape_{.num_layers = 1, .hidden = 4, .num_q_heads = 1, .num_kv_heads = 1, .head_dim = 4,
-                          .intermediate = 4, .vocab_size = 10000, .max_context = 1000};
+  const ModelShape shape_{.num_layers = 1,
+                          .hidden = 4,
+                          .num_q_heads = 1,
+                          .num_kv_heads = 1,
+                          .head_dim = 4,
+                          .intermediate = 4,
+                          .vocab_size = 10000,
+                          .max_context = 1000};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::vector<Item>> steps_;
@@ -88,8 +104,8 @@ class FakeDecodeEngine final : public DecodeEngine {
   int allowed_ = -1;  // steps that may end; −1: all
 };
 
-// What one subscriber heard, to wait for: "1:101", "2:42 stop last", "end OK". Subscribers may outlive it, as they do when a
-// test fails half-way.
+// What one subscriber heard, to wait for: "1:101", "2:42 stop last", "end OK". Subscribers may
+// outlive it, as they do when a test fails half-way.
 class TokenLog {
  public:
   DecodeSubscriber subscriber() {
@@ -100,7 +116,8 @@ class TokenLog {
                 },
             .ended =
                 [heard = heard_](const absl::Status& status) {
-                  heard->Add(absl::StrCat("end ", absl::StatusCodeToString(status.code())), &status);
+                  heard->Add(absl::StrCat("end ", absl::StatusCodeToString(status.code())),
+                             &status);
                 }};
   }
   // All events, once the end has come.

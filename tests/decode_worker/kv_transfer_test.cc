@@ -115,7 +115,8 @@ class PrefillSide {
     for (const KvSender::SourceRank& rank : filled.ranks()) {
       const int64_t bytes = rank.layout.total_bytes();
       void* memory = std::malloc(bytes + 1);
-      if (bytes > 0) std::memcpy(memory, rank.staging, bytes);  // a rank that shares its heads has none
+      if (bytes > 0)
+        std::memcpy(memory, rank.staging, bytes);  // a rank that shares its heads has none
       staging->ranks.push_back(
           {rank.heads, rank.layout, Buffer(memory, bytes, [](void* p) { std::free(p); })});
     }

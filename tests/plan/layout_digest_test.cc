@@ -17,8 +17,10 @@ TEST(LayoutDigestTest, DiffersInWhateverTheKvDependsOn) {
   const std::string digest = LayoutDigest("revision", "bf16", DemoShape(), 500000.0);
   EXPECT_NE(LayoutDigest("revision2", "bf16", DemoShape(), 500000.0), digest);
   EXPECT_NE(LayoutDigest("revision", "f32", DemoShape(), 500000.0), digest);
-  EXPECT_NE(LayoutDigest("revision", "bf16", DemoShape(), 500000.5), digest);  // also in the seventh digit
-  for (int ModelShape::*field : {&ModelShape::num_layers, &ModelShape::num_kv_heads, &ModelShape::head_dim}) {
+  EXPECT_NE(LayoutDigest("revision", "bf16", DemoShape(), 500000.5),
+            digest);  // also in the seventh digit
+  for (int ModelShape::*field :
+       {&ModelShape::num_layers, &ModelShape::num_kv_heads, &ModelShape::head_dim}) {
     ModelShape other = DemoShape();
     other.*field *= 2;
     EXPECT_NE(LayoutDigest("revision", "bf16", other, 500000.0), digest);

@@ -34,7 +34,8 @@ TEST(BatchingTest, OneSequenceGetsTheWholeStep) {
 }
 
 TEST(BatchingTest, SequencesShareEqually) {
-  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 10, 1000)}, 256), ElementsAre("1:0+128", "2:10+128"));
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 10, 1000)}, 256),
+              ElementsAre("1:0+128", "2:10+128"));
 }
 
 TEST(BatchingTest, WhatShortOnesLeaveGoesToLongOnes) {
@@ -43,7 +44,8 @@ TEST(BatchingTest, WhatShortOnesLeaveGoesToLongOnes) {
 }
 
 TEST(BatchingTest, HigherPriorityGoesFirst) {
-  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 200, 1)}, 256), ElementsAre("1:0+56", "2:0+200"));
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 200, 1)}, 256),
+              ElementsAre("1:0+56", "2:0+200"));
   EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 300, 1)}, 256), ElementsAre("2:0+256"));
 }
 

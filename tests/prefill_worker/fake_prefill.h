@@ -16,12 +16,19 @@
 
 namespace winnow {
 
-// An engine that computes nothing: the logit of token (prompt length mod vocabulary) is the highest.
+// An engine that computes nothing: the logit of token (prompt length mod vocabulary) is the
+// highest.
 class FakePrefillEngine final : public PrefillEngine {
  public:
   FakePrefillEngine() {
-    shape_ = {.num_layers = 4, .hidden = 8, .num_q_heads = 2, .num_kv_heads = 1, .head_dim = 4, .intermediate = 8,
-              .vocab_size = 100, .max_context = 10000};
+    shape_ = {.num_layers = 4,
+              .hidden = 8,
+              .num_q_heads = 2,
+              .num_kv_heads = 1,
+              .head_dim = 4,
+              .intermediate = 8,
+              .vocab_size = 100,
+              .max_context = 10000};
   }
   const ModelShape& shape() const override { return shape_; }
   int tensor_parallel() const override { return 1; }
@@ -41,7 +48,8 @@ class FakePrefillEngine final : public PrefillEngine {
   absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging>, KvSink*) override {
     std::lock_guard<std::mutex> lock(mutex_);
     const int64_t id = next_++;
-    sequences_[id] = {static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.num_phase2_rows(), {}};
+    sequences_[id] = {
+        static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.num_phase2_rows(), {}};
     sequences_[id].progress.num_rows = sequences_[id].prompt;
     return id;
   }
@@ -51,7 +59,8 @@ class FakePrefillEngine final : public PrefillEngine {
     if (it == sequences_.end()) return absl::InvalidArgumentError("no such sequence");
     return it->second.progress;
   }
-  absl::StatusOr<std::vector<PrefillOutput>> Step(absl::Span<const PrefillStepItem> items) override {
+  absl::StatusOr<std::vector<PrefillOutput>> Step(
+      absl::Span<const PrefillStepItem> items) override {
     if (on_step) on_step();
     std::lock_guard<std::mutex> lock(mutex_);
     ++steps;
@@ -99,7 +108,8 @@ class FakePrefillEngine final : public PrefillEngine {
   int64_t next_ = 1;
 };
 
-// A decode worker that grants and commits what it is told to. Callbacks come from a thread of its own, as real ones do.
+// A decode worker that grants and commits what it is told to. Callbacks come from a thread of its
+// own, as real ones do.
 class FakeHandoffs final : public KvHandoffFactory {
  public:
   struct Record {
@@ -116,7 +126,9 @@ class FakeHandoffs final : public KvHandoffFactory {
     std::lock_guard<std::mutex> lock(mutex_);
     return record_.calls;
   }
-  void FailReserve(const std::string& request, absl::Status status) { record_.reserve_status[request] = status; }
+  void FailReserve(const std::string& request, absl::Status status) {
+    record_.reserve_status[request] = status;
+  }
   void FailCommit(const std::string& request, absl::Status status) {
     std::lock_guard<std::mutex> lock(mutex_);
     record_.commit_status[request] = status;
@@ -127,7 +139,8 @@ class FakeHandoffs final : public KvHandoffFactory {
    public:
     Handoff(FakeHandoffs& owner, const HandoffTarget& target) : owner_(owner), target_(target) {}
     void Reserve(const KvPlan&, int, std::function<void(absl::StatusOr<Grant>)> done) override {
-      const absl::Status status = owner_.Note("reserve " + target_.request_id, owner_.record_.reserve_status, target_);
+      const absl::Status status =
+          owner_.Note("reserve " + target_.request_id, owner_.record_.reserve_status, target_);
       owner_.Later([=, target = target_] {
         if (!status.ok()) return done(status);
         done(Grant{"reservation of " + target.request_id, target.decode_address});
@@ -146,7 +159,9 @@ class FakeHandoffs final : public KvHandoffFactory {
         done(Summary{1234});
       });
     }
-    void Abort(const std::string&) override { (void)owner_.Note("abort " + target_.request_id, {}, target_); }
+    void Abort(const std::string&) override {
+      (void)owner_.Note("abort " + target_.request_id, {}, target_);
+    }
 
    private:
     FakeHandoffs& owner_;

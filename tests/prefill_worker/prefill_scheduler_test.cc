@@ -62,7 +62,8 @@ TEST_F(PrefillSchedulerTest, AStopAsFirstTokenFreesTheReservation) {
   Start();
   JobLog log;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 42), log.callbacks()).ok());
-  EXPECT_THAT(log.Wait(), ElementsAre("reserved reservation of a", "token 42 stop", "committed alone"));
+  EXPECT_THAT(log.Wait(),
+              ElementsAre("reserved reservation of a", "token 42 stop", "committed alone"));
   EXPECT_THAT(handoffs_.calls(), ElementsAre("reserve a", "abort a"));
 }
 
@@ -90,14 +91,16 @@ TEST_F(PrefillSchedulerTest, KvOfAFailedHandoffCanBeSentAgain) {
   Start();
   JobLog first, again, unknown;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 30), first.callbacks()).ok());
-  EXPECT_THAT(first.Wait(), ElementsAre("reserved reservation of a", "token 30", "failed UNAVAILABLE"));
+  EXPECT_THAT(first.Wait(),
+              ElementsAre("reserved reservation of a", "token 30", "failed UNAVAILABLE"));
   const int steps = engine_.steps;
   handoffs_.FailCommit("a", absl::OkStatus());
   const HandoffTarget other{.request_id = "a", .attempt = 2, .decode_address = "e:1"};
   ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), again.callbacks()).ok());
   EXPECT_THAT(again.Wait(), ElementsAre("reserved reservation of a", "committed"));
   EXPECT_EQ(engine_.steps, steps);
-  ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
+  ASSERT_TRUE(
+      scheduler_->Resend("a", other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
   EXPECT_THAT(unknown.Wait(), ElementsAre("failed NOT_FOUND"));
 }
 
@@ -166,7 +169,8 @@ TEST_F(PrefillSchedulerTest, DrainingRefusesNewJobsAndFinishesOldOnes) {
   JobLog log, late;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 300), log.callbacks()).ok());
   scheduler_->Drain();
-  EXPECT_EQ(scheduler_->Submit(Job("b", 3), late.callbacks()).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(scheduler_->Submit(Job("b", 3), late.callbacks()).status().code(),
+            absl::StatusCode::kUnavailable);
   EXPECT_THAT(log.Wait(), Contains("committed"));
 }
 

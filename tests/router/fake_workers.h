@@ -15,8 +15,8 @@
 
 namespace winnow {
 
-// Workers that do what the test says, one call at a time: each started call is noted and waits for the
-// test to drive it.
+// Workers that do what the test says, one call at a time: each started call is noted and waits for
+// the test to drive it.
 class FakeWorkers final : public WorkerClients {
  public:
   template <typename Request, typename Response>
@@ -39,19 +39,23 @@ class FakeWorkers final : public WorkerClients {
   using ResendCall = Call<v1::ResendRequest, v1::ResendResponse>;
   using DecodeCall = Call<v1::DecodeRequest, v1::DecodeResponse>;
 
-  std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request, Deadline,
+  std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request,
+                                      Deadline,
                                       StreamCallbacks<v1::PrefillResponse> callbacks) override {
     return Note(prefills, address, request, std::move(callbacks));
   }
-  std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request, Deadline,
+  std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request,
+                                     Deadline,
                                      StreamCallbacks<v1::ResendResponse> callbacks) override {
     return Note(resends, address, request, std::move(callbacks));
   }
-  std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request, Deadline,
+  std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request,
+                                     Deadline,
                                      StreamCallbacks<v1::DecodeResponse> callbacks) override {
     return Note(decodes, address, request, std::move(callbacks));
   }
-  void AbortDecode(const std::string& address, const std::string& reservation_id, const std::string&) override {
+  void AbortDecode(const std::string& address, const std::string& reservation_id,
+                   const std::string&) override {
     aborts.push_back(address + "/" + reservation_id);
   }
   void GetInfo(const std::string& address, v1::WorkerRole role, Deadline,

@@ -178,8 +178,7 @@ TEST_F(GenerationTest, TwoClientsWithOneNameDoNotMeet) {
   const std::shared_ptr<Generation> first = generation_;
   Begin(request);
   ASSERT_THAT(workers_.prefills, SizeIs(2));
-  EXPECT_NE(workers_.prefills[0]->request.request_id(),
-            workers_.prefills[1]->request.request_id());
+  EXPECT_NE(workers_.prefills[0]->request.request_id(), workers_.prefills[1]->request.request_id());
   first->Cancel();
 }
 

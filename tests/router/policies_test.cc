@@ -13,13 +13,18 @@ namespace {
 
 using ::testing::HasSubstr;
 
-WorkerView View(const std::string& address, int64_t outstanding, bool ready = true, const std::string& layout = "x") {
-  return {.address = address, .ready = ready, .layout_digest = layout, .incarnation = 5, .outstanding = outstanding};
+WorkerView View(const std::string& address, int64_t outstanding, bool ready = true,
+                const std::string& layout = "x") {
+  return {.address = address,
+          .ready = ready,
+          .layout_digest = layout,
+          .incarnation = 5,
+          .outstanding = outstanding};
 }
 
 TEST(PlacementTest, TakesTheLeastLoadedReadyPair) {
-  const auto p = ChooseWorkers({View("p1", 9), View("p2", 3), View("p3", 0, false)}, {View("d1", 4), View("d2", 1)},
-                               {});
+  const auto p = ChooseWorkers({View("p1", 9), View("p2", 3), View("p3", 0, false)},
+                               {View("d1", 4), View("d2", 1)}, {});
   ASSERT_TRUE(p.ok());
   EXPECT_EQ(p->prefill_address, "p2");
   EXPECT_EQ(p->decode_address, "d2");
@@ -28,22 +33,29 @@ TEST(PlacementTest, TakesTheLeastLoadedReadyPair) {
 
 TEST(PlacementTest, TiesGoRoundFromTheRotation) {
   const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 0)};
-  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .rotation = 0})->prefill_address, "p1");
-  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .rotation = 1})->prefill_address, "p2");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .rotation = 0})->prefill_address,
+            "p1");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .rotation = 1})->prefill_address,
+            "p2");
 }
 
 TEST(PlacementTest, PairsOnlyEqualLayouts) {
-  const auto p = ChooseWorkers({View("p1", 0, true, "a"), View("p2", 9, true, "b")}, {View("d1", 0, true, "b")}, {});
+  const auto p = ChooseWorkers({View("p1", 0, true, "a"), View("p2", 9, true, "b")},
+                               {View("d1", 0, true, "b")}, {});
   ASSERT_TRUE(p.ok());
   EXPECT_EQ(p->prefill_address, "p2");
-  EXPECT_EQ(ChooseWorkers({View("p1", 0, true, "a")}, {View("d1", 0, true, "b")}, {}).status().code(),
-            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(
+      ChooseWorkers({View("p1", 0, true, "a")}, {View("d1", 0, true, "b")}, {}).status().code(),
+      absl::StatusCode::kUnavailable);
 }
 
 TEST(PlacementTest, AvoidedWorkersAreTheLastResort) {
   const std::vector<WorkerView> prefill = {View("p1", 0), View("p2", 50)};
-  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = {"p1"}})->prefill_address, "p2");
-  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = {"p1", "p2"}})->prefill_address, "p1");
+  EXPECT_EQ(ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = {"p1"}})->prefill_address,
+            "p2");
+  EXPECT_EQ(
+      ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = {"p1", "p2"}})->prefill_address,
+      "p1");
 }
 
 TEST(PlacementTest, SaysWhichRoleIsMissing) {
@@ -148,9 +160,11 @@ TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {
   SamplingParams sampling;
   sampling.max_tokens = 11;
   EXPECT_TRUE(CheckPrompt(std::vector<int32_t>(40, 1), sampling, Model()).ok());
-  EXPECT_THAT(std::string(CheckPrompt(std::vector<int32_t>(41, 1), sampling, Model()).message()), HasSubstr("too long"));
+  EXPECT_THAT(std::string(CheckPrompt(std::vector<int32_t>(41, 1), sampling, Model()).message()),
+              HasSubstr("too long"));
   EXPECT_THAT(std::string(CheckPrompt({}, sampling, Model()).message()), HasSubstr("empty"));
-  EXPECT_THAT(std::string(CheckPrompt({1, 100}, sampling, Model()).message()), HasSubstr("got 100"));
+  EXPECT_THAT(std::string(CheckPrompt({1, 100}, sampling, Model()).message()),
+              HasSubstr("got 100"));
   EXPECT_THAT(std::string(CheckPrompt({-1}, sampling, Model()).message()), HasSubstr("got -1"));
 }
 
@@ -163,21 +177,26 @@ TEST(AdmissionTest, ResolvesSelectionWithinTheProfile) {
   EXPECT_EQ(config->selection_layer, 5);
   for (double bad : {0.0, -0.5, 2.0, static_cast<double>(NAN)}) {
     options.set_keep_ratio(bad);
-    EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+    EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << bad;
   }
   v1::SelectionOptions unknown;
   unknown.set_policy("magic");
-  EXPECT_THAT(std::string(ResolveSelection(unknown, Model(), false).status().message()), HasSubstr("magic"));
+  EXPECT_THAT(std::string(ResolveSelection(unknown, Model(), false).status().message()),
+              HasSubstr("magic"));
 }
 
 TEST(AdmissionTest, ExplainNeedsPermissionOfRouterAndWorker) {
   v1::SelectionOptions options;
   options.set_explain(true);
   EXPECT_TRUE(ResolveSelection(options, Model(), true).ok());
-  EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(),
+            absl::StatusCode::kPermissionDenied);
   v1::WorkerInfo strict = Model();
   strict.set_explain_allowed(false);
-  EXPECT_EQ(ResolveSelection(options, strict, true).status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(ResolveSelection(options, strict, true).status().code(),
+            absl::StatusCode::kPermissionDenied);
 }
 
 std::string Through(StopStrings& stops, const std::vector<std::string>& parts) {

@@ -37,7 +37,8 @@ class RequestDriverTest : public ::testing::Test {
     request.mutable_sampling()->set_max_tokens(max_tokens);
     DriverCallbacks callbacks;
     callbacks.token = [this](int32_t index, int32_t id, bool is_stop) {
-      events_.push_back(std::to_string(index) + ":" + std::to_string(id) + (is_stop ? " stop" : ""));
+      events_.push_back(std::to_string(index) + ":" + std::to_string(id) +
+                        (is_stop ? " stop" : ""));
       if (stop_at_ == index) driver_->Stop();
     };
     callbacks.accepted = [] {};
@@ -45,8 +46,9 @@ class RequestDriverTest : public ::testing::Test {
     callbacks.failed = [this](const absl::Status& s) {
       events_.push_back("failed " + absl::StatusCodeToString(s.code()));
     };
-    driver_ = std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_, clock_, counters_,
-                                              callbacks, RequestDriver::Options{});
+    driver_ =
+        std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_, clock_,
+                                        counters_, callbacks, RequestDriver::Options{});
     driver_->Start();
   }
 
@@ -102,7 +104,7 @@ TEST_F(RequestDriverTest, RelaysTokensInOrderAndFinishes) {
   EXPECT_THAT(events_, ElementsAre("0:10"));  // at once, before the commit
   auto& d = *workers_.decodes.at(0);
   EXPECT_EQ(d.request.from_index(), 1);
-  d.Say(Decoded(2, 12, true));                // out of order
+  d.Say(Decoded(2, 12, true));  // out of order
   EXPECT_THAT(events_, SizeIs(1));
   d.Say(Decoded(1, 11));
   d.Say(Decoded(1, 99));  // again: dropped
@@ -216,7 +218,8 @@ TEST_F(RequestDriverTest, ADecodeWorkerThatDiesAfterTheCommitIsMigratedFrom) {
 }
 
 TEST_F(RequestDriverTest, RefusalsThatNothingCuresAreNotRetried) {
-  for (const absl::Status& status : {absl::InvalidArgumentError("bad"), absl::InternalError("NaN")}) {
+  for (const absl::Status& status :
+       {absl::InvalidArgumentError("bad"), absl::InternalError("NaN")}) {
     Workers({"p:1"}, {"d:1"});
     events_.clear();
     Start();

@@ -12,9 +12,8 @@ namespace {
 using Code = absl::StatusCode;
 
 TEST(RetryPolicyTest, OnlyWhatAnotherAttemptMayCureIsRetried) {
-  const std::set<Code> cured = {Code::kUnavailable,        Code::kResourceExhausted,
-                                Code::kDataLoss,           Code::kAborted,
-                                Code::kNotFound,           Code::kUnknown,
+  const std::set<Code> cured = {Code::kUnavailable,       Code::kResourceExhausted, Code::kDataLoss,
+                                Code::kAborted,           Code::kNotFound,          Code::kUnknown,
                                 Code::kFailedPrecondition};
   for (int code = 1; code <= 16; ++code) {
     const auto c = static_cast<Code>(code);

@@ -18,25 +18,25 @@ constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
 struct Fixture {
   explicit Fixture(int room = 1000, size_t max_ended = 4096)
       : target(room),
-        table(
-            {.shape = SmallShape(),
-             .kv_element_bytes = kElementBytes,
-             .layout_digest = "layout",
-             .incarnation = 7,
-             .ttl = kTtl,
-             .credit_bytes_per_stream = 1 << 20,
-             .max_ended = max_ended,
-             .retry_after = absl::Milliseconds(150),
-             .target = &target,
-             .clock = &clock,
-             .on_committed =
-                 [this](const CommittedSequence& sequence) {
-                   if (accept.ok()) activated.push_back(sequence);
-                   return accept;
-                 },
-             .on_ended = [this](const std::string& id, ReservationState state,
-                                const absl::Status& why) { ended.emplace_back(id, state, why.code()); }}) {
-  }
+        table({.shape = SmallShape(),
+               .kv_element_bytes = kElementBytes,
+               .layout_digest = "layout",
+               .incarnation = 7,
+               .ttl = kTtl,
+               .credit_bytes_per_stream = 1 << 20,
+               .max_ended = max_ended,
+               .retry_after = absl::Milliseconds(150),
+               .target = &target,
+               .clock = &clock,
+               .on_committed =
+                   [this](const CommittedSequence& sequence) {
+                     if (accept.ok()) activated.push_back(sequence);
+                     return accept;
+                   },
+               .on_ended =
+                   [this](const std::string& id, ReservationState state, const absl::Status& why) {
+                     ended.emplace_back(id, state, why.code());
+                   }}) {}
 
   ReserveRequest MakeReserve() const {
     return {.identity = TestIdentity(), .plan = prompt.plan(), .max_tokens = 5, .num_streams = 1};
@@ -276,7 +276,8 @@ TEST(ReservationTest, ACommitThatContradictsTheReservationFreesItAndActivatesNot
     EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), kDataLoss) << "change " << i;
     EXPECT_TRUE(f.activated.empty());
     EXPECT_EQ(f.target.num_live(), 0);
-    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, ReservationState::kAborted, kDataLoss)));
+    EXPECT_THAT(f.ended,
+                ::testing::ElementsAre(std::tuple(id, ReservationState::kAborted, kDataLoss)));
   }
 }
 
@@ -328,9 +329,8 @@ TEST(ReservationTest, TheLeaseEndsByTheClockAndIsNeverActivatedAfterwards) {
     EXPECT_TRUE(f.activated.empty());
     EXPECT_EQ(f.target.num_live(), 0);
     EXPECT_EQ(f.target.num_freed(), 1);
-    EXPECT_THAT(f.ended,
-                ::testing::ElementsAre(std::tuple(id, ReservationState::kExpired,
-                                                absl::StatusCode::kFailedPrecondition)));
+    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, ReservationState::kExpired,
+                                                           absl::StatusCode::kFailedPrecondition)));
   }
 }
 
@@ -376,7 +376,8 @@ TEST(ReservationTest, AnAbortFreesAtOnceAndMayBeSaidAgain) {
   EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kAborted);
   EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kAborted);
   EXPECT_EQ(f.State(id), ReservationState::kAborted);
-  EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, ReservationState::kAborted, absl::StatusCode::kAborted)));
+  EXPECT_THAT(f.ended, ::testing::ElementsAre(
+                           std::tuple(id, ReservationState::kAborted, absl::StatusCode::kAborted)));
 }
 
 TEST(ReservationTest, AfterTheCommitThePrefillWorkerCannotAbort) {
