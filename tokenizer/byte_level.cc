@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <map>
 
-#include "tokenizer/utf8.h"
+#include "common/utf8.h"
 
 namespace winnow {
 namespace {

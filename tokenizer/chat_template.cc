@@ -7,7 +7,7 @@
 #include "common/status_macros.h"
 #include "tokenizer/template_expression.h"
 #include "tokenizer/template_lexer.h"
-#include "tokenizer/utf8.h"
+#include "common/utf8.h"
 
 namespace winnow {
 namespace {

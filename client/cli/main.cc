@@ -8,7 +8,8 @@
 namespace winnow {
 namespace {
 
-constexpr char kHelp[] = R"(winnow: the client of Winnow, a prefill service that keeps the tokens that matter.
+constexpr char kHelp[] =
+    R"(winnow: the client of Winnow, a prefill service that keeps the tokens that matter.
 
   winnow generate …   ask for text
   winnow models …     what a router serves

@@ -13,10 +13,19 @@ using Json = nlohmann::ordered_json;
 
 constexpr char kHelp[] = R"(winnow models: what a router serves.
 
-  winnow models [--address HOST:PORT] [--json]
+  winnow models [options]
+
+  --address HOST:PORT     the router (127.0.0.1:50050)
+  --json                  print one JSON object on one line
+
+Exit codes: 0 ok · 2 bad command line · 4 try later · 5 too late · 1 other errors
+
+  winnow models --address 127.0.0.1:50050
 )";
 
-const char* RoleName(v1::WorkerRole role) { return role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode"; }
+const char* RoleName(v1::WorkerRole role) {
+  return role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode";
+}
 
 Json ModelJson(const v1::Model& model) {
   Json json;
@@ -41,11 +50,13 @@ Json ModelJson(const v1::Model& model) {
 }
 
 void PrintModel(const v1::Model& model) {
-  std::printf("%s: context %lld, vocabulary %lld\n", model.id().c_str(), static_cast<long long>(model.max_context()),
+  std::printf("%s: context %lld, vocabulary %lld\n", model.id().c_str(),
+              static_cast<long long>(model.max_context()),
               static_cast<long long>(model.vocab_size()));
   for (const v1::WorkerInfo& worker : model.workers()) {
-    std::printf("  %-7s %-21s tp %d, %s, %lld request(s)\n", RoleName(worker.role()), worker.address().c_str(),
-                worker.tensor_parallel(), worker.kv_dtype().c_str(), static_cast<long long>(worker.queue_depth()));
+    std::printf("  %-7s %-21s tp %d, %s, %lld request(s)\n", RoleName(worker.role()),
+                worker.address().c_str(), worker.tensor_parallel(), worker.kv_dtype().c_str(),
+                static_cast<long long>(worker.queue_depth()));
   }
 }
 

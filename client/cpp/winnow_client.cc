@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
@@ -16,41 +17,38 @@
 namespace winnow {
 namespace {
 
-// Protobuf strings must be UTF-8; a prompt that is not is refused here with its place, instead of deep inside gRPC.
-absl::Status CheckUtf8(const std::string& what, const std::string& text) {
-  size_t at = 0;
-  while (at < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[at]);
-    const int length = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3
-                       : lead >= 0xF0 && lead < 0xF5                 ? 4
-                                                                     : 0;
-    bool ok = length > 0 && at + length <= text.size();
-    for (int i = 1; ok && i < length; ++i) ok = (static_cast<unsigned char>(text[at + i]) & 0xC0) == 0x80;
-    const auto second = ok && length > 1 ? static_cast<unsigned char>(text[at + 1]) : 0x80;
-    ok = ok && !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second > 0x9F) &&
-         !(lead == 0xF0 && second < 0x90) && !(lead == 0xF4 && second > 0x8F);
-    if (!ok) return absl::InvalidArgumentError(absl::StrCat(what, ": not valid UTF-8 at byte ", at));
-    at += length;
-  }
-  return absl::OkStatus();
+// Protobuf strings must be UTF-8; what is not is refused here with its place, instead of deep
+// inside gRPC.
+absl::Status CheckUtf8(const char* what, const std::string& text) {
+  const size_t bad = FirstInvalidUtf8(text);
+  if (bad == text.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, ": not valid UTF-8 at byte ", bad));
 }
 
 absl::Status CheckRequest(const v1::GenerateRequest& request) {
   WINNOW_RETURN_IF_ERROR(CheckUtf8("prompt", request.text()));
   WINNOW_RETURN_IF_ERROR(CheckUtf8("prompt", request.raw()));
   for (const v1::ChatMessage& message : request.chat().messages()) {
+    WINNOW_RETURN_IF_ERROR(CheckUtf8("chat role", message.role()));
     WINNOW_RETURN_IF_ERROR(CheckUtf8("chat message", message.content()));
   }
-  for (const std::string& stop : request.sampling().stop()) WINNOW_RETURN_IF_ERROR(CheckUtf8("stop string", stop));
-  return absl::OkStatus();
+  for (const std::string& stop : request.sampling().stop()) {
+    WINNOW_RETURN_IF_ERROR(CheckUtf8("stop string", stop));
+  }
+  WINNOW_RETURN_IF_ERROR(CheckUtf8("policy", request.selection().policy()));
+  return CheckUtf8("request id", request.request_id());
 }
 
 std::string ReasonName(v1::FinishReason reason) {
   switch (reason) {
-    case v1::FINISH_REASON_LENGTH: return "length";
-    case v1::FINISH_REASON_STOP_TOKEN: return "stop_token";
-    case v1::FINISH_REASON_STOP_STRING: return "stop_string";
-    default: return "unknown";
+    case v1::FINISH_REASON_LENGTH:
+      return "length";
+    case v1::FINISH_REASON_STOP_TOKEN:
+      return "stop_token";
+    case v1::FINISH_REASON_STOP_STRING:
+      return "stop_string";
+    default:
+      return "unknown";
   }
 }
 
@@ -92,22 +90,26 @@ absl::Status TakeFinished(const v1::Finished& finished, GenerateResult& result) 
   result.router_ttft_s = finished.ttft_seconds();
   result.prefill_tensor_parallel = finished.prefill_tensor_parallel();
   WINNOW_ASSIGN_OR_RETURN(result.selection, FromProto(finished.selection()));
-  WINNOW_ASSIGN_OR_RETURN(result.kept_positions, DecodePositionDeltas(finished.kept_position_deltas()));
+  WINNOW_ASSIGN_OR_RETURN(result.kept_positions,
+                          DecodePositionDeltas(finished.kept_position_deltas()));
   return absl::OkStatus();
 }
 
 }  // namespace
 
 WinnowClient::WinnowClient(const std::shared_ptr<grpc::Channel>& channel)
-    : generation_(v1::GenerationService::NewStub(channel)), models_(v1::ModelService::NewStub(channel)) {}
+    : generation_(v1::GenerationService::NewStub(channel)),
+      models_(v1::ModelService::NewStub(channel)) {}
 
 absl::StatusOr<std::unique_ptr<WinnowClient>> WinnowClient::Create(const std::string& address) {
   WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, MakeChannel(address));
   return std::unique_ptr<WinnowClient>(new WinnowClient(channel));
 }
 
-absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest& request, absl::Duration timeout,
-                                                      const GenerateCallbacks& callbacks, const StopFlag* stop) {
+absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest& request,
+                                                      absl::Duration timeout,
+                                                      const GenerateCallbacks& callbacks,
+                                                      const StopFlag* stop) {
   WINNOW_RETURN_IF_ERROR(CheckRequest(request));
   RealClock clock;
   grpc::ClientContext context;
@@ -129,11 +131,13 @@ absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest&
       if (result.token_ids.empty()) result.ttft_s = seconds();
       result.token_ids.push_back(event.token().id());
       result.text += event.token().text();
-      if (callbacks.token) callbacks.token(event.token().index(), event.token().id(), event.token().text());
+      if (callbacks.token)
+        callbacks.token(event.token().index(), event.token().id(), event.token().text());
     } else if (event.has_finished()) {
       finished = true;
       bad = TakeFinished(event.finished(), result);
-      if (callbacks.token && !event.finished().text().empty()) callbacks.token(-1, -1, event.finished().text());
+      if (callbacks.token && !event.finished().text().empty())
+        callbacks.token(-1, -1, event.finished().text());
     }
   }
   const grpc::Status status = stream->Finish();

@@ -25,7 +25,7 @@ struct GenerateResult {
   std::string finish_reason;            // "length", "stop_token" or "stop_string"
   std::vector<int32_t> kept_positions;  // with explain: ascending
   Ledger ledger;
-  StageTimes stages;        // seconds
+  StageTimes stages;          // seconds
   SelectionConfig selection;  // as it was used
   int prefill_tensor_parallel = 0;
   double ttft_s = 0;         // call → first token, on this machine's clock
@@ -33,7 +33,8 @@ struct GenerateResult {
   double total_s = 0;        // call → end, on this machine's clock
 };
 
-// What may be heard while a generation runs; either may be empty. Called on the thread that called Generate.
+// What may be heard while a generation runs; either may be empty. Called on the thread that called
+// Generate.
 struct GenerateCallbacks {
   std::function<void(int64_t prompt_tokens)> started;
   // index and id are −1 for text that was held back until the end.
@@ -43,14 +44,18 @@ struct GenerateCallbacks {
 // A client of a Winnow router. Thread-safe.
 class WinnowClient {
  public:
-  // `address` is host:port. INVALID_ARGUMENT when it is not; whether somebody serves there shows at the first call.
+  // `address` is host:port. INVALID_ARGUMENT when it is not; whether somebody serves there shows at
+  // the first call.
   static absl::StatusOr<std::unique_ptr<WinnowClient>> Create(const std::string& address);
 
-  // Runs one generation and waits for its end. `stop`, when given, cancels it from another thread within 100 ms.
-  // Errors are those of GenerationService.Generate; RESOURCE_EXHAUSTED and UNAVAILABLE may carry a delay
-  // (common/retry_hint.h). INVALID_ARGUMENT also for a prompt that is not valid UTF-8, before anything is sent.
-  absl::StatusOr<GenerateResult> Generate(const v1::GenerateRequest& request, absl::Duration timeout,
-                                          const GenerateCallbacks& callbacks = {}, const StopFlag* stop = nullptr);
+  // Runs one generation and waits for its end. `stop`, when given, cancels it from another thread
+  // within 100 ms. Errors are those of GenerationService.Generate; RESOURCE_EXHAUSTED and
+  // UNAVAILABLE may carry a delay (common/retry_hint.h). INVALID_ARGUMENT also for a prompt that is
+  // not valid UTF-8, before anything is sent.
+  absl::StatusOr<GenerateResult> Generate(const v1::GenerateRequest& request,
+                                          absl::Duration timeout,
+                                          const GenerateCallbacks& callbacks = {},
+                                          const StopFlag* stop = nullptr);
 
   // The models behind the router. UNAVAILABLE while it knows no worker.
   absl::StatusOr<std::vector<v1::Model>> ListModels(absl::Duration timeout);

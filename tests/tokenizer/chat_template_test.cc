@@ -2,7 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tokenizer/utf8.h"
+#include "common/utf8.h"
 
 namespace winnow {
 namespace {

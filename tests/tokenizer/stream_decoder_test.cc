@@ -1,7 +1,7 @@
 #include "tokenizer/stream_decoder.h"
 
 #include "gtest/gtest.h"
-#include "tokenizer/utf8.h"
+#include "common/utf8.h"
 
 namespace winnow {
 namespace {
