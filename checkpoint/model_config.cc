@@ -1,102 +1,67 @@
 #include "checkpoint/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "checkpoint/config_fields.h"
 #include "checkpoint/json_file.h"
 #include "common/status_macros.h"
-#include "nlohmann/json.hpp"
 
 namespace winnow {
 namespace {
 
 using Json = nlohmann::json;
 
-// One config file and its fields; every error names file, field and value. A null counts as absent.
-class Fields {
- public:
-  Fields(std::string path, Json json) : path_(std::move(path)), json_(std::move(json)) {}
-
-  const Json* Get(const char* field) const {
-    const auto it = json_.find(field);
-    return it == json_.end() || it->is_null() ? nullptr : &*it;
-  }
-  template <typename... Parts>
-  absl::Status Bad(const Parts&... parts) const {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": ", parts...));
-  }
-  absl::Status Missing(const char* field) const { return Bad("field '", field, "' is missing"); }
-  absl::Status Unsupported(const char* field, const Json& got, const char* expected) const {
-    return Bad("field '", field, "' must be ", expected, ", got ", got.dump());
-  }
-
-  // A positive integer; `fallback` when absent, if it is one itself.
-  absl::StatusOr<int64_t> Positive(const char* field, int64_t fallback = 0) const {
-    constexpr int64_t kMost = 1 << 30;
-    const Json* value = Get(field);
-    if (value == nullptr) {
-      if (fallback > 0) return fallback;
-      return Missing(field);
-    }
-    if (!value->is_number_unsigned() || *value == 0 || value->get<uint64_t>() > kMost) {
-      return Unsupported(field, *value, "an integer in [1, 2^30]");
-    }
-    return value->get<int64_t>();
-  }
-  absl::StatusOr<int> PositiveInt(const char* field, int fallback = 0) const {
-    WINNOW_ASSIGN_OR_RETURN(const int64_t value, Positive(field, fallback));
-    return static_cast<int>(value);
-  }
-  absl::StatusOr<bool> Bool(const char* field) const {
-    const Json* value = Get(field);
-    if (value == nullptr) return false;
-    if (!value->is_boolean()) return Unsupported(field, *value, "true or false");
-    return value->get<bool>();
-  }
-  absl::Status OneOf(const char* field, std::initializer_list<const char*> allowed) const {
-    const Json* value = Get(field);
-    if (value == nullptr) return absl::OkStatus();
-    std::string list;
-    for (const char* name : allowed) {
-      if (value->is_string() && *value == name) return absl::OkStatus();
-      absl::StrAppend(&list, list.empty() ? "" : " or ", "'", name, "'");
-    }
-    return Unsupported(field, *value, list.c_str());
-  }
-
- private:
-  std::string path_;
-  Json json_;
+// What sets a family apart from Llama.
+struct Family {
+  const char* model_type;
+  const char* architecture;
+  bool qkv_bias = false;
+  bool qk_norm = false;
 };
+constexpr Family kFamilies[] = {{"llama", "LlamaForCausalLM"},
+                                {"mistral", "MistralForCausalLM"},
+                                {"qwen2", "Qwen2ForCausalLM", /*qkv_bias=*/true},
+                                {"qwen3", "Qwen3ForCausalLM", false, /*qk_norm=*/true}};
 
-absl::Status CheckArchitecture(const Fields& fields) {
-  if (fields.Get("model_type") == nullptr) return fields.Missing("model_type");
-  WINNOW_RETURN_IF_ERROR(fields.OneOf("model_type", {"llama"}));
-  if (const Json* architectures = fields.Get("architectures")) {
-    if (*architectures != Json::array({"LlamaForCausalLM"})) {
-      return fields.Unsupported("architectures", *architectures, "[\"LlamaForCausalLM\"]");
-    }
+absl::Status CheckArchitectures(const ConfigFields& fields, const Family& family) {
+  const Json* architectures = fields.Get("architectures");
+  if (architectures == nullptr || *architectures == Json::array({family.architecture})) {
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  return fields.Unsupported("architectures", *architectures,
+                            absl::StrCat("[\"", family.architecture, "\"]").c_str());
+}
+
+absl::StatusOr<Family> ReadFamily(const ConfigFields& fields) {
+  const Json* type = fields.Get("model_type");
+  if (type == nullptr) return fields.Missing("model_type");
+  for (const Family& family : kFamilies) {
+    if (*type != family.model_type) continue;
+    WINNOW_RETURN_IF_ERROR(CheckArchitectures(fields, family));
+    return family;
+  }
+  return fields.Unsupported("model_type", *type, "'llama', 'mistral', 'qwen2' or 'qwen3'");
 }
 
 // Refuses what the engine would otherwise silently compute differently.
-absl::Status CheckVariants(const Fields& fields) {
+absl::Status CheckVariants(const ConfigFields& fields) {
   WINNOW_RETURN_IF_ERROR(fields.OneOf("hidden_act", {"silu"}));
   WINNOW_RETURN_IF_ERROR(fields.OneOf("torch_dtype", {"bfloat16", "float16", "float32"}));
   WINNOW_RETURN_IF_ERROR(fields.OneOf("dtype", {"bfloat16", "float16", "float32"}));
-  for (const char* field : {"attention_bias", "mlp_bias"}) {
+  for (const char* field : {"attention_bias", "mlp_bias", "use_sliding_window"}) {
     WINNOW_ASSIGN_OR_RETURN(const bool on, fields.Bool(field));
     if (on) return fields.Unsupported(field, true, "false");
   }
-  for (const char* field : {"quantization_config", "sliding_window"}) {
-    if (const Json* value = fields.Get(field)) return fields.Unsupported(field, *value, "absent");
+  if (const Json* value = fields.Get("quantization_config")) {
+    return fields.Unsupported("quantization_config", *value, "absent");
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadShape(const Fields& fields, ModelShape* shape) {
+absl::Status ReadShape(const ConfigFields& fields, ModelShape* shape) {
   WINNOW_ASSIGN_OR_RETURN(shape->num_layers, fields.PositiveInt("num_hidden_layers"));
   WINNOW_ASSIGN_OR_RETURN(shape->hidden, fields.PositiveInt("hidden_size"));
   WINNOW_ASSIGN_OR_RETURN(shape->num_q_heads, fields.PositiveInt("num_attention_heads"));
@@ -120,48 +85,26 @@ absl::Status ReadShape(const Fields& fields, ModelShape* shape) {
   return absl::OkStatus();
 }
 
-// rope_scaling (older) or rope_parameters (newer): only the plain rotation.
-absl::Status CheckRopeType(const Fields& fields, const char* field, const Json& rope) {
-  if (!rope.is_object()) return fields.Unsupported(field, rope, "an object");
-  for (const char* key : {"rope_type", "type"}) {
-    if (const auto it = rope.find(key); it != rope.end() && !it->is_null() && *it != "default") {
-      return fields.Unsupported(absl::StrCat(field, ".", key).c_str(), *it, "'default'");
-    }
+// The tokens that the model can see at once: a prompt within a sliding window is not cut by it, and
+// a longer one is refused. YaRN's context is the stretched one.
+absl::StatusOr<int64_t> ReadMaxContext(const ConfigFields& fields, const Family& family,
+                                       const RopeConfig& rope, int64_t max_positions) {
+  int64_t context = max_positions;
+  if (rope.type == RopeConfig::Type::kYarn) {
+    const double stretched = static_cast<double>(rope.original_context) * rope.factor;
+    context = std::max(context, static_cast<int64_t>(std::lround(stretched)));
   }
-  if (const auto it = rope.find("partial_rotary_factor");
-      it != rope.end() && !it->is_null() && *it != 1.0) {
-    return fields.Unsupported(absl::StrCat(field, ".partial_rotary_factor").c_str(), *it, "1");
+  // Qwen's files name a window that use_sliding_window switches off.
+  const bool has_window =
+      family.model_type == std::string("mistral") || family.model_type == std::string("llama");
+  if (has_window && fields.Get("sliding_window") != nullptr) {
+    WINNOW_ASSIGN_OR_RETURN(const int64_t window, fields.Positive("sliding_window"));
+    context = std::min(context, window);
   }
-  return absl::OkStatus();
+  return context;
 }
 
-absl::StatusOr<double> ReadRopeTheta(const Fields& fields) {
-  constexpr double kDefault = 10000.0;  // Llama 2 folders leave it out
-  const Json* theta = fields.Get("rope_theta");
-  if (const Json* scaling = fields.Get("rope_scaling")) {
-    WINNOW_RETURN_IF_ERROR(CheckRopeType(fields, "rope_scaling", *scaling));
-  }
-  if (const Json* parameters = fields.Get("rope_parameters")) {
-    WINNOW_RETURN_IF_ERROR(CheckRopeType(fields, "rope_parameters", *parameters));
-    if (const auto it = parameters->find("rope_theta"); it != parameters->end()) theta = &*it;
-  }
-  if (theta == nullptr) return kDefault;
-  if (!theta->is_number() || !(theta->get<double>() > 0.0)) {
-    return fields.Unsupported("rope_theta", *theta, "a positive number");
-  }
-  return theta->get<double>();
-}
-
-absl::StatusOr<double> ReadRmsNormEps(const Fields& fields) {
-  const Json* eps = fields.Get("rms_norm_eps");
-  if (eps == nullptr) return fields.Missing("rms_norm_eps");
-  if (!eps->is_number() || !(eps->get<double>() > 0.0)) {
-    return fields.Unsupported("rms_norm_eps", *eps, "a positive number");
-  }
-  return eps->get<double>();
-}
-
-absl::StatusOr<int> ReadTokenId(const Fields& fields, const char* field, const Json& value,
+absl::StatusOr<int> ReadTokenId(const ConfigFields& fields, const char* field, const Json& value,
                                 int vocab_size) {
   if (!value.is_number_unsigned() || value.get<uint64_t>() >= static_cast<uint64_t>(vocab_size)) {
     return fields.Unsupported(field, value, absl::StrCat("a token id below ", vocab_size).c_str());
@@ -170,7 +113,7 @@ absl::StatusOr<int> ReadTokenId(const Fields& fields, const char* field, const J
 }
 
 // eos_token_id is an integer or a list of them; empty when absent.
-absl::StatusOr<std::vector<int>> ReadEosIds(const Fields& fields, int vocab_size) {
+absl::StatusOr<std::vector<int>> ReadEosIds(const ConfigFields& fields, int vocab_size) {
   std::vector<int> ids;
   const Json* eos = fields.Get("eos_token_id");
   if (eos == nullptr) return ids;
@@ -184,7 +127,7 @@ absl::StatusOr<std::vector<int>> ReadEosIds(const Fields& fields, int vocab_size
 
 // The special ids: generation_config.json, which is what generation is meant to use, goes before
 // config.json.
-absl::Status ReadTokenIds(const Fields& fields, ModelConfig* config) {
+absl::Status ReadTokenIds(const ConfigFields& fields, ModelConfig* config) {
   const int vocab_size = config->shape.vocab_size;
   WINNOW_ASSIGN_OR_RETURN(std::vector<int> eos, ReadEosIds(fields, vocab_size));
   if (!eos.empty()) config->eos_token_ids = std::move(eos);
@@ -201,34 +144,30 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir) {
   const std::filesystem::path dir(model_dir);
   const std::string path = (dir / "config.json").string();
   WINNOW_ASSIGN_OR_RETURN(Json json, ReadJsonObject(path));
-  const Fields fields(path, std::move(json));
-  WINNOW_RETURN_IF_ERROR(CheckArchitecture(fields));
+  const ConfigFields fields(path, std::move(json));
+  WINNOW_ASSIGN_OR_RETURN(const Family family, ReadFamily(fields));
   WINNOW_RETURN_IF_ERROR(CheckVariants(fields));
   ModelConfig config;
-  config.family = "llama";
+  config.family = family.model_type;
+  config.qkv_bias = family.qkv_bias;
+  config.qk_norm = family.qk_norm;
   WINNOW_RETURN_IF_ERROR(ReadShape(fields, &config.shape));
-  WINNOW_ASSIGN_OR_RETURN(config.rms_norm_eps, ReadRmsNormEps(fields));
-  WINNOW_ASSIGN_OR_RETURN(config.rope_theta, ReadRopeTheta(fields));
+  WINNOW_ASSIGN_OR_RETURN(config.rms_norm_eps, fields.PositiveNumber("rms_norm_eps"));
+  WINNOW_ASSIGN_OR_RETURN(config.rope, ReadRopeConfig(fields, config.shape.max_context));
+  WINNOW_ASSIGN_OR_RETURN(config.shape.max_context,
+                          ReadMaxContext(fields, family, config.rope, config.shape.max_context));
   WINNOW_ASSIGN_OR_RETURN(config.tie_word_embeddings, fields.Bool("tie_word_embeddings"));
   WINNOW_RETURN_IF_ERROR(ReadTokenIds(fields, &config));
 
   const std::string generation_path = (dir / "generation_config.json").string();
   absl::StatusOr<Json> generation = ReadJsonObject(generation_path);
   if (generation.ok()) {
-    WINNOW_RETURN_IF_ERROR(ReadTokenIds(Fields(generation_path, *std::move(generation)), &config));
+    WINNOW_RETURN_IF_ERROR(
+        ReadTokenIds(ConfigFields(generation_path, *std::move(generation)), &config));
   } else if (generation.status().code() != absl::StatusCode::kNotFound) {
     return generation.status();
   }
   return config;
-}
-
-std::vector<float> RopeInverseFrequencies(const ModelConfig& config) {
-  const int head_dim = config.shape.head_dim;
-  std::vector<float> speeds(head_dim / 2);
-  for (int c = 0; c < head_dim / 2; ++c) {
-    speeds[c] = static_cast<float>(std::pow(config.rope_theta, -2.0 * c / head_dim));
-  }
-  return speeds;
 }
 
 }  // namespace winnow

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "checkpoint/rope_config.h"
 #include "plan/model_shape.h"
 
 namespace winnow {
@@ -11,11 +12,13 @@ namespace winnow {
 // What a Hugging Face config.json says, in our terms. Reads older and newer field names (rope_theta
 // or rope_parameters, torch_dtype or dtype).
 struct ModelConfig {
-  std::string family;  // "llama"
-  ModelShape shape;
+  std::string family;  // "llama", "mistral", "qwen2" or "qwen3"
+  ModelShape shape;    // max_context is what the model can do without a sliding window
   double rms_norm_eps = 1e-5;
-  double rope_theta = 10000.0;
+  RopeConfig rope;
   bool tie_word_embeddings = false;
+  bool qkv_bias = false;           // of the query, key and value projections (qwen2)
+  bool qk_norm = false;            // RMSNorm of each query and key head before RoPE (qwen3)
   std::vector<int> eos_token_ids;  // of generation_config.json where it has them, else config.json
   int bos_token_id = -1;           // −1: none
 };
@@ -24,8 +27,5 @@ struct ModelConfig {
 // INVALID_ARGUMENT: a field is missing or has a value that is not supported (architecture, rope
 // type, quantisation, …); the text names field and value.
 absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir);
-
-// Rotation speeds, [head_dim / 2]: theta^(−2c/d).
-std::vector<float> RopeInverseFrequencies(const ModelConfig& config);
 
 }  // namespace winnow

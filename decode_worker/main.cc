@@ -104,7 +104,7 @@ absl::Status Run() {
                           .eos_token_ids = ranks->config.eos_token_ids,
                           .wire_version = kWireVersion};
   identity.layout_digest = LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape,
-                                        ranks->config.rope_theta);
+                                        ranks->config.rope.theta);
   WINNOW_ASSIGN_OR_RETURN(identity.profile,
                           LoadSelectionProfile(load.model_dir, ranks->config.shape));
 

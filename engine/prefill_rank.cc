@@ -85,7 +85,9 @@ void PrefillRank::StoreKv(int layer, const std::vector<PackedItem>& items, const
                       .slot_begin = item.row_begin,
                       .capacity = item.state->capacity(layer),
                       .heads = heads.kv_count,
-                      .head_dim = head_dim});
+                      .head_dim = head_dim,
+                      .scale = transformer_->rope_scale(),
+                      .norm = transformer_->key_norm(layer)});
     offset += item.row_count;
   }
 }

@@ -156,7 +156,9 @@ absl::Status TensorParallelDecode::RunLayer(int rank, int layer, int64_t batch, 
                         .max_blocks = inputs_.max_blocks,
                         .block_size = kv.block_size(),
                         .kv_heads = heads.kv_count,
-                        .head_dim = shape_.head_dim});
+                        .head_dim = shape_.head_dim,
+                        .scale = state.transformer->rope_scale(),
+                        .norm = state.transformer->key_norm(layer)});
   backend.PagedAttention({.q = state.transformer->ProjectQ(layer, normed, positions, batch),
                           .k_blocks = kv.k_blocks(rank),
                           .v_blocks = kv.v_blocks(rank),

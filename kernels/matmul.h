@@ -7,7 +7,7 @@
 
 namespace winnow {
 
-// out[i,o] = Σ_c x[i,c] · w[o,c], accumulated in fp32. Cost: 2·rows·out_features·in_features FLOP.
+// out[i,o] = Σ_c x[i,c] · w[o,c] + bias[o], accumulated in fp32. Cost: 2·rows·out_features·in_features FLOP.
 struct MatmulParams {
   const void* x =
       nullptr;           // [rows][in_features] of the weight's type, rows x_stride elements apart
@@ -15,6 +15,7 @@ struct MatmulParams {
   int64_t rows = 0;      // ≥ 0
   int64_t x_stride = 0;  // ≥ in_features; the CPU copies x first when it is greater
   DType out_dtype = DType::kF32;  // kF32 or the weight's type
+  const void* bias = nullptr;     // [out_features] of the weight's type; null: none
 };
 
 // w as a checkpoint stores a linear layer: [out_features][in_features], dense, x's type.

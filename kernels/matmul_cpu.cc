@@ -7,6 +7,7 @@
 #include <cstring>
 #include <list>
 #include <tuple>
+#include <unordered_map>
 #include <vector>
 
 #include "dnnl.hpp"
@@ -43,15 +44,15 @@ auto OrDie(const char* what, F&& f) -> decltype(f()) {
 }  // namespace
 
 struct CpuMatmul::Impl {
-  // Rows, out_dtype, threads. A primitive splits its work for the team size at its creation and
+  // Rows, out_dtype, whether there is a bias, threads. A primitive splits its work for the team size at its creation and
   // always asks for it.
-  using Key = std::tuple<int64_t, DType, int>;
+  using Key = std::tuple<int64_t, DType, bool, int>;
 
   explicit Impl(const MatmulWeight& w)
       : dtype(w.dtype), out_features(w.out_features), in_features(w.in_features) {
     const auto any =
         memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::any);
-    packed_desc = Describe(kTypicalRows, dtype, any).weights_desc();
+    packed_desc = Describe(kTypicalRows, dtype, /*has_bias=*/false, any).weights_desc();
     // [out][in] row-major is [in][out] column-major.
     const auto plain =
         memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::ba);
@@ -61,7 +62,7 @@ struct CpuMatmul::Impl {
     stream.wait();
   }
 
-  dnnl::matmul::primitive_desc Describe(int64_t rows, DType out_dtype,
+  dnnl::matmul::primitive_desc Describe(int64_t rows, DType out_dtype, bool has_bias,
                                         const memory::desc& weights) const {
     const memory::desc x({rows, in_features}, TypeOf(dtype), memory::format_tag::ab);
     const memory::desc out({rows, out_features}, TypeOf(out_dtype), memory::format_tag::ab);
@@ -71,7 +72,12 @@ struct CpuMatmul::Impl {
     // oneDNN's own scratchpad belongs to the thread that creates a primitive; ours goes where the
     // weight goes.
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    return {dnnl::matmul::desc(x, weights, out), attr, engine};
+    if (!has_bias) return {dnnl::matmul::desc(x, weights, out), attr, engine};
+    return {dnnl::matmul::desc(x, weights, BiasDesc(), out), attr, engine};
+  }
+
+  memory::desc BiasDesc() const {
+    return {{1, out_features}, TypeOf(dtype), memory::format_tag::ab};
   }
 
   // oneDNN's fast matmul wants dense rows; for others it takes its reference loops, so the copy
@@ -101,7 +107,8 @@ struct CpuMatmul::Impl {
       cache.splice(cache.begin(), cache, it);
       return cache.front();
     }
-    const auto pd = Describe(std::get<0>(key), std::get<1>(key), packed_desc);
+    const auto pd =
+        Describe(std::get<0>(key), std::get<1>(key), std::get<2>(key), packed_desc);
     cache.push_front({key, pd.src_desc(), pd.dst_desc(), memory(pd.scratchpad_desc(), engine),
                       dnnl::matmul(pd)});
     if (cache.size() > kMaxPrimitives) cache.pop_back();
@@ -125,13 +132,19 @@ CpuMatmul::~CpuMatmul() = default;
 void CpuMatmul::Run(const MatmulParams& p) {
   if (p.rows == 0) return;
   OrDie("matmul", [&] {
-    Impl::Cached& cached = impl_->Find({p.rows, p.out_dtype, omp_get_max_threads()});
+    const bool has_bias = p.bias != nullptr;
+    Impl::Cached& cached = impl_->Find({p.rows, p.out_dtype, has_bias, omp_get_max_threads()});
     memory x(cached.x, impl_->engine, const_cast<void*>(impl_->Dense(p)));
     memory out(cached.out, impl_->engine, p.out);
-    cached.primitive.execute(impl_->stream, {{DNNL_ARG_SRC, x},
-                                             {DNNL_ARG_WEIGHTS, impl_->packed},
-                                             {DNNL_ARG_DST, out},
-                                             {DNNL_ARG_SCRATCHPAD, cached.scratchpad}});
+    std::unordered_map<int, memory> arguments = {{DNNL_ARG_SRC, x},
+                                                 {DNNL_ARG_WEIGHTS, impl_->packed},
+                                                 {DNNL_ARG_DST, out},
+                                                 {DNNL_ARG_SCRATCHPAD, cached.scratchpad}};
+    if (has_bias) {
+      arguments[DNNL_ARG_BIAS] =
+          memory(impl_->BiasDesc(), impl_->engine, const_cast<void*>(p.bias));
+    }
+    cached.primitive.execute(impl_->stream, arguments);
     impl_->stream.wait();
   });
 }

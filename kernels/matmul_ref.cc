@@ -9,7 +9,7 @@ void Run(const MatmulWeight& w, const MatmulParams& p) {
     const T* x = static_cast<const T*>(p.x) + i * p.x_stride;
     for (int64_t o = 0; o < w.out_features; ++o) {
       const T* weight = static_cast<const T*>(w.data) + o * w.in_features;
-      float sum = 0.0f;
+      float sum = p.bias != nullptr ? ToFloat(static_cast<const T*>(p.bias)[o]) : 0.0f;
       for (int64_t c = 0; c < w.in_features; ++c) sum += ToFloat(x[c]) * ToFloat(weight[c]);
       static_cast<Out*>(p.out)[i * w.out_features + o] = FromFloat<Out>(sum);
     }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/rope.h"
 #include "kernels/types.h"
 
 namespace winnow {
@@ -45,6 +46,7 @@ struct PagedStoreKvParams {
   int kv_heads = 0;
   int head_dim = 0;
   float scale = 1.0f;  // of the rotation, see rope.h
+  HeadNorm norm;       // of K
 };
 
 void PagedStoreKvRef(const PagedStoreKvParams& p);

@@ -72,7 +72,8 @@ void PagedStoreKvRef(const PagedStoreKvParams& p) {
                 .capacity = p.block_size,
                 .heads = p.kv_heads,
                 .head_dim = p.head_dim,
-                .scale = p.scale});
+                .scale = p.scale,
+                .norm = p.norm});
   }
 }
 

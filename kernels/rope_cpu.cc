@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -18,6 +19,28 @@ WINNOW_CPU_CLONES void FillAngles(int32_t position, const float* inv_freq, float
     FastSinCos(static_cast<float>(position) * inv_freq[c], &s, &k);
     sin[c] = s * scale;
     cos[c] = k * scale;
+  }
+}
+
+// Norms `heads` heads in place, head_stride elements apart.
+template <typename T>
+WINNOW_CPU_CLONES void NormHeads(T* x, int heads, int64_t head_stride, int head_dim,
+                                 const T* __restrict weight, float eps) {
+  constexpr int kLanes = 16;  // partial sums, so that the loop vectorises
+  for (int h = 0; h < heads; ++h) {
+    T* head = x + h * head_stride;
+    float sums[kLanes] = {};
+    const int whole = head_dim - head_dim % kLanes;
+    for (int c = 0; c < whole; c += kLanes) {
+      for (int i = 0; i < kLanes; ++i) sums[i] += ToFloat(head[c + i]) * ToFloat(head[c + i]);
+    }
+    float sum = 0.0f;
+    for (int c = whole; c < head_dim; ++c) sum += ToFloat(head[c]) * ToFloat(head[c]);
+    for (const float lane : sums) sum += lane;
+    const float factor = 1.0f / std::sqrt(sum / static_cast<float>(head_dim) + eps);
+    for (int c = 0; c < head_dim; ++c) {
+      head[c] = FromFloat<T>(ToFloat(head[c]) * factor * ToFloat(weight[c]));
+    }
   }
 }
 
@@ -46,9 +69,13 @@ void RunRope(const RopeParams& p) {
     std::vector<float> cos(half), sin(half);
 #pragma omp for
     for (int64_t i = 0; i < p.rows; ++i) {
+      T* x = static_cast<T*>(p.x) + i * p.x_stride;
+      if (p.norm.weight != nullptr) {
+        NormHeads(x, p.heads, p.head_dim, p.head_dim, static_cast<const T*>(p.norm.weight),
+                  p.norm.eps);
+      }
       FillAngles(p.positions[i], p.inv_freq, p.scale, half, cos.data(), sin.data());
-      RotateHeads(static_cast<T*>(p.x) + i * p.x_stride, p.heads, p.head_dim, half, cos.data(),
-                  sin.data());
+      RotateHeads(x, p.heads, p.head_dim, half, cos.data(), sin.data());
     }
   }
 }
@@ -69,6 +96,10 @@ void RunStoreKv(const StoreKvParams& p) {
       for (int h = 0; h < p.heads; ++h) {
         std::memcpy(k_slot + h * head_stride, k + h * p.head_dim, p.head_dim * sizeof(T));
         std::memcpy(v_slot + h * head_stride, k + width + h * p.head_dim, p.head_dim * sizeof(T));
+      }
+      if (p.norm.weight != nullptr) {
+        NormHeads(k_slot, p.heads, head_stride, p.head_dim, static_cast<const T*>(p.norm.weight),
+                  p.norm.eps);
       }
       FillAngles(p.positions[i], p.inv_freq, p.scale, half, cos.data(), sin.data());
       RotateHeads(k_slot, p.heads, head_stride, half, cos.data(), sin.data());

@@ -91,7 +91,7 @@ absl::Status Run() {
                           .explain_allowed = absl::GetFlag(FLAGS_allow_explain),
                           .wire_version = kWireVersion};
   identity.layout_digest = LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape,
-                                        ranks->config.rope_theta);
+                                        ranks->config.rope.theta);
   WINNOW_ASSIGN_OR_RETURN(identity.profile,
                           LoadSelectionProfile(load.model_dir, ranks->config.shape));
   spdlog::info("selection profile: {}", SelectionConfigToJson(identity.profile));

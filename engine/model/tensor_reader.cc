@@ -96,9 +96,10 @@ absl::Status TensorReader::AppendMatrix(const std::string& name, int64_t num_row
   return absl::OkStatus();
 }
 
-absl::Status TensorReader::AppendVector(const std::string& name, int64_t size, std::vector<std::byte>& out) {
+absl::Status TensorReader::AppendVector(const std::string& name, int64_t size, Range part,
+                                        std::vector<std::byte>& out) {
   WINNOW_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.Find(name, {size}));
-  return Append(*tensor, 0, size, out);
+  return Append(*tensor, part.begin, part.count, out);
 }
 
 }  // namespace winnow

@@ -26,8 +26,8 @@ class TensorReader {
   // NOT_FOUND, or INVALID_ARGUMENT for a wrong shape or a dtype that is not BF16, F16 or F32; both name the tensor.
   absl::Status AppendMatrix(const std::string& name, int64_t num_rows, int64_t num_columns, Range rows, Range columns,
                             std::vector<std::byte>& out);
-  // The whole of vector `name` of length `size`.
-  absl::Status AppendVector(const std::string& name, int64_t size, std::vector<std::byte>& out);
+  // A part of vector `name`, whose whole length is `size`.
+  absl::Status AppendVector(const std::string& name, int64_t size, Range part, std::vector<std::byte>& out);
 
   DType dtype() const { return dtype_; }
   // Bytes of the checkpoint read so far.

@@ -63,7 +63,8 @@ const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* 
                                               .out = q_.data(),
                                               .rows = rows,
                                               .x_stride = shape.hidden,
-                                              .out_dtype = backend_.dtype()});
+                                              .out_dtype = backend_.dtype(),
+                                              .bias = weights_.layers[layer].q_bias.data()});
   backend_.Rope({.x = q_.data(),
                  .positions = positions,
                  .inv_freq = weights_.inv_freq.data<float>(),
@@ -71,7 +72,9 @@ const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* 
                  .rows = rows,
                  .x_stride = int64_t{heads} * shape.head_dim,
                  .heads = heads,
-                 .head_dim = shape.head_dim});
+                 .head_dim = shape.head_dim,
+                 .scale = rope_scale(),
+                 .norm = Norm(weights_.layers[layer].q_norm)});
   return q_.data();
 }
 
@@ -80,7 +83,8 @@ const void* Transformer::ProjectKv(int layer, const void* normed, int64_t rows) 
                                                .out = kv_.data(),
                                                .rows = rows,
                                                .x_stride = weights_.config.shape.hidden,
-                                               .out_dtype = backend_.dtype()});
+                                               .out_dtype = backend_.dtype(),
+                                               .bias = weights_.layers[layer].kv_bias.data()});
   return kv_.data();
 }
 

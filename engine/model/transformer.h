@@ -27,7 +27,7 @@ class Transformer {
   const void* InputNorm(int layer, void* x, int64_t rows);
   // Queries of normed rows, rotated: returned scratch [rows][q_count][head_dim], valid until the next ProjectQ.
   const void* ProjectQ(int layer, const void* normed, const int32_t* positions, int64_t rows);
-  // Keys and values of normed rows, not rotated: returned scratch [rows][2][kv_count][head_dim], valid until the next.
+  // Keys and values of normed rows, keys neither normed nor rotated: returned scratch [rows][2][kv_count][head_dim], valid until the next.
   const void* ProjectKv(int layer, const void* normed, int64_t rows);
   // Scratch for an attention op's output: [rows][q_count][head_dim].
   void* attention_out() { return attention_.data(); }
@@ -38,6 +38,10 @@ class Transformer {
   // logits[rows][vocab] f32 (device) of the last layer's rows, whole on every rank.
   absl::Status Logits(void* x, int64_t rows, float* logits, Deadline deadline);
 
+  // How a layer's keys are normed and rotated when they are stored.
+  HeadNorm key_norm(int layer) const { return Norm(weights_.layers[layer].k_norm); }
+  float rope_scale() const { return static_cast<float>(weights_.config.rope.attention_factor); }
+
   const ModelWeights& weights() const { return weights_; }
   Backend& backend() { return backend_; }
   Communicator& communicator() { return communicator_; }
@@ -47,6 +51,9 @@ class Transformer {
   Transformer(const ModelWeights& weights, Backend& backend, Communicator& communicator, int64_t max_rows)
       : weights_(weights), backend_(backend), communicator_(communicator), max_rows_(max_rows) {}
   absl::Status ReduceRows(void* delta, int64_t rows, Deadline deadline);
+  HeadNorm Norm(const Buffer& weight) const {
+    return {weight.data(), static_cast<float>(weights_.config.rms_norm_eps)};
+  }
 
   const ModelWeights& weights_;
   Backend& backend_;

@@ -14,7 +14,7 @@ class Loader {
  public:
   Loader(const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard, Backend& backend,
          const std::function<void(int64_t)>& progress)
-      : shape_(config.shape), shard_(shard), backend_(backend), progress_(progress),
+      : config_(config), shape_(config.shape), shard_(shard), backend_(backend), progress_(progress),
         reader_(checkpoint, backend.dtype()) {}
 
   absl::StatusOr<Buffer> Upload(const void* data, size_t bytes) {
@@ -28,7 +28,7 @@ class Loader {
 
   absl::StatusOr<Buffer> Vector(const std::string& name, int64_t size) {
     std::vector<std::byte> host;
-    WINNOW_RETURN_IF_ERROR(reader_.AppendVector(name, size, host));
+    WINNOW_RETURN_IF_ERROR(reader_.AppendVector(name, size, {0, size}, host));
     return Upload(host.data(), host.size());
   }
 
@@ -57,6 +57,15 @@ class Loader {
     WINNOW_ASSIGN_OR_RETURN(out.q, RowParts({{prefix + "self_attn.q_proj.weight", q_rows, q}}));
     WINNOW_ASSIGN_OR_RETURN(out.kv, RowParts({{prefix + "self_attn.k_proj.weight", kv_rows, kv},
                                               {prefix + "self_attn.v_proj.weight", kv_rows, kv}}));
+    if (config_.qkv_bias) {
+      WINNOW_ASSIGN_OR_RETURN(out.q_bias, VectorParts({{prefix + "self_attn.q_proj.bias", q_rows, q}}));
+      WINNOW_ASSIGN_OR_RETURN(out.kv_bias, VectorParts({{prefix + "self_attn.k_proj.bias", kv_rows, kv},
+                                                        {prefix + "self_attn.v_proj.bias", kv_rows, kv}}));
+    }
+    if (config_.qk_norm) {
+      WINNOW_ASSIGN_OR_RETURN(out.q_norm, Vector(prefix + "self_attn.q_norm.weight", d));
+      WINNOW_ASSIGN_OR_RETURN(out.k_norm, Vector(prefix + "self_attn.k_norm.weight", d));
+    }
     WINNOW_ASSIGN_OR_RETURN(out.o, Columns(prefix + "self_attn.o_proj.weight", q_rows, q));
     WINNOW_ASSIGN_OR_RETURN(out.post_attention_norm,
                             Vector(prefix + "post_attention_layernorm.weight", shape_.hidden));
@@ -96,6 +105,15 @@ class Loader {
     return Pack(host, rows, shape_.hidden);
   }
 
+  // Ranges of vectors, one after the other.
+  absl::StatusOr<Buffer> VectorParts(const std::vector<RowPart>& parts) {
+    std::vector<std::byte> host;
+    for (const RowPart& part : parts) {
+      WINNOW_RETURN_IF_ERROR(reader_.AppendVector(part.name, part.num_rows, part.rows, host));
+    }
+    return Upload(host.data(), host.size());
+  }
+
   // A column range of a matrix with `hidden` rows.
   absl::StatusOr<std::unique_ptr<PackedWeight>> Columns(const std::string& name, int64_t num_columns, Range columns) {
     std::vector<std::byte> host;
@@ -104,6 +122,7 @@ class Loader {
     return Pack(host, shape_.hidden, columns.count);
   }
 
+  const ModelConfig& config_;
   const ModelShape& shape_;
   const ShardPlan& shard_;
   Backend& backend_;
@@ -129,7 +148,7 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(const Checkpoint& chec
   WINNOW_ASSIGN_OR_RETURN(weights->final_norm, loader.Vector("model.norm.weight", config.shape.hidden));
   WINNOW_ASSIGN_OR_RETURN(weights->lm_head, loader.Head(config.tie_word_embeddings ? "model.embed_tokens.weight"
                                                                                    : "lm_head.weight"));
-  const std::vector<float> inv_freq = RopeInverseFrequencies(config);
+  const std::vector<float> inv_freq = RopeInverseFrequencies(config.rope, config.shape.head_dim);
   WINNOW_ASSIGN_OR_RETURN(weights->inv_freq, loader.Upload(inv_freq.data(), inv_freq.size() * sizeof(float)));
   return weights;
 }

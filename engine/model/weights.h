@@ -18,6 +18,8 @@ struct LayerWeights {
   Buffer post_attention_norm;             // [hidden]
   std::unique_ptr<PackedWeight> q;        // [q_count·head_dim][hidden]
   std::unique_ptr<PackedWeight> kv;       // [2·kv_count·head_dim][hidden]: K rows, then V rows
+  Buffer q_bias, kv_bias;                 // as many as rows; empty: none
+  Buffer q_norm, k_norm;                  // [head_dim]; empty: none
   std::unique_ptr<PackedWeight> o;        // [hidden][q_count·head_dim]
   std::unique_ptr<PackedWeight> gate_up;  // [2·mlp_count][hidden]: gate rows, then up rows
   std::unique_ptr<PackedWeight> down;     // [hidden][mlp_count]

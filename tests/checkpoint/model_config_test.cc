@@ -60,7 +60,7 @@ TEST(ModelConfigTest, ReadsTheDemoModel) {
   EXPECT_EQ(config->family, "llama");
   EXPECT_EQ(config->shape, shape);
   EXPECT_EQ(config->rms_norm_eps, 1e-5);
-  EXPECT_EQ(config->rope_theta, 500000.0);
+  EXPECT_EQ(config->rope.theta, 500000.0);
   EXPECT_TRUE(config->tie_word_embeddings);
   EXPECT_THAT(config->eos_token_ids, ElementsAre(4091, 4094));
   EXPECT_EQ(config->bos_token_id, 4090);
@@ -75,7 +75,7 @@ TEST(ModelConfigTest, ReadsNewerFieldNames) {
   json["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 250000.0}};
   const auto config = Load(json);
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->rope_theta, 250000.0);
+  EXPECT_EQ(config->rope.theta, 250000.0);
 }
 
 TEST(ModelConfigTest, FillsWhatOldFoldersLeaveOut) {
@@ -87,7 +87,7 @@ TEST(ModelConfigTest, FillsWhatOldFoldersLeaveOut) {
   }
   const auto config = Load(json);
   ASSERT_TRUE(config.ok()) << config.status();
-  EXPECT_EQ(config->rope_theta, 10000.0);
+  EXPECT_EQ(config->rope.theta, 10000.0);
   EXPECT_EQ(config->shape.num_kv_heads, 8);
   EXPECT_EQ(config->shape.head_dim, 8);
   EXPECT_FALSE(config->tie_word_embeddings);
@@ -124,18 +124,16 @@ TEST(ModelConfigTest, NamesEveryMissingField) {
 
 TEST(ModelConfigTest, RefusesWhatTheEngineWouldComputeDifferently) {
   const std::vector<std::pair<std::string, Json>> cases = {
-      {"model_type", "mistral"},
+      {"model_type", "gemma3"},
       {"architectures", {"LlamaForSequenceClassification"}},
+      {"architectures", {"MistralForCausalLM"}},
       {"hidden_act", "gelu"},
       {"attention_bias", true},
       {"mlp_bias", true},
       {"quantization_config", {{"quant_method", "fp8"}}},
-      {"sliding_window", 4096},
-      {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}},
-      {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}},
+      {"sliding_window", "wide"},
+      {"use_sliding_window", true},
       {"rope_scaling", "yarn"},
-      {"rope_parameters", {{"rope_type", "yarn"}}},
-      {"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}},
       {"rope_theta", -1.0},
       {"rope_theta", "10000"},
       {"torch_dtype", "int8"},
@@ -184,13 +182,52 @@ TEST(ModelConfigTest, RefusesFilesThatAreAbsentOrNotJson) {
               HasSubstr("generation_config.json: not valid JSON"));
 }
 
-TEST(RopeInverseFrequenciesTest, FallGeometricallyFromOne) {
-  ModelConfig config;
-  config.shape.head_dim = 8;
-  config.rope_theta = 10000.0;
-  const std::vector<float> speeds = RopeInverseFrequencies(config);
-  ASSERT_EQ(speeds.size(), 4u);
-  for (int c = 0; c < 4; ++c) EXPECT_FLOAT_EQ(speeds[c], std::pow(10.0, -c));
+TEST(ModelConfigTest, KnowsWhatSetsTheFamiliesApart) {
+  struct Row {
+    const char* type;
+    const char* architecture;
+    bool bias, norm;
+  };
+  for (const auto& [type, architecture, bias, norm] :
+       {Row{"llama", "LlamaForCausalLM", false, false},
+        Row{"mistral", "MistralForCausalLM", false, false},
+        Row{"qwen2", "Qwen2ForCausalLM", true, false},
+        Row{"qwen3", "Qwen3ForCausalLM", false, true}}) {
+    Json json = Valid();
+    json["model_type"] = type;
+    json["architectures"] = Json::array({architecture});
+    const auto config = Load(json);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->family, type);
+    EXPECT_EQ(config->qkv_bias, bias) << type;
+    EXPECT_EQ(config->qk_norm, norm) << type;
+  }
+}
+
+TEST(ModelConfigTest, ASlidingWindowBoundsTheContext) {
+  Json json = Valid();
+  json["model_type"] = "mistral";
+  json["architectures"] = {"MistralForCausalLM"};
+  json["sliding_window"] = 1024;
+  EXPECT_EQ(Load(json)->shape.max_context, 1024);
+  json["sliding_window"] = 8192;
+  EXPECT_EQ(Load(json)->shape.max_context, 4096);
+  json["sliding_window"] = nullptr;
+  EXPECT_EQ(Load(json)->shape.max_context, 4096);
+  // Qwen's files name a window that is off.
+  json["model_type"] = "qwen2";
+  json["architectures"] = {"Qwen2ForCausalLM"};
+  json["sliding_window"] = 1024;
+  json["use_sliding_window"] = false;
+  EXPECT_EQ(Load(json)->shape.max_context, 4096);
+}
+
+TEST(ModelConfigTest, YarnStretchesTheContext) {
+  Json json = Valid();
+  json["rope_scaling"] = {{"type", "yarn"}, {"factor", 4.0}};
+  EXPECT_EQ(Load(json)->shape.max_context, 16384);
+  json["rope_scaling"]["original_max_position_embeddings"] = 512;
+  EXPECT_EQ(Load(json)->shape.max_context, 4096);
 }
 
 }  // namespace

@@ -1,150 +1,25 @@
-// Prefill's KV in paged memory, decoded step by step, against tests/golden/demo (Hugging Face transformers and an eager
-// float32 CLAA), and what the decode step promises when something is wrong.
+// Prefill's KV in paged memory, decoded step by step, against tests/golden/demo (Hugging Face
+// transformers and an eager float32 CLAA), and what the decode step promises when something is
+// wrong.
 #include <algorithm>
 #include <limits>
 
-#include "engine/model/model_ranks.h"
-#include "engine/tensor_parallel_decode.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/matmul.h"
-#include "tests/engine/prefill_fixture.h"
+#include "tests/engine/decode_fixture.h"
 
 namespace winnow {
 namespace {
 
 using ::testing::HasSubstr;
 
-const SamplingParams kGreedy{};
-
-int32_t ArgMax(const std::vector<float>& values) {
-  return static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin());
-}
-
-// Calls the inner one until it is told to misbehave.
-class FaultyCommunicator final : public Communicator {
- public:
-  FaultyCommunicator(Communicator& inner, const Clock& clock) : inner_(inner), clock_(clock) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
-    if (calls_until_failure > 0 && --calls_until_failure == 0) return absl::DataLossError("broken link");
-    while (late && !deadline.HasPassed(clock_)) absl::SleepFor(absl::Milliseconds(1));
-    return inner_.AllReduceSum(data, dtype, count, deadline);
-  }
-  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
-    return inner_.AllReduceMax(data, count, deadline);
-  }
-  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
-    return inner_.AllGather(in, out, bytes, deadline);
-  }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override { return inner_.Agree(mine, deadline); }
-  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
-
-  int calls_until_failure = 0;  // 0: never
-  bool late = false;            // comes when the deadline has passed
-
- private:
-  Communicator& inner_;
-  const Clock& clock_;
-};
-
-// The demo model's decode engine on T ranks; the last rank's communicator can fail.
-struct Decoder {
-  explicit Decoder(int tensor_parallel, DType dtype = DType::kF32, int max_batch = 8,
-                   absl::Duration step_timeout = absl::Seconds(60)) {
-    auto loaded = LoadModelRanks({.model_dir = std::string(WINNOW_SOURCE_DIR) + "/models/demo",
-                                  .dtype = dtype,
-                                  .tensor_parallel = tensor_parallel,
-                                  .threads_per_rank = 1,
-                                  .clock = &clock});
-    EXPECT_TRUE(loaded.ok()) << loaded.status();
-    ranks = *std::move(loaded);
-    PagedKv::Options kv_options{.shape = ranks->config.shape, .num_blocks = 5000};
-    for (const auto& backend : ranks->backends) kv_options.backends.push_back(backend.get());
-    kv = *PagedKv::Create(kv_options);
-    TensorParallelDecode::Options options{.kv = kv.get(), .clock = &clock, .max_batch = max_batch,
-                                          .step_timeout = step_timeout};
-    ranks->Fill(options);
-    faulty = std::make_unique<FaultyCommunicator>(*options.ranks.back().communicator, clock);
-    options.ranks.back().communicator = faulty.get();
-    auto made = TensorParallelDecode::Create(options);
-    EXPECT_TRUE(made.ok()) << made.status();
-    engine = *std::move(made);
-  }
-
-  // Reserves and copies a prefill's KV, as the transfer would.
-  int64_t Take(const PrefillFixture::Run& run, int max_tokens) {
-    const KvPlan& plan = run.staging->plan;
-    const auto handle = kv->Reserve(plan, max_tokens - 1);
-    EXPECT_TRUE(handle.ok()) << handle.status();
-    for (const KvStaging::Rank& rank : run.staging->ranks) {
-      if (!rank.heads.ships_kv) continue;
-      for (int layer = 0; layer < plan.num_layers; ++layer) {
-        for (int head = 0; head < rank.heads.kv_count; ++head) {
-          const auto write = [&](bool is_value, int64_t offset) {
-            kv->Write(*handle, layer, is_value, rank.heads.kv_begin + head, 0, plan.entries(layer),
-                      static_cast<const std::byte*>(rank.at(offset)));
-          };
-          write(false, rank.layout.key_offset(layer, head, 0));
-          write(true, rank.layout.value_offset(layer, head, 0));
-        }
-      }
-    }
-    return *handle;
-  }
-
-  RealClock clock;
-  std::unique_ptr<ModelRanks> ranks;
-  std::unique_ptr<PagedKv> kv;
-  std::unique_ptr<FaultyCommunicator> faulty;
-  std::unique_ptr<TensorParallelDecode> engine;
-};
-
-// A sequence on its way: what enters next follows from what was made.
-struct Generation {
-  int64_t handle = 0;
-  int64_t prompt = 0;
-  std::vector<int32_t> tokens;
-  int64_t steps = 0;
-
-  DecodeStepItem Next(const SamplingParams* sampling = &kGreedy) const {
-    return {.handle = handle, .token = tokens[steps], .position = prompt + steps, .entries_added = steps,
-            .sampling = sampling, .sample_index = steps + 1};
-  }
-};
-
-Generation Start(PrefillFixture& prefill, Decoder& decoder, const std::vector<int32_t>& ids,
-                 const SelectionOverrides& selection, int max_tokens) {
-  const auto run = prefill.Prefill(ids, selection);
-  EXPECT_TRUE(run.ok()) << run.status();
-  return {decoder.Take(*run, max_tokens), static_cast<int64_t>(ids.size()), {ArgMax(run->output.logits)}};
-}
-
-// Runs all of them in one batch until each has `count` tokens.
-void Generate(Decoder& decoder, std::vector<Generation*> generations, size_t count) {
-  while (true) {
-    std::vector<DecodeStepItem> items;
-    std::vector<Generation*> active;
-    for (Generation* g : generations) {
-      if (g->tokens.size() >= count) continue;
-      items.push_back(g->Next());
-      active.push_back(g);
-    }
-    if (items.empty()) return;
-    const auto drawn = decoder.engine->Step(items);
-    ASSERT_TRUE(drawn.ok()) << drawn.status();
-    for (size_t i = 0; i < active.size(); ++i) {
-      ++active[i]->steps;
-      active[i]->tokens.push_back((*drawn)[i]);
-    }
-  }
-}
-
 struct Ranks {
   int prefill, decode;
 };
-void PrintTo(const Ranks& r, std::ostream* os) { *os << r.prefill << " to " << r.decode << " ranks"; }
+void PrintTo(const Ranks& r, std::ostream* os) {
+  *os << r.prefill << " to " << r.decode << " ranks";
+}
 
 class DecodeGoldenTest : public ::testing::TestWithParam<Ranks> {};
 
@@ -167,8 +42,8 @@ TEST_P(DecodeGoldenTest, GreedyTokensAgree) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TensorParallel, DecodeGoldenTest,
-                         ::testing::Values(Ranks{1, 1}, Ranks{2, 1}, Ranks{1, 2}, Ranks{2, 4}, Ranks{4, 8},
-                                           Ranks{8, 2}));
+                         ::testing::Values(Ranks{1, 1}, Ranks{2, 1}, Ranks{1, 2}, Ranks{2, 4},
+                                           Ranks{4, 8}, Ranks{8, 2}));
 
 TEST(DecodeEngineTest, AgreesInBf16) {
   if (!CpuHasBf16()) GTEST_SKIP() << "this processor has no bf16";
@@ -185,8 +60,10 @@ TEST(DecodeEngineTest, ABatchOfDifferentLengthsEqualsEachAlone) {
   Decoder decoder(2);
   const GoldenCase a = LoadGoldenCase(0), b = LoadGoldenCase(1);
   const SelectionOverrides claa{.policy = "claa", .keep_ratio = a.claa[0].keep_ratio};
-  Generation all[] = {Start(prefill, decoder, a.ids, {.policy = "full"}, 8), Start(prefill, decoder, b.ids, claa, 8),
-                      Start(prefill, decoder, b.ids, {.policy = "full"}, 8), Start(prefill, decoder, a.ids, claa, 8)};
+  Generation all[] = {Start(prefill, decoder, a.ids, {.policy = "full"}, 8),
+                      Start(prefill, decoder, b.ids, claa, 8),
+                      Start(prefill, decoder, b.ids, {.policy = "full"}, 8),
+                      Start(prefill, decoder, a.ids, claa, 8)};
   Generate(decoder, {&all[0]}, 4);  // the others join later
   Generate(decoder, {&all[0], &all[1], &all[2], &all[3]}, 8);
   EXPECT_EQ(all[0].tokens, a.full_tokens);
@@ -201,7 +78,8 @@ TEST(DecodeEngineTest, ForcedTokensLeadToTheSameContinuation) {
   const GoldenCase golden = LoadGoldenCase(0);
   for (size_t forced : {2u, 5u, 7u}) {
     Generation g = Start(prefill, decoder, golden.ids, {.policy = "full"}, 8);
-    g.tokens.assign(golden.full_tokens.begin(), golden.full_tokens.begin() + static_cast<int64_t>(forced));
+    g.tokens.assign(golden.full_tokens.begin(),
+                    golden.full_tokens.begin() + static_cast<int64_t>(forced));
     for (; g.steps + 1 < static_cast<int64_t>(forced); ++g.steps) {
       const auto drawn = decoder.engine->Step({g.Next(nullptr)});
       ASSERT_TRUE(drawn.ok()) << drawn.status();
@@ -309,7 +187,8 @@ TEST(DecodeEngineTest, RefusesToBeMadeOfNothing) {
   RealClock clock;
   const std::string model = std::string(WINNOW_SOURCE_DIR) + "/models/demo";
   for (int ranks : {-1, 0, 3}) {
-    const auto loaded = LoadModelRanks({.model_dir = model, .tensor_parallel = ranks, .clock = &clock});
+    const auto loaded =
+        LoadModelRanks({.model_dir = model, .tensor_parallel = ranks, .clock = &clock});
     EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument) << ranks;
   }
 }

@@ -1,5 +1,6 @@
 add_library(winnow_prefill_fixture STATIC prefill_fixture.cc)
 target_link_libraries(winnow_prefill_fixture PUBLIC winnow_engine GTest::gtest PRIVATE winnow_compiler_options)
 target_compile_definitions(winnow_prefill_fixture PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+winnow_test(model_golden_test SOURCES model_golden_test.cc DEPS winnow_prefill_fixture LABELS unit models)
 winnow_test(prefill_golden_test SOURCES prefill_golden_test.cc DEPS winnow_prefill_fixture)
 winnow_test(prefill_engine_test SOURCES prefill_engine_test.cc DEPS winnow_prefill_fixture)

@@ -7,6 +7,7 @@
 #include <set>
 #include <sstream>
 
+#include "checkpoint/selection_profile.h"
 #include "engine/device/cpu_backend.h"
 #include "engine/device/ref_backend.h"
 #include "gtest/gtest.h"
@@ -14,8 +15,6 @@
 
 namespace winnow {
 namespace {
-
-const std::string kModelDir = std::string(WINNOW_SOURCE_DIR) + "/models/demo";
 
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -42,22 +41,25 @@ NullSink null_sink;
 
 }  // namespace
 
-PrefillFixture::PrefillFixture(const Options& options) {
-  config_ = Unwrap(LoadModelConfig(kModelDir));
-  checkpoint_ = Unwrap(Checkpoint::Open(kModelDir));
+std::string PrefillFixture::DemoModel() { return std::string(WINNOW_SOURCE_DIR) + "/models/demo"; }
+
+PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.model_dir) {
+  config_ = Unwrap(LoadModelConfig(model_dir_));
+  checkpoint_ = Unwrap(Checkpoint::Open(model_dir_));
   communicators_ = std::make_unique<LocalGroup>(options.tensor_parallel, clock_);
   group_ = std::make_unique<RankGroup>(options.tensor_parallel, [](int) {});
-  TensorParallelPrefill::Options engine_options{.group = group_.get(),
-                                                .reset_communicators = [this] { communicators_->Reset(); },
-                                                .clock = &clock_,
-                                                .max_step_rows = options.max_step_rows,
-                                                .step_timeout = options.step_timeout};
+  TensorParallelPrefill::Options engine_options{
+      .group = group_.get(),
+      .reset_communicators = [this] { communicators_->Reset(); },
+      .clock = &clock_,
+      .max_step_rows = options.max_step_rows,
+      .step_timeout = options.step_timeout};
   for (int rank = 0; rank < options.tensor_parallel; ++rank) {
     if (options.reference_ops) {
       backends_.push_back(std::make_unique<RefBackend>(options.dtype));
     } else {
-      backends_.push_back(
-          std::make_unique<CpuBackend>(CpuBackend::Options{.dtype = options.dtype, .num_threads = 1}));
+      backends_.push_back(std::make_unique<CpuBackend>(
+          CpuBackend::Options{.dtype = options.dtype, .num_threads = 1}));
     }
     const ShardPlan shard = Unwrap(MakeShardPlan(config_.shape, options.tensor_parallel, rank));
     weights_.push_back(Unwrap(LoadWeights(*checkpoint_, config_, shard, *backends_.back())));
@@ -72,16 +74,15 @@ PrefillFixture::PrefillFixture(const Options& options) {
 }
 
 SelectionConfig PrefillFixture::Resolve(const SelectionOverrides& overrides) const {
-  SelectionOverrides profile = Unwrap(ParseSelectionJson(ReadFile(kModelDir + "/claa.json")));
+  SelectionConfig profile = Unwrap(LoadSelectionProfile(model_dir_, config_.shape));
   profile.min_prompt_tokens = 0;
   profile.min_kept_tokens = 0;
-  const SelectionConfig base =
-      Unwrap(ResolveSelectionConfig(DefaultSelectionConfig(config_.shape), profile, config_.shape));
-  return Unwrap(ResolveSelectionConfig(base, overrides, config_.shape));
+  return Unwrap(ResolveSelectionConfig(profile, overrides, config_.shape));
 }
 
 absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<int32_t>& ids,
-                                                            const SelectionOverrides& overrides, int64_t chunk) {
+                                                            const SelectionOverrides& overrides,
+                                                            int64_t chunk) {
   if (chunk == 0) chunk = engine_->max_step_rows();
   PrefillSpec spec;
   spec.prompt_ids = ids;
@@ -124,7 +125,8 @@ GoldenCase LoadGoldenCase(int index) {
   return golden;
 }
 
-std::vector<int32_t> DifferencesAwayFromTheCut(const std::vector<int32_t>& a, const std::vector<int32_t>& b,
+std::vector<int32_t> DifferencesAwayFromTheCut(const std::vector<int32_t>& a,
+                                               const std::vector<int32_t>& b,
                                                const std::vector<float>& scores, double tolerance) {
   const std::set<int32_t> in_a(a.begin(), a.end()), in_b(b.begin(), b.end());
   const auto window_begin = static_cast<int32_t>(scores.size());

@@ -12,10 +12,14 @@
 
 namespace winnow {
 
-// The demo model on T ranks of a host backend, with everything a prefill needs.
+// A model, the demo's unless told otherwise, on T ranks of a host backend, with everything a
+// prefill needs.
 class PrefillFixture {
  public:
+  static std::string DemoModel();
+
   struct Options {
+    std::string model_dir = DemoModel();
     int tensor_parallel = 1;
     DType dtype = DType::kF32;
     bool reference_ops = false;  // _ref ops (slow, for sanitizers) instead of the CPU's
@@ -31,15 +35,17 @@ class PrefillFixture {
     std::shared_ptr<KvStaging> staging;
   };
   // Computes one prompt in chunks of `chunk` rows (0: as many as fit).
-  absl::StatusOr<Run> Prefill(const std::vector<int32_t>& ids, const SelectionOverrides& overrides, int64_t chunk = 0);
+  absl::StatusOr<Run> Prefill(const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
+                              int64_t chunk = 0);
 
   TensorParallelPrefill& engine() { return *engine_; }
   const ModelConfig& config() const { return config_; }
-  // claa.json of the demo model, without its guard rails.
+  // The model's selection profile, without its guard rails.
   SelectionConfig Resolve(const SelectionOverrides& overrides) const;
 
  private:
   RealClock clock_;
+  const std::string model_dir_;
   ModelConfig config_;
   std::unique_ptr<Checkpoint> checkpoint_;
   std::vector<std::unique_ptr<Backend>> backends_;
@@ -65,9 +71,10 @@ struct GoldenCase {
 };
 GoldenCase LoadGoldenCase(int index);
 
-// Positions in which two selections of `kept` differ although the score is further than `tolerance` from the last one
-// chosen by score.
-std::vector<int32_t> DifferencesAwayFromTheCut(const std::vector<int32_t>& a, const std::vector<int32_t>& b,
+// Positions in which two selections of `kept` differ although the score is further than `tolerance`
+// from the last one chosen by score.
+std::vector<int32_t> DifferencesAwayFromTheCut(const std::vector<int32_t>& a,
+                                               const std::vector<int32_t>& b,
                                                const std::vector<float>& scores, double tolerance);
 
 }  // namespace winnow

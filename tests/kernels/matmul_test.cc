@@ -70,6 +70,31 @@ TEST_P(MatmulTypes, ReferenceEqualsSumsInDouble) {
   }
 }
 
+TEST_P(MatmulTypes, AddsTheBiasToEveryRow) {
+  for (const MatmulCase& c :
+       {MatmulCase{1, 7, 16}, MatmulCase{5, 33, 64}, MatmulCase{130, 64, 48}}) {
+    SCOPED_TRACE(testing::Message() << c.rows << "x" << c.out_features << "x" << c.in_features);
+    Problem plain(c, GetParam().dtype, GetParam().out_dtype);
+    const HostArray bias = HostArray::Random(GetParam().dtype, c.out_features, 3, -3.0f, 3.0f);
+    MatmulRef(plain.weight(), plain.params());
+    CpuMatmul packed(plain.weight());
+    for (const bool reference : {true, false}) {
+      Problem problem(c, GetParam().dtype, GetParam().out_dtype);
+      MatmulParams params = problem.params();
+      params.bias = bias.data();
+      reference ? MatmulRef(problem.weight(), params) : packed.Run(params);
+      for (int64_t i = 0; i < problem.out.count(); ++i) {
+        const double expected = double{plain.out[i]} + bias[i % c.out_features];
+        const double tolerance =
+            2 * UnitRoundoff(GetParam().out_dtype) * (std::abs(plain.out[i]) + std::abs(expected)) +
+            SumTolerance(c.in_features + 1, c.in_features + 3.0);
+        ASSERT_NEAR(problem.out[i], expected, tolerance)
+            << (reference ? "ref" : "cpu") << " at " << i;
+      }
+    }
+  }
+}
+
 TEST_P(MatmulTypes, PackedEqualsSumsInDouble) {
   for (const MatmulCase& c : MatmulTestCases()) {
     SCOPED_TRACE(testing::Message()

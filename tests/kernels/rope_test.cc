@@ -134,6 +134,73 @@ TEST_P(RopeTest, PositionZeroChangesNothing) {
   EXPECT_EQ(x, before);
 }
 
+// Heads of `x` normed in double, rounded to the type as the contract says.
+HostArray NormedHeads(const HostArray& x, const HostArray& weight, float eps) {
+  const int64_t head_dim = weight.count();
+  HostArray out(x.dtype(), x.count());
+  for (int64_t at = 0; at < x.count(); at += head_dim) {
+    double sum = 0;
+    for (int64_t c = 0; c < head_dim; ++c) sum += double{x[at + c]} * x[at + c];
+    const double factor = 1.0 / std::sqrt(sum / static_cast<double>(head_dim) + eps);
+    for (int64_t c = 0; c < head_dim; ++c) {
+      out.Set(at + c, static_cast<float>(x[at + c] * factor * weight[c]));
+    }
+  }
+  return out;
+}
+
+TEST_P(RopeTest, NormsEachHeadBeforeItsRotation) {
+  const auto [name, rope, store_kv, dtype] = GetParam();
+  for (const int head_dim : {2, 16, 34, 128}) {
+    SCOPED_TRACE(head_dim);
+    const RopeCase c{.rows = 70, .heads = 3, .head_dim = head_dim};
+    const Angles angles(c);
+    const int64_t width = int64_t{c.heads} * head_dim;
+    const HostArray kv = HostArray::Random(dtype, c.rows * 2 * width, 1, -2.0f, 3.0f);
+    const HostArray weight = HostArray::Random(dtype, head_dim, 2, 0.5f, 1.5f);
+    const HeadNorm norm{weight.data(), 1e-3f};
+    const HostArray normed = NormedHeads(kv, weight, norm.eps);
+    HostArray x = kv, k(dtype, c.rows * width), v(dtype, c.rows * width);
+    rope({.x = x.data(),
+          .positions = angles.positions.data(),
+          .inv_freq = angles.inv_freq.data(),
+          .dtype = dtype,
+          .rows = c.rows,
+          .x_stride = 2 * width,
+          .heads = c.heads,
+          .head_dim = head_dim,
+          .norm = norm});
+    store_kv({.kv = kv.data(),
+              .positions = angles.positions.data(),
+              .inv_freq = angles.inv_freq.data(),
+              .k_cache = k.data(),
+              .v_cache = v.data(),
+              .dtype = dtype,
+              .rows = c.rows,
+              .capacity = c.rows,
+              .heads = c.heads,
+              .head_dim = head_dim,
+              .norm = norm});
+    // Of the norm's factor and the rotation; the norm's rounding to the type may fall the other
+    // way.
+    const double slack = 10 * UnitRoundoff(DType::kF32) + 3 * UnitRoundoff(dtype);
+    for (int64_t row = 0; row < c.rows; ++row) {
+      for (int h = 0; h < c.heads; ++h) {
+        for (int i = 0; i < head_dim / 2; ++i) {
+          const int64_t at = row * 2 * width + h * head_dim + i;
+          const double angle = static_cast<float>(angles.positions[row]) * angles.inv_freq[i];
+          const double a = normed[at], b = normed[at + head_dim / 2];
+          const double low = a * std::cos(angle) - b * std::sin(angle);
+          const double tolerance = slack * (std::abs(a) + std::abs(b));
+          ASSERT_NEAR(x[at], low, tolerance) << "row " << row;
+          ASSERT_NEAR(k[(h * c.rows + row) * head_dim + i], low, tolerance) << "row " << row;
+          ASSERT_EQ(v[(h * c.rows + row) * head_dim + i], kv[at + width]);
+        }
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, RopeTest,
                          ::testing::Values(Implementation{"ref", RopeRef, StoreKvRef, DType::kF32},
                                            Implementation{"ref", RopeRef, StoreKvRef, DType::kBf16},
