@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "bench/commit.h"  // of the build folder
 #include "bench/peak_flops.h"
 
 namespace winnow {
@@ -22,11 +23,7 @@ std::string Rounded(double value) {
 std::string CommitId() {
   const char* commit = std::getenv("WINNOW_COMMIT");
   if (commit != nullptr && *commit != '\0') return commit;
-#ifdef WINNOW_COMMIT
-  return WINNOW_COMMIT;
-#else
-  return "unknown";
-#endif
+  return *WINNOW_COMMIT != '\0' ? WINNOW_COMMIT : "unknown";
 }
 
 std::string DeviceName() {
