@@ -12,10 +12,10 @@ namespace winnow {
 
 // One sequence's part of a decode step: `token` enters at `position`.
 struct DecodeStepItem {
-  int64_t handle = 0;    // of its PagedKv sequence
+  int64_t handle = 0;  // of its PagedKv sequence
   int32_t token = 0;
-  int64_t position = 0;  // N for the first step
-  int64_t entries_added = 0;  // by earlier steps, to every layer
+  int64_t position = 0;                      // N for the first step
+  int64_t entries_added = 0;                 // by earlier steps, to every layer
   const SamplingParams* sampling = nullptr;  // null: a forced token follows, nothing is drawn
   int64_t sample_index = 0;                  // of the token that is drawn
 };

@@ -5,8 +5,10 @@
 
 namespace winnow {
 
-// Philox4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011).
-inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+// Philox4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy as
+// 1, 2, 3" (SC 2011).
+inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter,
+                                          std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t a = uint64_t{0xD2511F53} * counter[0];
     const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
@@ -20,8 +22,9 @@ inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, std::
 
 // Uniform in [0, 1), from 53 bits of block `index` of the stream `seed`.
 inline double PhiloxUniform(uint64_t seed, uint64_t index) {
-  const auto bits = Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0},
-                               {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const auto bits =
+      Philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0},
+                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   const uint64_t wide = (uint64_t{bits[0]} << 32) | bits[1];
   return static_cast<double>(wide >> 11) * 0x1.0p-53;
 }

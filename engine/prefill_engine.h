@@ -23,8 +23,9 @@ struct PrefillSpec {
 };
 
 // A prompt is computed in two phases, each cut into chunks of rows:
-// kPrompt: all N rows through the layers before the pivot, and the pivot's K,V; its last chunk scores and selects.
-// kKept: the kept rows from the pivot's attention on; its last chunk makes the logits.
+// kPrompt: all N rows through the layers before the pivot, and the pivot's K,V; its last chunk
+// scores and selects. kKept: the kept rows from the pivot's attention on; its last chunk makes the
+// logits.
 enum class PrefillPhase { kPrompt, kKept, kDone };
 
 struct PrefillProgress {
@@ -51,7 +52,8 @@ struct PrefillOutput {
   StageTimes stages;                    // the engine's stages, summed over chunks
 };
 
-// Computes prefills on a group of ranks. One thread calls it. Sequences are independent: a Step packs chunks of several.
+// Computes prefills on a group of ranks. One thread calls it. Sequences are independent: a Step
+// packs chunks of several.
 class PrefillEngine {
  public:
   virtual ~PrefillEngine() = default;
@@ -62,22 +64,26 @@ class PrefillEngine {
   // Most rows that one Step takes, over all its items.
   virtual int64_t max_step_rows() const = 0;
 
-  // Host memory for a plan's stored KV. RESOURCE_EXHAUSTED says how much was asked for. May be called from any thread.
+  // Host memory for a plan's stored KV. RESOURCE_EXHAUSTED says how much was asked for. May be
+  // called from any thread.
   virtual absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) = 0;
 
-  // Takes a prompt and the memory to compute it; returns its sequence number. With `staging` the stored KV is written
-  // there and told to `sink`, both of which must live until Release; without, nothing is stored.
-  // INVALID_ARGUMENT · RESOURCE_EXHAUSTED.
-  virtual absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging, KvSink* sink) = 0;
+  // Takes a prompt and the memory to compute it; returns its sequence number. With `staging` the
+  // stored KV is written there and told to `sink`, both of which must live until Release; without,
+  // nothing is stored. INVALID_ARGUMENT · RESOURCE_EXHAUSTED.
+  virtual absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
+                                        KvSink* sink) = 0;
 
   // INVALID_ARGUMENT for an unknown sequence.
   virtual absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const = 0;
 
-  // Computes the items' chunks on all ranks together and returns the outputs of those that are done. An error concerns
-  // every item of the step: INVALID_ARGUMENT (an item does not continue its sequence), DEADLINE_EXCEEDED or ABORTED (a
-  // rank was late or failed), INTERNAL (NaN in a score; ranks disagree about a selection). The caller then releases
-  // the step's sequences; others are not touched.
-  virtual absl::StatusOr<std::vector<PrefillOutput>> Step(absl::Span<const PrefillStepItem> items) = 0;
+  // Computes the items' chunks on all ranks together and returns the outputs of those that are
+  // done. An error concerns every item of the step: INVALID_ARGUMENT (an item does not continue its
+  // sequence), DEADLINE_EXCEEDED or ABORTED (a rank was late or failed), INTERNAL (NaN in a score;
+  // ranks disagree about a selection). The caller then releases the step's sequences; others are
+  // not touched.
+  virtual absl::StatusOr<std::vector<PrefillOutput>> Step(
+      absl::Span<const PrefillStepItem> items) = 0;
 
   // Frees a sequence in any state. Unknown ones are ignored.
   virtual void Release(int64_t sequence) = 0;

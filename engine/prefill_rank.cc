@@ -15,12 +15,13 @@ int64_t TotalRows(const std::vector<PackedItem>& items) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(int rank, const ModelWeights& weights,
-                                                                 Backend& backend, Communicator& communicator,
-                                                                 const Clock& clock, int64_t max_rows,
-                                                                 int64_t max_context) {
-  auto r = std::unique_ptr<PrefillRank>(new PrefillRank(rank, weights, backend, communicator, clock));
-  WINNOW_ASSIGN_OR_RETURN(r->transformer_, Transformer::Create(weights, backend, communicator, max_rows, 1));
+absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(
+    int rank, const ModelWeights& weights, Backend& backend, Communicator& communicator,
+    const Clock& clock, int64_t max_rows, int64_t max_context) {
+  auto r =
+      std::unique_ptr<PrefillRank>(new PrefillRank(rank, weights, backend, communicator, clock));
+  WINNOW_ASSIGN_OR_RETURN(r->transformer_,
+                          Transformer::Create(weights, backend, communicator, max_rows, 1));
   r->hidden_bytes_ = int64_t{weights.config.shape.hidden} * ElementSize(backend.dtype());
   WINNOW_ASSIGN_OR_RETURN(r->x_, backend.Allocate(max_rows * r->hidden_bytes_));
   WINNOW_ASSIGN_OR_RETURN(r->last_rows_, backend.Allocate(max_rows * r->hidden_bytes_));
@@ -30,7 +31,8 @@ absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(int rank, const
   return r;
 }
 
-void PrefillRank::Charge(const std::vector<PackedItem>& items, double StageTimes::*stage, absl::Time since) {
+void PrefillRank::Charge(const std::vector<PackedItem>& items, double StageTimes::*stage,
+                         absl::Time since) {
   if (rank_ != 0) return;
   const double seconds = absl::ToDoubleSeconds(clock_.Now() - since);
   for (const PackedItem& item : items) item.stages->*stage += seconds;
@@ -72,7 +74,8 @@ void PrefillRank::PackPositions(const std::vector<PackedItem>& items) {
 void PrefillRank::StoreKv(int layer, const std::vector<PackedItem>& items, const void* kv) {
   const HeadSplit& heads = weights_.shard.heads;
   const int head_dim = weights_.config.shape.head_dim;
-  const int64_t kv_row_bytes = 2 * int64_t{heads.kv_count} * head_dim * ElementSize(backend_.dtype());
+  const int64_t kv_row_bytes =
+      2 * int64_t{heads.kv_count} * head_dim * ElementSize(backend_.dtype());
   int64_t offset = 0;
   for (const PackedItem& item : items) {
     backend_.StoreKv({.kv = static_cast<const std::byte*>(kv) + offset * kv_row_bytes,
@@ -105,20 +108,22 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
   const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), rows);
   int64_t offset = 0;
   for (const PackedItem& item : items) {
-    backend_.Attention({.q = static_cast<const std::byte*>(q) + offset * q_row * element,
-                        .k = item.state->keys(layer),
-                        .v = item.state->values(layer),
-                        .out = static_cast<std::byte*>(transformer_->attention_out()) + offset * q_row * element,
-                        .dtype = backend_.dtype(),
-                        .rows = item.row_count,
-                        .q_stride = q_row,
-                        .capacity = item.state->capacity(layer),
-                        .first_visible = item.row_begin + 1,
-                        .q_heads = heads.q_count,
-                        .kv_heads = heads.kv_count,
-                        .head_dim = shape.head_dim});
+    backend_.Attention(
+        {.q = static_cast<const std::byte*>(q) + offset * q_row * element,
+         .k = item.state->keys(layer),
+         .v = item.state->values(layer),
+         .out = static_cast<std::byte*>(transformer_->attention_out()) + offset * q_row * element,
+         .dtype = backend_.dtype(),
+         .rows = item.row_count,
+         .q_stride = q_row,
+         .capacity = item.state->capacity(layer),
+         .first_visible = item.row_begin + 1,
+         .q_heads = heads.q_count,
+         .kv_heads = heads.kv_count,
+         .head_dim = shape.head_dim});
     if (item.state->plan().is_scored(layer)) {
-      item.state->claa()->CaptureWindow(layer, static_cast<const std::byte*>(q) + offset * q_row * element,
+      item.state->claa()->CaptureWindow(layer,
+                                        static_cast<const std::byte*>(q) + offset * q_row * element,
                                         item.row_begin, item.row_count);
     }
     offset += item.row_count;
@@ -141,7 +146,8 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
   return absl::OkStatus();
 }
 
-absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows, Deadline deadline) {
+absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows,
+                                  Deadline deadline) {
   const absl::Time begin = clock_.Now();
   int64_t offset = 0;
   for (const PackedItem& item : items) {  // the rows that phase kKept starts from
@@ -163,12 +169,14 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
     const KvPlan& plan = item.state->plan();
     if (plan.is_scored(layer)) {
       const absl::Time score_begin = clock_.Now();
-      const int64_t first = std::max(item.row_begin, plan.window_begin);  // only the window's queries are needed
+      const int64_t first =
+          std::max(item.row_begin, plan.window_begin);  // only the window's queries are needed
       const int64_t wanted = item.row_begin + item.row_count - first;
       if (wanted > 0) {
         const int64_t packed = offset + first - item.row_begin;
-        const void* q = transformer_->ProjectQ(layer, static_cast<const std::byte*>(normed) + packed * hidden_bytes_,
-                                               positions_.data<int32_t>() + packed, wanted);
+        const void* q = transformer_->ProjectQ(
+            layer, static_cast<const std::byte*>(normed) + packed * hidden_bytes_,
+            positions_.data<int32_t>() + packed, wanted);
         item.state->claa()->CaptureWindow(layer, q, first, wanted);
       }
       Charge({item}, &StageTimes::score, score_begin);
@@ -221,7 +229,8 @@ void PrefillRank::LoadKeptRows(const std::vector<PackedItem>& items, int pivot) 
     if (item.state->claa() == nullptr) {  // the one row is the last
       backend_.Copy(row(x_, offset), item.state->pivot_rows(), hidden_bytes_);
       backend_.Copy(positions_.data<int32_t>() + offset,
-                    iota_.data<int32_t>() + item.state->plan().num_prompt_tokens - 1, sizeof(int32_t));
+                    iota_.data<int32_t>() + item.state->plan().num_prompt_tokens - 1,
+                    sizeof(int32_t));
     } else {
       const int32_t* kept = item.state->claa()->positions() + item.row_begin;
       backend_.GatherRows({.in = item.state->pivot_rows(),
@@ -242,24 +251,26 @@ absl::Status PrefillRank::KeptLayer(int layer, const std::vector<PackedItem>& it
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const int64_t element = ElementSize(backend_.dtype());
   const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
-  const bool at_pivot = layer == items.front().state->plan().pivot_layer;  // its K,V exist already, for all N rows
+  const bool at_pivot =
+      layer == items.front().state->plan().pivot_layer;  // its K,V exist already, for all N rows
   if (!at_pivot) StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
   const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), rows);
   int64_t offset = 0;
   for (const PackedItem& item : items) {
-    backend_.Attention({.q = static_cast<const std::byte*>(q) + offset * q_row * element,
-                        .k = item.state->keys(layer),
-                        .v = item.state->values(layer),
-                        .out = static_cast<std::byte*>(transformer_->attention_out()) + offset * q_row * element,
-                        .positions = at_pivot ? positions_.data<int32_t>() + offset : nullptr,
-                        .dtype = backend_.dtype(),
-                        .rows = item.row_count,
-                        .q_stride = q_row,
-                        .capacity = item.state->capacity(layer),
-                        .first_visible = at_pivot ? 1 : item.row_begin + 1,
-                        .q_heads = heads.q_count,
-                        .kv_heads = heads.kv_count,
-                        .head_dim = shape.head_dim});
+    backend_.Attention(
+        {.q = static_cast<const std::byte*>(q) + offset * q_row * element,
+         .k = item.state->keys(layer),
+         .v = item.state->values(layer),
+         .out = static_cast<std::byte*>(transformer_->attention_out()) + offset * q_row * element,
+         .positions = at_pivot ? positions_.data<int32_t>() + offset : nullptr,
+         .dtype = backend_.dtype(),
+         .rows = item.row_count,
+         .q_stride = q_row,
+         .capacity = item.state->capacity(layer),
+         .first_visible = at_pivot ? 1 : item.row_begin + 1,
+         .q_heads = heads.q_count,
+         .kv_heads = heads.kv_count,
+         .head_dim = shape.head_dim});
     if (!at_pivot) ShipRows(layer, item, item.row_begin, item.row_begin + item.row_count);
     offset += item.row_count;
   }
@@ -285,7 +296,8 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
     if (!item.is_last_chunk) continue;
     backend_.Copy(row(last_rows_, last_rows), row(x_, offset - 1), hidden_bytes_);
     backend_.Copy(positions_.data<int32_t>() + last_rows,
-                  iota_.data<int32_t>() + item.state->plan().num_prompt_tokens - 1, sizeof(int32_t));
+                  iota_.data<int32_t>() + item.state->plan().num_prompt_tokens - 1,
+                  sizeof(int32_t));
     ++last_rows;
   }
   if (last_rows == 0) return absl::OkStatus();
@@ -308,7 +320,8 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
                         .kv_heads = heads.kv_count,
                         .head_dim = shape.head_dim});
   }
-  return transformer_->FinishLayer(layer, transformer_->attention_out(), last_rows_.data(), last_rows, deadline);
+  return transformer_->FinishLayer(layer, transformer_->attention_out(), last_rows_.data(),
+                                   last_rows, deadline);
 }
 
 absl::Status PrefillRank::MakeLogits(const std::vector<PackedItem>& items, Deadline deadline) {
@@ -344,7 +357,8 @@ void PrefillRank::ShipRows(int layer, const PackedItem& item, int64_t begin, int
     backend_.Copy(item.staging->at(layout.positions_offset(layer, 0, begin)),
                   item.state->claa()->positions() + begin, (end - begin) * sizeof(int32_t));
   }
-  item.sink->OnKvReady({.rank = rank_, .layer = layer, .slot_begin = begin, .slot_end = end}, backend_.Record());
+  item.sink->OnKvReady({.rank = rank_, .layer = layer, .slot_begin = begin, .slot_end = end},
+                       backend_.Record());
 }
 
 void PrefillRank::ShipPerHead(int layer, const PackedItem& item) {
@@ -365,9 +379,10 @@ void PrefillRank::ShipPerHead(int layer, const PackedItem& item) {
   gather.in = item.state->values(layer);
   gather.out = item.staging->at(layout.value_offset(layer, 0, 0));
   backend_.GatherRows(gather);
-  backend_.Copy(item.staging->at(layout.positions_offset(layer, 0, 0)), item.state->claa()->head_positions(),
-                gather.heads * kept * sizeof(int32_t));
-  item.sink->OnKvReady({.rank = rank_, .layer = layer, .slot_begin = 0, .slot_end = kept}, backend_.Record());
+  backend_.Copy(item.staging->at(layout.positions_offset(layer, 0, 0)),
+                item.state->claa()->head_positions(), gather.heads * kept * sizeof(int32_t));
+  item.sink->OnKvReady({.rank = rank_, .layer = layer, .slot_begin = 0, .slot_end = kept},
+                       backend_.Record());
 }
 
 }  // namespace winnow

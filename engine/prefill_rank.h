@@ -21,14 +21,16 @@ struct PackedItem {
   bool is_last_chunk = false;  // of its phase
 };
 
-// Runs packed chunks of one phase on one rank: rows of several sequences side by side through the matmuls, one attention
-// call per sequence. The items of a group have the same pivot layer.
+// Runs packed chunks of one phase on one rank: rows of several sequences side by side through the
+// matmuls, one attention call per sequence. The items of a group have the same pivot layer.
 class PrefillRank {
  public:
   // The references must outlive it.
-  static absl::StatusOr<std::unique_ptr<PrefillRank>> Create(int rank, const ModelWeights& weights, Backend& backend,
-                                                             Communicator& communicator, const Clock& clock,
-                                                             int64_t max_rows, int64_t max_context);
+  static absl::StatusOr<std::unique_ptr<PrefillRank>> Create(int rank, const ModelWeights& weights,
+                                                             Backend& backend,
+                                                             Communicator& communicator,
+                                                             const Clock& clock, int64_t max_rows,
+                                                             int64_t max_context);
 
   // Phase kPrompt.
   absl::Status RunPrompt(const std::vector<PackedItem>& items, Deadline deadline);
@@ -36,23 +38,33 @@ class PrefillRank {
   absl::Status RunKept(const std::vector<PackedItem>& items, Deadline deadline);
 
  private:
-  PrefillRank(int rank, const ModelWeights& weights, Backend& backend, Communicator& communicator, const Clock& clock)
-      : rank_(rank), weights_(weights), backend_(backend), communicator_(communicator), clock_(clock) {}
+  PrefillRank(int rank, const ModelWeights& weights, Backend& backend, Communicator& communicator,
+              const Clock& clock)
+      : rank_(rank),
+        weights_(weights),
+        backend_(backend),
+        communicator_(communicator),
+        clock_(clock) {}
 
   void PackPositions(const std::vector<PackedItem>& items);
   void LoadKeptRows(const std::vector<PackedItem>& items, int pivot);
   // K,V of the packed rows into each sequence's cache.
   void StoreKv(int layer, const std::vector<PackedItem>& items, const void* kv);
-  absl::Status PromptLayer(int layer, const std::vector<PackedItem>& items, int64_t rows, Deadline deadline);
-  absl::Status PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows, Deadline deadline);
-  absl::Status KeptLayer(int layer, const std::vector<PackedItem>& items, int64_t rows, Deadline deadline);
-  absl::Status LastLayer(int layer, const std::vector<PackedItem>& items, int64_t rows, Deadline deadline);
+  absl::Status PromptLayer(int layer, const std::vector<PackedItem>& items, int64_t rows,
+                           Deadline deadline);
+  absl::Status PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows,
+                       Deadline deadline);
+  absl::Status KeptLayer(int layer, const std::vector<PackedItem>& items, int64_t rows,
+                         Deadline deadline);
+  absl::Status LastLayer(int layer, const std::vector<PackedItem>& items, int64_t rows,
+                         Deadline deadline);
   // Scores a layer of a sequence whose keys are complete.
   absl::Status Score(int layer, const PackedItem& item, Deadline deadline);
   absl::Status ReduceAndSelect(const PackedItem& item, Deadline deadline);
   absl::Status MakeLogits(const std::vector<PackedItem>& items, Deadline deadline);
 
-  // Hands entries [begin, end) of a layer to the sink: copied, or gathered by each head's own positions.
+  // Hands entries [begin, end) of a layer to the sink: copied, or gathered by each head's own
+  // positions.
   void ShipRows(int layer, const PackedItem& item, int64_t begin, int64_t end);
   void ShipPerHead(int layer, const PackedItem& item);
 

@@ -17,8 +17,10 @@ namespace winnow {
 class PrefillState {
  public:
   // `heads` of this rank. RESOURCE_EXHAUSTED. `spec`, `backend` and `communicator` must outlive it.
-  static absl::StatusOr<std::unique_ptr<PrefillState>> Create(const PrefillSpec& spec, const ModelShape& shape,
-                                                              const HeadSplit& heads, Backend& backend,
+  static absl::StatusOr<std::unique_ptr<PrefillState>> Create(const PrefillSpec& spec,
+                                                              const ModelShape& shape,
+                                                              const HeadSplit& heads,
+                                                              Backend& backend,
                                                               Communicator& communicator);
 
   const KvPlan& plan() const { return spec_.plan; }
@@ -30,12 +32,13 @@ class PrefillState {
   }
 
   const int32_t* ids() const { return ids_.data<int32_t>(); }  // [N], device
-  // Rows entering the pivot layer, kept from phase kPrompt for kKept: all N when pruned, else only the last.
+  // Rows entering the pivot layer, kept from phase kPrompt for kKept: all N when pruned, else only
+  // the last.
   void* pivot_rows() const { return pivot_rows_.data(); }
   // First row held by pivot_rows().
   int64_t pivot_rows_begin() const { return plan().pruned ? 0 : plan().num_prompt_tokens - 1; }
 
-  ClaaState* claa() const { return claa_.get(); }  // null when not pruned
+  ClaaState* claa() const { return claa_.get(); }          // null when not pruned
   float* logits() const { return logits_.data<float>(); }  // [vocab], device
 
   // Host copies for the end of the prefill, filled by CopyResults.
@@ -49,7 +52,8 @@ class PrefillState {
   void CopyResults();
 
  private:
-  PrefillState(const PrefillSpec& spec, const ModelShape& shape, const HeadSplit& heads, Backend& backend)
+  PrefillState(const PrefillSpec& spec, const ModelShape& shape, const HeadSplit& heads,
+               Backend& backend)
       : spec_(spec), shape_(shape), heads_(heads), backend_(backend) {}
   absl::Status Allocate(Communicator& communicator);
   void* cache(int layer, int which) const;

@@ -21,8 +21,8 @@ class TensorParallelDecode final : public DecodeEngine {
     const ModelWeights* weights = nullptr;
   };
   struct Options {
-    std::vector<Rank> ranks;     // by rank; all must outlive the engine
-    RankGroup* group = nullptr;  // of the same size
+    std::vector<Rank> ranks;                    // by rank; all must outlive the engine
+    RankGroup* group = nullptr;                 // of the same size
     std::function<void()> reset_communicators;  // called after a failed step
     PagedKv* kv = nullptr;
     const Clock* clock = nullptr;
@@ -40,10 +40,10 @@ class TensorParallelDecode final : public DecodeEngine {
  private:
   // What all ranks read in a step, in memory that devices can read.
   struct Inputs {
-    Buffer ids, positions;              // [batch] int32
-    Buffer lengths, slots;              // [layer][batch] int32
-    Buffer block_table;                 // [layer][batch][max_blocks] int32
-    Buffer logits;                      // [batch][vocab] f32, host, written by rank 0
+    Buffer ids, positions;  // [batch] int32
+    Buffer lengths, slots;  // [layer][batch] int32
+    Buffer block_table;     // [layer][batch][max_blocks] int32
+    Buffer logits;          // [batch][vocab] f32, host, written by rank 0
     int64_t max_blocks = 0;
   };
   struct RankState {
@@ -53,7 +53,8 @@ class TensorParallelDecode final : public DecodeEngine {
   };
   explicit TensorParallelDecode(Options options);
   absl::Status Allocate();
-  // INVALID_ARGUMENT: an item whose entry would lie outside its reservation, which is somebody else's memory.
+  // INVALID_ARGUMENT: an item whose entry would lie outside its reservation, which is somebody
+  // else's memory.
   absl::Status Check(const DecodeStepItem& item, const PagedKv::Sequence* sequence) const;
   absl::Status FillInputs(absl::Span<const DecodeStepItem> items);
   absl::Status RunRank(int rank, int64_t batch, Deadline deadline);

@@ -19,20 +19,24 @@ TensorParallelPrefill::TensorParallelPrefill(Options options)
     : options_(std::move(options)),
       shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)) {}
 
-absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Create(Options options) {
-  auto engine = std::unique_ptr<TensorParallelPrefill>(new TensorParallelPrefill(std::move(options)));
+absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Create(
+    Options options) {
+  auto engine =
+      std::unique_ptr<TensorParallelPrefill>(new TensorParallelPrefill(std::move(options)));
   const Options& o = engine->options_;
   for (int rank = 0; rank < engine->tensor_parallel(); ++rank) {
     const Rank& r = o.ranks[rank];
-    WINNOW_ASSIGN_OR_RETURN(auto prefill_rank,
-                            PrefillRank::Create(rank, *r.weights, *r.backend, *r.communicator, *o.clock,
-                                                o.max_step_rows, engine->shape_.max_context));
+    WINNOW_ASSIGN_OR_RETURN(
+        auto prefill_rank,
+        PrefillRank::Create(rank, *r.weights, *r.backend, *r.communicator, *o.clock,
+                            o.max_step_rows, engine->shape_.max_context));
     engine->ranks_.push_back(std::move(prefill_rank));
   }
   return engine;
 }
 
-absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStaging(const KvPlan& plan) {
+absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStaging(
+    const KvPlan& plan) {
   auto staging = std::make_shared<KvStaging>();
   staging->plan = plan;
   for (const Rank& rank : options_.ranks) {
@@ -47,15 +51,17 @@ absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStagin
   return staging;
 }
 
-absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
+absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
+                                                     std::shared_ptr<KvStaging> staging,
                                                      KvSink* sink) {
   const auto num_tokens = static_cast<int64_t>(spec.prompt_ids.size());
   if (num_tokens < 1 || num_tokens > shape_.max_context) {
-    return absl::InvalidArgumentError(absl::StrCat("prefill: a prompt must have 1 to ", shape_.max_context,
-                                                   " tokens, got ", num_tokens));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prefill: a prompt must have 1 to ", shape_.max_context, " tokens, got ", num_tokens));
   }
   if (spec.plan != MakeKvPlan(shape_, spec.selection, num_tokens)) {
-    return absl::InvalidArgumentError("prefill: the KV plan is not that of the prompt and the selection");
+    return absl::InvalidArgumentError(
+        "prefill: the KV plan is not that of the prompt and the selection");
   }
   for (int32_t id : spec.prompt_ids) {
     if (id < 0 || id >= shape_.vocab_size) {
@@ -69,8 +75,9 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec, std::shar
   sequence->sink = sink;
   sequence->progress.num_rows = num_tokens;
   for (const Rank& rank : options_.ranks) {
-    WINNOW_ASSIGN_OR_RETURN(auto state, PrefillState::Create(sequence->spec, shape_, rank.weights->shard.heads,
-                                                             *rank.backend, *rank.communicator));
+    WINNOW_ASSIGN_OR_RETURN(auto state,
+                            PrefillState::Create(sequence->spec, shape_, rank.weights->shard.heads,
+                                                 *rank.backend, *rank.communicator));
     sequence->ranks.push_back(std::move(state));
   }
   const int64_t id = next_sequence_++;
@@ -80,7 +87,8 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec, std::shar
 
 absl::StatusOr<PrefillProgress> TensorParallelPrefill::Progress(int64_t sequence) const {
   auto it = sequences_.find(sequence);
-  if (it == sequences_.end()) return absl::InvalidArgumentError(absl::StrCat("prefill: no sequence ", sequence));
+  if (it == sequences_.end())
+    return absl::InvalidArgumentError(absl::StrCat("prefill: no sequence ", sequence));
   return it->second->progress;
 }
 
@@ -93,9 +101,10 @@ absl::Status TensorParallelPrefill::Check(absl::Span<const PrefillStepItem> item
                            item.row_begin + item.row_count <= progress.num_rows;
     if (!continues) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "prefill step: rows [", item.row_begin, ", ", item.row_begin + item.row_count, ") of phase ",
-          static_cast<int>(item.phase), " do not continue sequence ", item.sequence, ", which is at row ",
-          progress.next_row, " of ", progress.num_rows, " in phase ", static_cast<int>(progress.phase)));
+          "prefill step: rows [", item.row_begin, ", ", item.row_begin + item.row_count,
+          ") of phase ", static_cast<int>(item.phase), " do not continue sequence ", item.sequence,
+          ", which is at row ", progress.next_row, " of ", progress.num_rows, " in phase ",
+          static_cast<int>(progress.phase)));
     }
     rows += item.row_count;
   }
@@ -111,8 +120,9 @@ std::vector<TensorParallelPrefill::Group> TensorParallelPrefill::MakeGroups(
   std::vector<Group> groups;
   for (const PrefillStepItem& item : items) {
     const int pivot = sequences_.at(item.sequence)->spec.plan.pivot_layer;
-    auto it = std::find_if(groups.begin(), groups.end(),
-                           [&](const Group& g) { return g.phase == item.phase && g.pivot == pivot; });
+    auto it = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
+      return g.phase == item.phase && g.pivot == pivot;
+    });
     if (it == groups.end()) it = groups.insert(groups.end(), Group{item.phase, pivot, {}});
     it->items.push_back(item);
   }
@@ -123,13 +133,14 @@ std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank
   std::vector<PackedItem> packed;
   for (const PrefillStepItem& item : group.items) {
     Sequence& sequence = *sequences_.at(item.sequence);
-    packed.push_back({.state = sequence.ranks[rank].get(),
-                      .staging = sequence.staging ? &sequence.staging->ranks[rank] : nullptr,
-                      .sink = sequence.sink,
-                      .stages = &sequence.stages,
-                      .row_begin = item.row_begin,
-                      .row_count = item.row_count,
-                      .is_last_chunk = item.row_begin + item.row_count == sequence.progress.num_rows});
+    packed.push_back(
+        {.state = sequence.ranks[rank].get(),
+         .staging = sequence.staging ? &sequence.staging->ranks[rank] : nullptr,
+         .sink = sequence.sink,
+         .stages = &sequence.stages,
+         .row_begin = item.row_begin,
+         .row_count = item.row_count,
+         .is_last_chunk = item.row_begin + item.row_count == sequence.progress.num_rows});
   }
   return packed;
 }
@@ -159,7 +170,8 @@ void TensorParallelPrefill::Advance(const PrefillStepItem& item) {
   }
 }
 
-absl::StatusOr<std::vector<PrefillOutput>> TensorParallelPrefill::Step(absl::Span<const PrefillStepItem> items) {
+absl::StatusOr<std::vector<PrefillOutput>> TensorParallelPrefill::Step(
+    absl::Span<const PrefillStepItem> items) {
   WINNOW_RETURN_IF_ERROR(Check(items));
   for (const Group& group : MakeGroups(items)) WINNOW_RETURN_IF_ERROR(RunGroup(group));
   std::vector<PrefillOutput> outputs;
@@ -186,7 +198,8 @@ absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequenc
   for (int rank = 0; rank < tensor_parallel(); ++rank) {
     const PrefillState::Results& results = sequence.ranks[rank]->results();
     if (results.scores.data<float>()[window_begin] != 0.0f) {
-      return absl::InternalError(absl::StrCat("prefill: an attention score is not a number (seen by rank ", rank, ")"));
+      return absl::InternalError(
+          absl::StrCat("prefill: an attention score is not a number (seen by rank ", rank, ")"));
     }
     const std::vector<int32_t> positions(results.positions.data<int32_t>(),
                                          results.positions.data<int32_t>() + kept);
@@ -194,11 +207,13 @@ absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequenc
     if (rank == 0) {
       output.selection_digest = digest;
       output.kept_positions = positions;
-      output.scores.assign(results.scores.data<float>(), results.scores.data<float>() + window_begin);
+      output.scores.assign(results.scores.data<float>(),
+                           results.scores.data<float>() + window_begin);
     } else if (digest != output.selection_digest) {
-      return absl::InternalError(absl::StrCat("prefill: ranks disagree about the selection: digest ",
-                                              absl::Hex(output.selection_digest), " on rank 0, ", absl::Hex(digest),
-                                              " on rank ", rank));
+      return absl::InternalError(
+          absl::StrCat("prefill: ranks disagree about the selection: digest ",
+                       absl::Hex(output.selection_digest), " on rank 0, ", absl::Hex(digest),
+                       " on rank ", rank));
     }
   }
   return output;

@@ -25,9 +25,10 @@ class TensorParallelPrefill final : public PrefillEngine {
     const ModelWeights* weights = nullptr;
   };
   struct Options {
-    std::vector<Rank> ranks;        // by rank; all must outlive the engine
-    RankGroup* group = nullptr;     // of the same size; must outlive the engine
-    std::function<void()> reset_communicators;  // called after a failed step, when no rank is in a collective
+    std::vector<Rank> ranks;     // by rank; all must outlive the engine
+    RankGroup* group = nullptr;  // of the same size; must outlive the engine
+    std::function<void()>
+        reset_communicators;  // called after a failed step, when no rank is in a collective
     const Clock* clock = nullptr;
     int64_t max_step_rows = 1024;
     int64_t max_context = 0;  // 0: the model's
@@ -41,7 +42,8 @@ class TensorParallelPrefill final : public PrefillEngine {
   int kv_element_bytes() const override { return ElementSize(options_.ranks[0].backend->dtype()); }
   int64_t max_step_rows() const override { return options_.max_step_rows; }
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;
-  absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging, KvSink* sink) override;
+  absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
+                                KvSink* sink) override;
   absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const override;
   absl::StatusOr<std::vector<PrefillOutput>> Step(absl::Span<const PrefillStepItem> items) override;
   void Release(int64_t sequence) override;

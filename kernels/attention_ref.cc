@@ -44,6 +44,8 @@ void Run(const AttentionParams& p) {
 
 }  // namespace
 
-void AttentionRef(const AttentionParams& p) { p.dtype == DType::kF32 ? Run<float>(p) : Run<Bf16>(p); }
+void AttentionRef(const AttentionParams& p) {
+  p.dtype == DType::kF32 ? Run<float>(p) : Run<Bf16>(p);
+}
 
 }  // namespace winnow

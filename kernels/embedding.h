@@ -6,8 +6,8 @@
 
 namespace winnow {
 
-// Row look-up in one vocabulary shard: out[i] = table[ids[i] − shard_begin] when the shard holds ids[i], else zeros, so
-// that the sum over shards is the embedding.
+// Row look-up in one vocabulary shard: out[i] = table[ids[i] − shard_begin] when the shard holds
+// ids[i], else zeros, so that the sum over shards is the embedding.
 struct EmbeddingParams {
   const int32_t* ids = nullptr;  // [rows]
   const void* table = nullptr;   // [shard_rows][hidden]

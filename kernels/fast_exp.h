@@ -5,9 +5,9 @@
 
 namespace winnow {
 
-// e^x to about 2 ulp for x in [−87, 88], clamped outside; branch-free, so that loops over it vectorise. Splits
-// x = n·ln2 + r, |r| ≤ ln2/2, with a degree-6 polynomial for e^r (Cephes' coefficients) and 2^n through the exponent bits.
-// NaN gives NaN.
+// e^x to about 2 ulp for x in [−87, 88], clamped outside; branch-free, so that loops over it
+// vectorise. Splits x = n·ln2 + r, |r| ≤ ln2/2, with a degree-6 polynomial for e^r (Cephes'
+// coefficients) and 2^n through the exponent bits. NaN gives NaN.
 inline float FastExp(float x) {
   float clamped = x < -87.0f ? -87.0f : x;
   clamped = clamped > 88.0f ? 88.0f : clamped;

@@ -7,7 +7,8 @@
 
 namespace winnow {
 
-// out[i,o] = Σ_c x[i,c] · w[o,c] + bias[o], accumulated in fp32. Cost: 2·rows·out_features·in_features FLOP.
+// out[i,o] = Σ_c x[i,c] · w[o,c] + bias[o], accumulated in fp32. Cost:
+// 2·rows·out_features·in_features FLOP.
 struct MatmulParams {
   const void* x =
       nullptr;           // [rows][in_features] of the weight's type, rows x_stride elements apart

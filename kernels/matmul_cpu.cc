@@ -44,8 +44,8 @@ auto OrDie(const char* what, F&& f) -> decltype(f()) {
 }  // namespace
 
 struct CpuMatmul::Impl {
-  // Rows, out_dtype, whether there is a bias, threads. A primitive splits its work for the team size at its creation and
-  // always asks for it.
+  // Rows, out_dtype, whether there is a bias, threads. A primitive splits its work for the team
+  // size at its creation and always asks for it.
   using Key = std::tuple<int64_t, DType, bool, int>;
 
   explicit Impl(const MatmulWeight& w)
@@ -107,8 +107,7 @@ struct CpuMatmul::Impl {
       cache.splice(cache.begin(), cache, it);
       return cache.front();
     }
-    const auto pd =
-        Describe(std::get<0>(key), std::get<1>(key), std::get<2>(key), packed_desc);
+    const auto pd = Describe(std::get<0>(key), std::get<1>(key), std::get<2>(key), packed_desc);
     cache.push_front({key, pd.src_desc(), pd.dst_desc(), memory(pd.scratchpad_desc(), engine),
                       dnnl::matmul(pd)});
     if (cache.size() > kMaxPrimitives) cache.pop_back();

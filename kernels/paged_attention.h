@@ -7,14 +7,14 @@
 
 namespace winnow {
 
-// One decode step's attention: every sequence's single query against its own cached entries, which lie in blocks of a
-// pool. All entries are visible; their positions are already in K's rotation. fp32 inside.
-// Cost: reads 2·kv_heads·head_dim·length elements per sequence.
+// One decode step's attention: every sequence's single query against its own cached entries, which
+// lie in blocks of a pool. All entries are visible; their positions are already in K's rotation.
+// fp32 inside. Cost: reads 2·kv_heads·head_dim·length elements per sequence.
 struct PagedAttentionParams {
-  const void* q = nullptr;              // [batch][q_heads][head_dim], rows q_stride elements apart, rotated
-  const void* k_blocks = nullptr;       // [block][kv_heads][block_size][head_dim]
-  const void* v_blocks = nullptr;       // [block][kv_heads][block_size][head_dim]
-  void* out = nullptr;                  // [batch][q_heads][head_dim], dense
+  const void* q = nullptr;  // [batch][q_heads][head_dim], rows q_stride elements apart, rotated
+  const void* k_blocks = nullptr;        // [block][kv_heads][block_size][head_dim]
+  const void* v_blocks = nullptr;        // [block][kv_heads][block_size][head_dim]
+  void* out = nullptr;                   // [batch][q_heads][head_dim], dense
   const int32_t* block_table = nullptr;  // [batch][max_blocks]: block ids in order
   const int32_t* lengths = nullptr;      // [batch]: entries, ≥ 1
   DType dtype = DType::kF32;             // of q, k, v, out
@@ -32,10 +32,10 @@ void PagedAttentionCpu(const PagedAttentionParams& p);
 
 // Writes one new K (rotated) and V per sequence into its blocks at entry slots[i].
 struct PagedStoreKvParams {
-  const void* kv = nullptr;             // [batch][2][kv_heads][head_dim], dense
-  const int32_t* positions = nullptr;   // [batch]
-  const float* inv_freq = nullptr;      // [head_dim / 2]
-  void* k_blocks = nullptr;             // [block][kv_heads][block_size][head_dim]
+  const void* kv = nullptr;            // [batch][2][kv_heads][head_dim], dense
+  const int32_t* positions = nullptr;  // [batch]
+  const float* inv_freq = nullptr;     // [head_dim / 2]
+  void* k_blocks = nullptr;            // [block][kv_heads][block_size][head_dim]
   void* v_blocks = nullptr;
   const int32_t* block_table = nullptr;  // [batch][max_blocks]
   const int32_t* slots = nullptr;        // [batch]: entry index within the sequence

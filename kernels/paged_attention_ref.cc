@@ -9,8 +9,11 @@ namespace winnow {
 namespace {
 
 // Index of the first element of entry `slot` of a sequence's KV head in the pool.
-int64_t EntryAt(const int32_t* blocks, int64_t slot, int kv_head, int kv_heads, int block_size, int head_dim) {
-  return ((int64_t{blocks[slot / block_size]} * kv_heads + kv_head) * block_size + slot % block_size) * head_dim;
+int64_t EntryAt(const int32_t* blocks, int64_t slot, int kv_head, int kv_heads, int block_size,
+                int head_dim) {
+  return ((int64_t{blocks[slot / block_size]} * kv_heads + kv_head) * block_size +
+          slot % block_size) *
+         head_dim;
 }
 
 template <typename T>
@@ -35,9 +38,10 @@ void RunHead(const PagedAttentionParams& p, int64_t b, int h) {
   for (int c = 0; c < p.head_dim; ++c) {
     float value = 0.0f;
     for (int32_t j = 0; j < length; ++j) {
-      value += weight[j] * ToFloat(static_cast<const T*>(p.v_blocks)[EntryAt(blocks, j, kv_head, p.kv_heads,
-                                                                             p.block_size, p.head_dim) +
-                                                                     c]);
+      value +=
+          weight[j] *
+          ToFloat(static_cast<const T*>(
+              p.v_blocks)[EntryAt(blocks, j, kv_head, p.kv_heads, p.block_size, p.head_dim) + c]);
     }
     out[c] = FromFloat<T>(value / sum);
   }
@@ -52,7 +56,9 @@ void Run(const PagedAttentionParams& p) {
 
 }  // namespace
 
-void PagedAttentionRef(const PagedAttentionParams& p) { p.dtype == DType::kF32 ? Run<float>(p) : Run<Bf16>(p); }
+void PagedAttentionRef(const PagedAttentionParams& p) {
+  p.dtype == DType::kF32 ? Run<float>(p) : Run<Bf16>(p);
+}
 
 void PagedStoreKvRef(const PagedStoreKvParams& p) {
   const int64_t element = ElementSize(p.dtype);

@@ -7,8 +7,8 @@
 namespace winnow {
 
 // Residual add and RMSNorm in one pass (arXiv 1910.07467): x += delta (when given), then
-// out[i,c] = x[i,c] · rsqrt(mean_c x[i,c]² + eps) · weight[c]. fp32 inside; the norm reads x as it was stored.
-// Cost: one read and one write of x, one read of delta, one write of out.
+// out[i,c] = x[i,c] · rsqrt(mean_c x[i,c]² + eps) · weight[c]. fp32 inside; the norm reads x as it
+// was stored. Cost: one read and one write of x, one read of delta, one write of out.
 struct RmsNormParams {
   void* x = nullptr;             // [rows][hidden]; written only with delta
   const void* delta = nullptr;   // [rows][hidden] or null

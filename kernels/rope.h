@@ -13,11 +13,12 @@ struct HeadNorm {
   float eps = 0;
 };
 
-// Rotary position embedding (arXiv 2104.09864) in the half-split layout of Hugging Face checkpoints: for c < d/2 and
-// θ = position · inv_freq[c], (x[c], x[c+d/2]) ← (x[c] cos θ − x[c+d/2] sin θ, x[c+d/2] cos θ + x[c] sin θ).
-// fp32 inside, then multiplied by `scale` (1 but for YaRN).
+// Rotary position embedding (arXiv 2104.09864) in the half-split layout of Hugging Face
+// checkpoints: for c < d/2 and θ = position · inv_freq[c], (x[c], x[c+d/2]) ← (x[c] cos θ −
+// x[c+d/2] sin θ, x[c+d/2] cos θ + x[c] sin θ). fp32 inside, then multiplied by `scale` (1 but for
+// YaRN).
 struct RopeParams {
-  void* x = nullptr;                   // [rows][heads][head_dim], rows x_stride elements apart; in place
+  void* x = nullptr;  // [rows][heads][head_dim], rows x_stride elements apart; in place
   const int32_t* positions = nullptr;  // [rows]
   const float* inv_freq = nullptr;     // [head_dim / 2]
   DType dtype = DType::kF32;
@@ -32,7 +33,8 @@ struct RopeParams {
 void RopeRef(const RopeParams& p);
 void RopeCpu(const RopeParams& p);
 
-// Splits projected rows into K and V, norms and rotates K, and writes both head-major into a cache at slots slot_begin + i.
+// Splits projected rows into K and V, norms and rotates K, and writes both head-major into a cache
+// at slots slot_begin + i.
 struct StoreKvParams {
   const void* kv = nullptr;            // [rows][2][heads][head_dim], dense: K of all heads, then V
   const int32_t* positions = nullptr;  // [rows], of K's rotation

@@ -23,7 +23,8 @@ void SelectRow(const SelectTokensParams& p, int64_t row) {
     }
     if (!keep[j]) others.push_back(j);
   }
-  std::stable_sort(others.begin(), others.end(), [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+  std::stable_sort(others.begin(), others.end(),
+                   [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
   auto left = p.num_kept - static_cast<int64_t>(std::count(keep.begin(), keep.end(), true));
   for (int64_t i = 0; i < left; ++i) keep[others[i]] = true;
   int32_t* out = p.positions + row * p.num_kept;

@@ -6,7 +6,8 @@
 
 namespace winnow {
 
-// SwiGLU (arXiv 2002.05202): out[i,c] = silu(gate[i,c]) · up[i,c], silu(z) = z / (1 + e^−z). fp32 inside.
+// SwiGLU (arXiv 2002.05202): out[i,c] = silu(gate[i,c]) · up[i,c], silu(z) = z / (1 + e^−z). fp32
+// inside.
 struct SiluMulParams {
   const void* gate_up = nullptr;  // [rows][2][width]: gate, then up
   void* out = nullptr;            // [rows][width]

@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "tokenizer/template_expression.h"
 #include "tokenizer/template_lexer.h"
-#include "common/utf8.h"
 
 namespace winnow {
 namespace {

@@ -8,10 +8,11 @@
 
 namespace winnow {
 
-// Collectives of one rank of a group. Every rank calls the same ones in the same order, from its own thread, with equal
-// counts. Buffers are device memory of the rank's backend; results are the same bits on every rank (reduced in rank
-// order). A call returns DEADLINE_EXCEEDED when a peer is late, ABORTED (with the first reason) once anyone called
-// Abort; after either the group must be Reset by its owner before it works again.
+// Collectives of one rank of a group. Every rank calls the same ones in the same order, from its
+// own thread, with equal counts. Buffers are device memory of the rank's backend; results are the
+// same bits on every rank (reduced in rank order). A call returns DEADLINE_EXCEEDED when a peer is
+// late, ABORTED (with the first reason) once anyone called Abort; after either the group must be
+// Reset by its owner before it works again.
 class Communicator {
  public:
   virtual ~Communicator() = default;

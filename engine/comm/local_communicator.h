@@ -8,8 +8,8 @@
 
 namespace winnow {
 
-// Collectives among threads of one process over memory that every thread can read. Waits block (no spinning), so that
-// more ranks than cores work.
+// Collectives among threads of one process over memory that every thread can read. Waits block (no
+// spinning), so that more ranks than cores work.
 class LocalGroup {
  public:
   // `clock` must outlive the group.

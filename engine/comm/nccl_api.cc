@@ -57,10 +57,9 @@ class RealNcclApi final : public NcclApi {
 
   Result AllReduce(NcclComm comm, void* data, DType dtype, int64_t count, Reduction reduction,
                    CudaStream stream) override {
-    return ToResult(ncclAllReduce(data, data, static_cast<size_t>(count),
-                                  dtype == DType::kF32 ? ncclFloat32 : ncclBfloat16,
-                                  reduction == Reduction::kSum ? ncclSum : ncclMax, Comm(comm),
-                                  stream));
+    return ToResult(ncclAllReduce(
+        data, data, static_cast<size_t>(count), dtype == DType::kF32 ? ncclFloat32 : ncclBfloat16,
+        reduction == Reduction::kSum ? ncclSum : ncclMax, Comm(comm), stream));
   }
   Result AllGather(NcclComm comm, const void* in, void* out, int64_t bytes,
                    CudaStream stream) override {

@@ -82,8 +82,8 @@ absl::Status NcclGroup::State::Follow(int rank, const char* what, NcclApi::Resul
   while (result != NcclApi::Result::kSuccess) {
     if (result == NcclApi::Result::kInProgress) {
       if (deadline.HasPassed(*options.clock)) {
-        Break(absl::DeadlineExceededError(absl::StrCat(
-            "NCCL ", what, ": rank ", rank, " waited past its deadline for its peers")));
+        Break(absl::DeadlineExceededError(absl::StrCat("NCCL ", what, ": rank ", rank,
+                                                       " waited past its deadline for its peers")));
         return Broken();
       }
       absl::SleepFor(kNap);
@@ -162,10 +162,10 @@ absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Create(Options options) {
   const std::set<int> distinct(options.devices.begin(), options.devices.end());
   if (options.devices.empty() || distinct.size() != options.devices.size() ||
       options.streams.size() != options.devices.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "NCCL: expected a device of its own and a stream for every rank, got ",
-        options.devices.size(), " ranks on ", distinct.size(), " devices with ",
-        options.streams.size(), " streams"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("NCCL: expected a device of its own and a stream for every rank, got ",
+                     options.devices.size(), " ranks on ", distinct.size(), " devices with ",
+                     options.streams.size(), " streams"));
   }
   auto group = std::unique_ptr<NcclGroup>(new NcclGroup(std::move(options)));
   WINNOW_RETURN_IF_ERROR(group->state_->Init());

@@ -13,8 +13,8 @@ namespace winnow {
 
 // Collectives over NCCL among the rank threads of one process, a GPU each (NCCL refuses two ranks
 // on one). A collective is enqueued on its rank's stream and returns: it is done when an Event
-// recorded after it is, and a peer that is late shows there, too. Whoever waits in vain calls Abort,
-// which stops the kernels on all ranks. Agree goes through host memory.
+// recorded after it is, and a peer that is late shows there, too. Whoever waits in vain calls
+// Abort, which stops the kernels on all ranks. Agree goes through host memory.
 class NcclGroup {
  public:
   struct Options {

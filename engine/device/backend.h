@@ -39,9 +39,10 @@ class PackedWeight {
   virtual int64_t in_features() const = 0;
 };
 
-// One rank's device: its memory, its in-order queue, and the ops that run on it. Calls enqueue and return; what they
-// point to must live until an Event recorded later is done. Pointers in params are device memory, but for `host_*`.
-// Errors of the device are deferred: Record's event reports them. Used by one thread at a time.
+// One rank's device: its memory, its in-order queue, and the ops that run on it. Calls enqueue and
+// return; what they point to must live until an Event recorded later is done. Pointers in params
+// are device memory, but for `host_*`. Errors of the device are deferred: Record's event reports
+// them. Used by one thread at a time.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -54,7 +55,8 @@ class Backend {
   // Host memory that the device can copy to and from at full speed.
   virtual absl::StatusOr<Buffer> AllocateHost(size_t bytes) = 0;
 
-  virtual void Copy(void* to, const void* from, size_t bytes) = 0;  // device or AllocateHost memory, either side
+  virtual void Copy(void* to, const void* from,
+                    size_t bytes) = 0;  // device or AllocateHost memory, either side
   virtual void Fill(float* to, float value, int64_t count) = 0;
   // Everything enqueued so far.
   virtual EventPtr Record() = 0;

@@ -6,8 +6,8 @@
 
 namespace winnow {
 
-// Owner of device memory; gives it back to its Backend when destroyed. Move-only. Made by Backend::Allocate; must not
-// outlive the Backend.
+// Owner of device memory; gives it back to its Backend when destroyed. Move-only. Made by
+// Backend::Allocate; must not outlive the Backend.
 class Buffer {
  public:
   Buffer() = default;

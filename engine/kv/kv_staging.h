@@ -11,8 +11,9 @@
 
 namespace winnow {
 
-// Host memory for all that one prompt stores, per source rank, laid out by KvLayout: what the sender reads and what a
-// Resend sends again. Lives until the last of sender and retention lets go; must not outlive the backends.
+// Host memory for all that one prompt stores, per source rank, laid out by KvLayout: what the
+// sender reads and what a Resend sends again. Lives until the last of sender and retention lets go;
+// must not outlive the backends.
 struct KvStaging {
   struct Rank {
     HeadSplit heads;

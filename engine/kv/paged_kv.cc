@@ -12,14 +12,14 @@ namespace winnow {
 
 absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
   if (options.backends.empty() || options.block_size < 1 || options.block_size > kMaxBlockSize) {
-    return absl::InvalidArgumentError(absl::StrCat("KV memory: needs a rank and 1 to ", kMaxBlockSize,
-                                                   " entries per block, got ", options.backends.size(),
-                                                   " ranks and ", options.block_size, " entries"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV memory: needs a rank and 1 to ", kMaxBlockSize, " entries per block, got ",
+                     options.backends.size(), " ranks and ", options.block_size, " entries"));
   }
   if (options.num_blocks < 1 || options.num_blocks > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat("KV memory: the number of blocks must be in [1, ",
-                                                   std::numeric_limits<int32_t>::max(), "], got ",
-                                                   options.num_blocks));
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV memory: the number of blocks must be in [1, ",
+                     std::numeric_limits<int32_t>::max(), "], got ", options.num_blocks));
   }
   auto kv = std::unique_ptr<PagedKv>(new PagedKv(std::move(options)));
   const Options& o = kv->options_;
@@ -38,20 +38,23 @@ absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
   return kv;
 }
 
-int64_t PagedKv::BlockBytes(const ModelShape& shape, int tensor_parallel, int block_size, int element_bytes) {
-  const int64_t heads_held = std::max(shape.num_kv_heads, tensor_parallel);  // shared heads are held several times
+int64_t PagedKv::BlockBytes(const ModelShape& shape, int tensor_parallel, int block_size,
+                            int element_bytes) {
+  const int64_t heads_held =
+      std::max(shape.num_kv_heads, tensor_parallel);  // shared heads are held several times
   return 2 * heads_held * block_size * shape.head_dim * element_bytes;
 }
 
 absl::Status PagedKv::CheckPlan(const KvPlan& plan, int64_t extra_tokens) const {
   const ModelShape& shape = options_.shape;
-  const bool fits = plan.num_layers == shape.num_layers && plan.num_kv_heads == shape.num_kv_heads &&
-                    plan.head_dim == shape.head_dim && extra_tokens >= 0;
+  const bool fits = plan.num_layers == shape.num_layers &&
+                    plan.num_kv_heads == shape.num_kv_heads && plan.head_dim == shape.head_dim &&
+                    extra_tokens >= 0;
   if (fits) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "KV memory: made for ", shape.num_layers, " layers of ", shape.num_kv_heads, " KV heads x ", shape.head_dim,
-      ", the plan is for ", plan.num_layers, " of ", plan.num_kv_heads, " x ", plan.head_dim, " and ", extra_tokens,
-      " tokens more"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("KV memory: made for ", shape.num_layers, " layers of ", shape.num_kv_heads,
+                   " KV heads x ", shape.head_dim, ", the plan is for ", plan.num_layers, " of ",
+                   plan.num_kv_heads, " x ", plan.head_dim, " and ", extra_tokens, " tokens more"));
 }
 
 absl::StatusOr<int64_t> PagedKv::Reserve(const KvPlan& plan, int64_t extra_tokens) {
@@ -59,12 +62,13 @@ absl::StatusOr<int64_t> PagedKv::Reserve(const KvPlan& plan, int64_t extra_token
   auto sequence = std::make_shared<Sequence>();
   sequence->plan = plan;
   int64_t wanted = 0;
-  for (int layer = 0; layer < plan.num_layers; ++layer) wanted += BlocksFor(plan.entries(layer) + extra_tokens);
+  for (int layer = 0; layer < plan.num_layers; ++layer)
+    wanted += BlocksFor(plan.entries(layer) + extra_tokens);
   std::lock_guard<std::mutex> lock(mutex_);
   if (wanted > static_cast<int64_t>(free_.size())) {
-    return absl::ResourceExhaustedError(absl::StrCat("KV memory: ", wanted, " blocks of ", options_.block_size,
-                                                     " entries are wanted, ", free_.size(), " of ",
-                                                     options_.num_blocks, " are free"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "KV memory: ", wanted, " blocks of ", options_.block_size, " entries are wanted, ",
+        free_.size(), " of ", options_.num_blocks, " are free"));
   }
   for (int layer = 0; layer < plan.num_layers; ++layer) {
     const int64_t count = BlocksFor(plan.entries(layer) + extra_tokens);
@@ -82,8 +86,8 @@ std::shared_ptr<const PagedKv::Sequence> PagedKv::Find(int64_t handle) const {
   return it == sequences_.end() ? nullptr : it->second;
 }
 
-void PagedKv::Write(int64_t handle, int layer, bool is_value, int kv_head, int64_t slot_begin, int64_t slot_count,
-                    const std::byte* data) {
+void PagedKv::Write(int64_t handle, int layer, bool is_value, int kv_head, int64_t slot_begin,
+                    int64_t slot_count, const std::byte* data) {
   const std::shared_ptr<const Sequence> sequence = Find(handle);
   if (sequence == nullptr) return;
   const std::vector<int32_t>& blocks = sequence->blocks[layer];
@@ -96,9 +100,11 @@ void PagedKv::Write(int64_t handle, int layer, bool is_value, int kv_head, int64
     for (int64_t slot = slot_begin; slot < slot_begin + slot_count;) {
       const int64_t in_block = slot % block_size;
       const int64_t run = std::min<int64_t>(block_size - in_block, slot_begin + slot_count - slot);
-      const int64_t row = (int64_t{blocks[slot / block_size]} * pool.heads.kv_count + local) * block_size + in_block;
-      options_.backends[rank]->Copy(to.at(row * row_bytes_), data + (slot - slot_begin) * row_bytes_,
-                                    run * row_bytes_);
+      const int64_t row =
+          (int64_t{blocks[slot / block_size]} * pool.heads.kv_count + local) * block_size +
+          in_block;
+      options_.backends[rank]->Copy(to.at(row * row_bytes_),
+                                    data + (slot - slot_begin) * row_bytes_, run * row_bytes_);
       slot += run;
     }
   }
@@ -110,7 +116,8 @@ void PagedKv::Zero(const Sequence& sequence) {
     for (const std::vector<int32_t>& blocks : sequence.blocks) {
       for (int32_t block : blocks) {
         for (const Buffer* pool : {&pools_[rank].k, &pools_[rank].v}) {
-          options_.backends[rank]->Fill(static_cast<float*>(pool->at(block * bytes)), 0.0f, bytes / 4);
+          options_.backends[rank]->Fill(static_cast<float*>(pool->at(block * bytes)), 0.0f,
+                                        bytes / 4);
         }
       }
     }
@@ -128,7 +135,8 @@ void PagedKv::Free(int64_t handle) {
   }
   if (options_.zero_freed) Zero(*sequence);
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const std::vector<int32_t>& blocks : sequence->blocks) free_.insert(free_.end(), blocks.begin(), blocks.end());
+  for (const std::vector<int32_t>& blocks : sequence->blocks)
+    free_.insert(free_.end(), blocks.begin(), blocks.end());
 }
 
 int64_t PagedKv::free_blocks() const {

@@ -16,7 +16,8 @@ namespace {
 // Sums what the ranks have read, and logs it now and then.
 class LoadProgress {
  public:
-  LoadProgress(const Clock& clock, bool log) : clock_(clock), log_(log), begin_(clock.Now()), logged_(begin_) {}
+  LoadProgress(const Clock& clock, bool log)
+      : clock_(clock), log_(log), begin_(clock.Now()), logged_(begin_) {}
 
   void Add(int64_t bytes) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -24,7 +25,8 @@ class LoadProgress {
     const absl::Time now = clock_.Now();
     if (!log_ || now - logged_ < absl::Seconds(5)) return;
     logged_ = now;
-    spdlog::info("loading weights: {:.0f} MB after {:.0f} s", total_ * 1e-6, absl::ToDoubleSeconds(now - begin_));
+    spdlog::info("loading weights: {:.0f} MB after {:.0f} s", total_ * 1e-6,
+                 absl::ToDoubleSeconds(now - begin_));
   }
   int64_t total() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -46,18 +48,21 @@ class LoadProgress {
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options) {
   auto ranks = std::make_unique<ModelRanks>();
   WINNOW_ASSIGN_OR_RETURN(ranks->config, LoadModelConfig(options.model_dir));
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(options.model_dir));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                          Checkpoint::Open(options.model_dir));
   ranks->revision = checkpoint->revision();
   const int size = options.tensor_parallel;
-  if (size < 1) return absl::InvalidArgumentError(absl::StrCat("model: needs at least 1 rank, got ", size));
+  if (size < 1)
+    return absl::InvalidArgumentError(absl::StrCat("model: needs at least 1 rank, got ", size));
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads = options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, cores / size);
+  const int threads =
+      options.threads_per_rank > 0 ? options.threads_per_rank : std::max(1, cores / size);
   std::vector<ShardPlan> shards;
   for (int rank = 0; rank < size; ++rank) {
     WINNOW_ASSIGN_OR_RETURN(const ShardPlan shard, MakeShardPlan(ranks->config.shape, size, rank));
     shards.push_back(shard);
-    ranks->backends.push_back(
-        std::make_unique<CpuBackend>(CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
+    ranks->backends.push_back(std::make_unique<CpuBackend>(
+        CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
   }
   ranks->weights.resize(size);
   ranks->communicators = std::make_unique<LocalGroup>(size, *options.clock);
@@ -70,13 +75,14 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
       progress.Add(bytes - read);
       read = bytes;
     };
-    WINNOW_ASSIGN_OR_RETURN(ranks->weights[rank], LoadWeights(*checkpoint, ranks->config, shards[rank],
-                                                              *ranks->backends[rank], add));
+    WINNOW_ASSIGN_OR_RETURN(
+        ranks->weights[rank],
+        LoadWeights(*checkpoint, ranks->config, shards[rank], *ranks->backends[rank], add));
     return absl::OkStatus();
   }));
   if (options.log_progress) {
-    spdlog::info("loaded {:.1f} MB of {} on {} rank(s) x {} thread(s) in {:.2f} s", progress.total() * 1e-6,
-                 options.model_dir, size, threads, progress.seconds());
+    spdlog::info("loaded {:.1f} MB of {} on {} rank(s) x {} thread(s) in {:.2f} s",
+                 progress.total() * 1e-6, options.model_dir, size, threads, progress.seconds());
   }
   return ranks;
 }
@@ -85,19 +91,23 @@ absl::StatusOr<DType> ParseDTypeFlag(const std::string& name) {
   if (name == "auto") return CpuHasBf16() ? DType::kBf16 : DType::kF32;
   if (name == "f32") return DType::kF32;
   if (name != "bf16") {
-    return absl::InvalidArgumentError(absl::StrCat("--dtype must be auto, f32 or bf16, got '", name, "'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--dtype must be auto, f32 or bf16, got '", name, "'"));
   }
   if (!CpuHasBf16()) {
     return absl::FailedPreconditionError(
-        "--dtype bf16: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32 or auto");
+        "--dtype bf16: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32 or "
+        "auto");
   }
   return DType::kBf16;
 }
 
 absl::Status CheckDeviceFlag(const std::string& name) {
   if (name == "auto" || name == "cpu") return absl::OkStatus();
-  if (name == "cuda") return absl::UnimplementedError("--device cuda: this binary is built without CUDA; use cpu");
-  return absl::InvalidArgumentError(absl::StrCat("--device must be auto, cpu or cuda, got '", name, "'"));
+  if (name == "cuda")
+    return absl::UnimplementedError("--device cuda: this binary is built without CUDA; use cpu");
+  return absl::InvalidArgumentError(
+      absl::StrCat("--device must be auto, cpu or cuda, got '", name, "'"));
 }
 
 }  // namespace winnow

@@ -31,11 +31,13 @@ struct ModelRanks {
   std::unique_ptr<LocalGroup> communicators;
   std::unique_ptr<RankGroup> group;
 
-  // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from here.
+  // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from
+  // here.
   template <typename EngineOptions>
   void Fill(EngineOptions& options) {
     for (size_t rank = 0; rank < backends.size(); ++rank) {
-      options.ranks.push_back({backends[rank].get(), &communicators->communicator(static_cast<int>(rank)),
+      options.ranks.push_back({backends[rank].get(),
+                               &communicators->communicator(static_cast<int>(rank)),
                                weights[rank].get()});
     }
     options.group = group.get();
@@ -43,12 +45,12 @@ struct ModelRanks {
   }
 };
 
-// Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or field. INVALID_ARGUMENT: a
-// number of ranks that does not divide the model.
+// Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or
+// field. INVALID_ARGUMENT: a number of ranks that does not divide the model.
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options);
 
-// "auto" (bf16 where the processor multiplies it, else f32), "f32" or "bf16". INVALID_ARGUMENT for another name,
-// FAILED_PRECONDITION for bf16 without the instructions.
+// "auto" (bf16 where the processor multiplies it, else f32), "f32" or "bf16". INVALID_ARGUMENT for
+// another name, FAILED_PRECONDITION for bf16 without the instructions.
 absl::StatusOr<DType> ParseDTypeFlag(const std::string& name);
 // "auto" and "cpu"; "cuda" is UNIMPLEMENTED in a binary without it.
 absl::Status CheckDeviceFlag(const std::string& name);

@@ -48,7 +48,8 @@ void Convert(const std::byte* from, int element_size, Load load, int64_t count, 
 }
 
 template <typename Load>
-void ConvertTo(DType dtype, const std::byte* from, int element_size, Load load, int64_t count, std::byte* to) {
+void ConvertTo(DType dtype, const std::byte* from, int element_size, Load load, int64_t count,
+               std::byte* to) {
   if (dtype == DType::kF32) {
     Convert<float>(from, element_size, load, count, to);
   } else {
@@ -78,15 +79,18 @@ absl::Status TensorReader::Append(const TensorInfo& tensor, int64_t first_elemen
     ConvertTo(dtype_, from, 4, LoadFloat, count, to);
   } else {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", tensor.name, " in ", tensor.file,
-                                                   ": dtype must be BF16, F16 or F32, got ", tensor.dtype));
+                                                   ": dtype must be BF16, F16 or F32, got ",
+                                                   tensor.dtype));
   }
   bytes_read_ += count * source_size;
   return absl::OkStatus();
 }
 
-absl::Status TensorReader::AppendMatrix(const std::string& name, int64_t num_rows, int64_t num_columns, Range rows,
-                                        Range columns, std::vector<std::byte>& out) {
-  WINNOW_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.Find(name, {num_rows, num_columns}));
+absl::Status TensorReader::AppendMatrix(const std::string& name, int64_t num_rows,
+                                        int64_t num_columns, Range rows, Range columns,
+                                        std::vector<std::byte>& out) {
+  WINNOW_ASSIGN_OR_RETURN(const TensorInfo* tensor,
+                          checkpoint_.Find(name, {num_rows, num_columns}));
   if (columns.count == num_columns) {
     return Append(*tensor, rows.begin * num_columns, rows.count * num_columns, out);
   }

@@ -5,8 +5,10 @@
 
 namespace winnow {
 
-absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeights& weights, Backend& backend,
-                                                                 Communicator& communicator, int64_t max_rows,
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeights& weights,
+                                                                 Backend& backend,
+                                                                 Communicator& communicator,
+                                                                 int64_t max_rows,
                                                                  int64_t max_logit_rows) {
   auto t = std::unique_ptr<Transformer>(new Transformer(weights, backend, communicator, max_rows));
   const ModelShape& shape = weights.config.shape;
@@ -15,22 +17,26 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
   const int64_t row = max_rows * element;
   WINNOW_ASSIGN_OR_RETURN(t->normed_, backend.Allocate(row * shape.hidden));
   WINNOW_ASSIGN_OR_RETURN(t->q_, backend.Allocate(row * shard.heads.q_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->kv_, backend.Allocate(row * 2 * shard.heads.kv_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->attention_, backend.Allocate(row * shard.heads.q_count * shape.head_dim));
+  WINNOW_ASSIGN_OR_RETURN(t->kv_,
+                          backend.Allocate(row * 2 * shard.heads.kv_count * shape.head_dim));
+  WINNOW_ASSIGN_OR_RETURN(t->attention_,
+                          backend.Allocate(row * shard.heads.q_count * shape.head_dim));
   WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
   WINNOW_ASSIGN_OR_RETURN(t->gate_up_, backend.Allocate(row * 2 * shard.mlp_count));
   WINNOW_ASSIGN_OR_RETURN(t->mlp_, backend.Allocate(row * shard.mlp_count));
   if (communicator.size() > 1) {
     const int64_t shard_bytes = max_logit_rows * shard.vocab_count * int64_t{sizeof(float)};
     WINNOW_ASSIGN_OR_RETURN(t->logits_shard_, backend.Allocate(shard_bytes));
-    WINNOW_ASSIGN_OR_RETURN(t->logits_gathered_, backend.Allocate(shard_bytes * communicator.size()));
+    WINNOW_ASSIGN_OR_RETURN(t->logits_gathered_,
+                            backend.Allocate(shard_bytes * communicator.size()));
   }
   return t;
 }
 
 absl::Status Transformer::ReduceRows(void* delta, int64_t rows, Deadline deadline) {
   if (communicator_.size() == 1) return absl::OkStatus();
-  return communicator_.AllReduceSum(delta, backend_.dtype(), rows * weights_.config.shape.hidden, deadline);
+  return communicator_.AllReduceSum(delta, backend_.dtype(), rows * weights_.config.shape.hidden,
+                                    deadline);
 }
 
 absl::Status Transformer::Embed(const int32_t* ids, int64_t rows, void* x, Deadline deadline) {
@@ -56,7 +62,8 @@ const void* Transformer::InputNorm(int layer, void* x, int64_t rows) {
   return normed_.data();
 }
 
-const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* positions, int64_t rows) {
+const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* positions,
+                                  int64_t rows) {
   const ModelShape& shape = weights_.config.shape;
   const int heads = weights_.shard.heads.q_count;
   backend_.Matmul(*weights_.layers[layer].q, {.x = normed,
@@ -88,7 +95,8 @@ const void* Transformer::ProjectKv(int layer, const void* normed, int64_t rows) 
   return kv_.data();
 }
 
-absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x, int64_t rows, Deadline deadline) {
+absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x, int64_t rows,
+                                      Deadline deadline) {
   const ModelShape& shape = weights_.config.shape;
   const LayerWeights& w = weights_.layers[layer];
   const DType dtype = backend_.dtype();
@@ -133,7 +141,8 @@ absl::Status Transformer::Logits(void* x, int64_t rows, float* logits, Deadline 
   const int64_t shard_bytes = rows * weights_.shard.vocab_count * int64_t{sizeof(float)};
   const int ranks = communicator_.size();
   if (ranks > 1 && shard_bytes > static_cast<int64_t>(logits_shard_.bytes())) {
-    return absl::InternalError(absl::StrCat("Logits: ", rows, " rows are more than the scratch memory was made for"));
+    return absl::InternalError(
+        absl::StrCat("Logits: ", rows, " rows are more than the scratch memory was made for"));
   }
   backend_.RmsNorm({.x = x,
                     .weight = weights_.final_norm.data(),
@@ -149,12 +158,14 @@ absl::Status Transformer::Logits(void* x, int64_t rows, float* logits, Deadline 
                                       .x_stride = shape.hidden,
                                       .out_dtype = DType::kF32});
   if (ranks == 1) return absl::OkStatus();
-  WINNOW_RETURN_IF_ERROR(communicator_.AllGather(shard, logits_gathered_.data(), shard_bytes, deadline));
+  WINNOW_RETURN_IF_ERROR(
+      communicator_.AllGather(shard, logits_gathered_.data(), shard_bytes, deadline));
   const int64_t part = weights_.shard.vocab_count;  // [rank][row][part] → [row][rank][part]
   for (int rank = 0; rank < ranks; ++rank) {
     for (int64_t row = 0; row < rows; ++row) {
       backend_.Copy(logits + (row * ranks + rank) * part,
-                    logits_gathered_.data<float>() + (rank * rows + row) * part, part * sizeof(float));
+                    logits_gathered_.data<float>() + (rank * rows + row) * part,
+                    part * sizeof(float));
     }
   }
   return absl::OkStatus();

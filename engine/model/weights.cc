@@ -12,9 +12,13 @@ namespace {
 // Loads one rank's weights in the order of the forward pass.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard, Backend& backend,
-         const std::function<void(int64_t)>& progress)
-      : config_(config), shape_(config.shape), shard_(shard), backend_(backend), progress_(progress),
+  Loader(const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard,
+         Backend& backend, const std::function<void(int64_t)>& progress)
+      : config_(config),
+        shape_(config.shape),
+        shard_(shard),
+        backend_(backend),
+        progress_(progress),
         reader_(checkpoint, backend.dtype()) {}
 
   absl::StatusOr<Buffer> Upload(const void* data, size_t bytes) {
@@ -53,14 +57,17 @@ class Loader {
     const Range kv{shard_.heads.kv_begin * d, shard_.heads.kv_count * d};
     const Range mlp{shard_.mlp_begin, shard_.mlp_count};
     LayerWeights out;
-    WINNOW_ASSIGN_OR_RETURN(out.input_norm, Vector(prefix + "input_layernorm.weight", shape_.hidden));
+    WINNOW_ASSIGN_OR_RETURN(out.input_norm,
+                            Vector(prefix + "input_layernorm.weight", shape_.hidden));
     WINNOW_ASSIGN_OR_RETURN(out.q, RowParts({{prefix + "self_attn.q_proj.weight", q_rows, q}}));
     WINNOW_ASSIGN_OR_RETURN(out.kv, RowParts({{prefix + "self_attn.k_proj.weight", kv_rows, kv},
                                               {prefix + "self_attn.v_proj.weight", kv_rows, kv}}));
     if (config_.qkv_bias) {
-      WINNOW_ASSIGN_OR_RETURN(out.q_bias, VectorParts({{prefix + "self_attn.q_proj.bias", q_rows, q}}));
-      WINNOW_ASSIGN_OR_RETURN(out.kv_bias, VectorParts({{prefix + "self_attn.k_proj.bias", kv_rows, kv},
-                                                        {prefix + "self_attn.v_proj.bias", kv_rows, kv}}));
+      WINNOW_ASSIGN_OR_RETURN(out.q_bias,
+                              VectorParts({{prefix + "self_attn.q_proj.bias", q_rows, q}}));
+      WINNOW_ASSIGN_OR_RETURN(out.kv_bias,
+                              VectorParts({{prefix + "self_attn.k_proj.bias", kv_rows, kv},
+                                           {prefix + "self_attn.v_proj.bias", kv_rows, kv}}));
     }
     if (config_.qk_norm) {
       WINNOW_ASSIGN_OR_RETURN(out.q_norm, Vector(prefix + "self_attn.q_norm.weight", d));
@@ -69,9 +76,11 @@ class Loader {
     WINNOW_ASSIGN_OR_RETURN(out.o, Columns(prefix + "self_attn.o_proj.weight", q_rows, q));
     WINNOW_ASSIGN_OR_RETURN(out.post_attention_norm,
                             Vector(prefix + "post_attention_layernorm.weight", shape_.hidden));
-    WINNOW_ASSIGN_OR_RETURN(out.gate_up, RowParts({{prefix + "mlp.gate_proj.weight", shape_.intermediate, mlp},
-                                                   {prefix + "mlp.up_proj.weight", shape_.intermediate, mlp}}));
-    WINNOW_ASSIGN_OR_RETURN(out.down, Columns(prefix + "mlp.down_proj.weight", shape_.intermediate, mlp));
+    WINNOW_ASSIGN_OR_RETURN(out.gate_up,
+                            RowParts({{prefix + "mlp.gate_proj.weight", shape_.intermediate, mlp},
+                                      {prefix + "mlp.up_proj.weight", shape_.intermediate, mlp}}));
+    WINNOW_ASSIGN_OR_RETURN(out.down,
+                            Columns(prefix + "mlp.down_proj.weight", shape_.intermediate, mlp));
     if (progress_) progress_(reader_.bytes_read());
     return out;
   }
@@ -84,12 +93,12 @@ class Loader {
   };
 
   absl::Status AppendVocabularyRows(const std::string& name, std::vector<std::byte>& host) {
-    return reader_.AppendMatrix(name, shape_.vocab_size, shape_.hidden, {shard_.vocab_begin, shard_.vocab_count},
-                                {0, shape_.hidden}, host);
+    return reader_.AppendMatrix(name, shape_.vocab_size, shape_.hidden,
+                                {shard_.vocab_begin, shard_.vocab_count}, {0, shape_.hidden}, host);
   }
 
-  absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const std::vector<std::byte>& host, int64_t out_features,
-                                                     int64_t in_features) {
+  absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const std::vector<std::byte>& host,
+                                                     int64_t out_features, int64_t in_features) {
     return backend_.Pack({host.data(), reader_.dtype(), out_features, in_features});
   }
 
@@ -98,8 +107,8 @@ class Loader {
     std::vector<std::byte> host;
     int64_t rows = 0;
     for (const RowPart& part : parts) {
-      WINNOW_RETURN_IF_ERROR(
-          reader_.AppendMatrix(part.name, part.num_rows, shape_.hidden, part.rows, {0, shape_.hidden}, host));
+      WINNOW_RETURN_IF_ERROR(reader_.AppendMatrix(part.name, part.num_rows, shape_.hidden,
+                                                  part.rows, {0, shape_.hidden}, host));
       rows += part.rows.count;
     }
     return Pack(host, rows, shape_.hidden);
@@ -115,7 +124,8 @@ class Loader {
   }
 
   // A column range of a matrix with `hidden` rows.
-  absl::StatusOr<std::unique_ptr<PackedWeight>> Columns(const std::string& name, int64_t num_columns, Range columns) {
+  absl::StatusOr<std::unique_ptr<PackedWeight>> Columns(const std::string& name,
+                                                        int64_t num_columns, Range columns) {
     std::vector<std::byte> host;
     WINNOW_RETURN_IF_ERROR(
         reader_.AppendMatrix(name, shape_.hidden, num_columns, {0, shape_.hidden}, columns, host));
@@ -133,9 +143,9 @@ class Loader {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                                          const ShardPlan& shard, Backend& backend,
-                                                          const std::function<void(int64_t)>& progress) {
+absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(
+    const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard,
+    Backend& backend, const std::function<void(int64_t)>& progress) {
   auto weights = std::make_unique<ModelWeights>();
   weights->config = config;
   weights->shard = shard;
@@ -145,11 +155,14 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(const Checkpoint& chec
     WINNOW_ASSIGN_OR_RETURN(LayerWeights layer_weights, loader.Layer(layer));
     weights->layers.push_back(std::move(layer_weights));
   }
-  WINNOW_ASSIGN_OR_RETURN(weights->final_norm, loader.Vector("model.norm.weight", config.shape.hidden));
-  WINNOW_ASSIGN_OR_RETURN(weights->lm_head, loader.Head(config.tie_word_embeddings ? "model.embed_tokens.weight"
-                                                                                   : "lm_head.weight"));
+  WINNOW_ASSIGN_OR_RETURN(weights->final_norm,
+                          loader.Vector("model.norm.weight", config.shape.hidden));
+  WINNOW_ASSIGN_OR_RETURN(
+      weights->lm_head,
+      loader.Head(config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"));
   const std::vector<float> inv_freq = RopeInverseFrequencies(config.rope, config.shape.head_dim);
-  WINNOW_ASSIGN_OR_RETURN(weights->inv_freq, loader.Upload(inv_freq.data(), inv_freq.size() * sizeof(float)));
+  WINNOW_ASSIGN_OR_RETURN(weights->inv_freq,
+                          loader.Upload(inv_freq.data(), inv_freq.size() * sizeof(float)));
   return weights;
 }
 

@@ -29,17 +29,18 @@ struct LayerWeights {
 struct ModelWeights {
   ModelConfig config;
   ShardPlan shard;
-  Buffer embedding;                       // [vocab_count][hidden]
+  Buffer embedding;  // [vocab_count][hidden]
   std::vector<LayerWeights> layers;
   Buffer final_norm;                      // [hidden]
   std::unique_ptr<PackedWeight> lm_head;  // [vocab_count][hidden]
   Buffer inv_freq;                        // [head_dim / 2] f32
 };
 
-// Reads the rank's part of every tensor and packs it in `backend`'s dtype. `progress`, when given, is called with bytes
-// read so far. NOT_FOUND or INVALID_ARGUMENT name the tensor that is missing or has a wrong shape or dtype.
-absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
-                                                          const ShardPlan& shard, Backend& backend,
-                                                          const std::function<void(int64_t)>& progress = nullptr);
+// Reads the rank's part of every tensor and packs it in `backend`'s dtype. `progress`, when given,
+// is called with bytes read so far. NOT_FOUND or INVALID_ARGUMENT name the tensor that is missing
+// or has a wrong shape or dtype.
+absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(
+    const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard,
+    Backend& backend, const std::function<void(int64_t)>& progress = nullptr);
 
 }  // namespace winnow

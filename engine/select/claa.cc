@@ -8,10 +8,13 @@
 
 namespace winnow {
 
-absl::StatusOr<std::unique_ptr<ClaaState>> ClaaState::Create(const KvPlan& plan, const SelectionConfig& config,
-                                                             const HeadSplit& heads, Backend& backend,
+absl::StatusOr<std::unique_ptr<ClaaState>> ClaaState::Create(const KvPlan& plan,
+                                                             const SelectionConfig& config,
+                                                             const HeadSplit& heads,
+                                                             Backend& backend,
                                                              Communicator& communicator) {
-  auto state = std::unique_ptr<ClaaState>(new ClaaState(plan, config, heads, backend, communicator));
+  auto state =
+      std::unique_ptr<ClaaState>(new ClaaState(plan, config, heads, backend, communicator));
   WINNOW_RETURN_IF_ERROR(state->Allocate());
   return state;
 }
@@ -27,14 +30,16 @@ absl::Status ClaaState::Allocate() {
   if (heads_.sharing_ranks > 1) {
     WINNOW_ASSIGN_OR_RETURN(gathered_q_, backend_.Allocate(communicator_.size() * window_bytes()));
   }
-  WINNOW_ASSIGN_OR_RETURN(layer_scores_, backend_.Allocate(heads_.kv_count * window_begin * sizeof(float)));
+  WINNOW_ASSIGN_OR_RETURN(layer_scores_,
+                          backend_.Allocate(heads_.kv_count * window_begin * sizeof(float)));
   WINNOW_ASSIGN_OR_RETURN(best_, backend_.Allocate((window_begin + 1) * sizeof(float)));
   WINNOW_ASSIGN_OR_RETURN(positions_, backend_.Allocate(plan_.num_kept * sizeof(int32_t)));
   WINNOW_ASSIGN_OR_RETURN(head_positions_,
                           backend_.Allocate(heads_.kv_count * plan_.num_kept * sizeof(int32_t)));
   const std::vector<PositionSpan> spans = ProtectedSpans(config_, window_begin);
   num_spans_ = static_cast<int>(spans.size());
-  WINNOW_ASSIGN_OR_RETURN(spans_, backend_.AllocateHost(std::max<size_t>(1, spans.size()) * 2 * sizeof(int32_t)));
+  WINNOW_ASSIGN_OR_RETURN(
+      spans_, backend_.AllocateHost(std::max<size_t>(1, spans.size()) * 2 * sizeof(int32_t)));
   for (int i = 0; i < num_spans_; ++i) {
     spans_.data<int32_t>()[2 * i] = static_cast<int32_t>(spans[i].begin);
     spans_.data<int32_t>()[2 * i + 1] = static_cast<int32_t>(spans[i].end);
@@ -65,8 +70,10 @@ absl::Status ClaaState::ScoreLayer(int layer, const void* keys, Deadline deadlin
   const void* window = window_q_.at((layer - plan_.first_scored_layer) * window_bytes());
   int q_heads = heads_.q_count;
   if (heads_.sharing_ranks > 1) {
-    // Ranks that share a KV head are neighbours, so their part of the gathered queries is the group's, in head order.
-    WINNOW_RETURN_IF_ERROR(communicator_.AllGather(window, gathered_q_.data(), window_bytes(), deadline));
+    // Ranks that share a KV head are neighbours, so their part of the gathered queries is the
+    // group's, in head order.
+    WINNOW_RETURN_IF_ERROR(
+        communicator_.AllGather(window, gathered_q_.data(), window_bytes(), deadline));
     window = gathered_q_.at(int64_t{heads_.kv_begin} * heads_.sharing_ranks * window_bytes());
     q_heads *= heads_.sharing_ranks;
   }
@@ -123,7 +130,8 @@ SelectTokensParams ClaaState::select_params() const {
 
 uint64_t SelectionDigest(const std::vector<int32_t>& positions) {
   uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a over 32-bit words, finished by a multiply-xor mix
-  for (int32_t position : positions) hash = (hash ^ static_cast<uint32_t>(position)) * 0x100000001B3u;
+  for (int32_t position : positions)
+    hash = (hash ^ static_cast<uint32_t>(position)) * 0x100000001B3u;
   hash ^= hash >> 32;
   hash *= 0xD6E8FEB86659FD93u;
   return hash ^ (hash >> 32);

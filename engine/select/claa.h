@@ -12,22 +12,25 @@
 
 namespace winnow {
 
-// Cross-Layer Attention Aggregation of one prompt on one rank (docs/claa.md): keeps the window's queries of every scored
-// layer while chunks pass, scores each layer once all keys are there, keeps the running maximum, and selects.
-// All work goes to the backend's queue; the host reads nothing before the end.
+// Cross-Layer Attention Aggregation of one prompt on one rank (docs/claa.md): keeps the window's
+// queries of every scored layer while chunks pass, scores each layer once all keys are there, keeps
+// the running maximum, and selects. All work goes to the backend's queue; the host reads nothing
+// before the end.
 class ClaaState {
  public:
   // REQUIRES: plan.pruned. `backend` and `communicator` must outlive it.
-  static absl::StatusOr<std::unique_ptr<ClaaState>> Create(const KvPlan& plan, const SelectionConfig& config,
+  static absl::StatusOr<std::unique_ptr<ClaaState>> Create(const KvPlan& plan,
+                                                           const SelectionConfig& config,
                                                            const HeadSplit& heads, Backend& backend,
                                                            Communicator& communicator);
 
-  // Keeps those of the prompt rows [row_begin, row_begin + rows) that lie in the window. `q` is the projection of the first
-  // of these rows: [rows][q_count][head_dim].
+  // Keeps those of the prompt rows [row_begin, row_begin + rows) that lie in the window. `q` is the
+  // projection of the first of these rows: [rows][q_count][head_dim].
   void CaptureWindow(int layer, const void* q, int64_t row_begin, int64_t rows);
 
-  // Scores `layer` against all its keys [kv_count][N][head_dim]. With shared KV heads the ranks that share one exchange
-  // their window queries first. After it head_positions() is valid for a layer that is compacted per head.
+  // Scores `layer` against all its keys [kv_count][N][head_dim]. With shared KV heads the ranks
+  // that share one exchange their window queries first. After it head_positions() is valid for a
+  // layer that is compacted per head.
   absl::Status ScoreLayer(int layer, const void* keys, Deadline deadline);
 
   // Merges the maximum over ranks: one all-reduce of E + 1 floats.
@@ -35,16 +38,23 @@ class ClaaState {
   // Selects; positions() is valid after it.
   void Select();
 
-  const int32_t* positions() const { return positions_.data<int32_t>(); }            // [C], device
-  const int32_t* head_positions() const { return head_positions_.data<int32_t>(); }  // [kv_count][C], device
+  const int32_t* positions() const { return positions_.data<int32_t>(); }  // [C], device
+  const int32_t* head_positions() const {
+    return head_positions_.data<int32_t>();
+  }  // [kv_count][C], device
 
-  // Aggregated scores S[j], j < E, then the flag (> 0: a NaN was seen on some rank). Device, E + 1 floats.
+  // Aggregated scores S[j], j < E, then the flag (> 0: a NaN was seen on some rank). Device, E + 1
+  // floats.
   const float* scores() const { return best_.data<float>(); }
 
  private:
-  ClaaState(const KvPlan& plan, const SelectionConfig& config, const HeadSplit& heads, Backend& backend,
-            Communicator& communicator)
-      : plan_(plan), config_(config), heads_(heads), backend_(backend), communicator_(communicator) {}
+  ClaaState(const KvPlan& plan, const SelectionConfig& config, const HeadSplit& heads,
+            Backend& backend, Communicator& communicator)
+      : plan_(plan),
+        config_(config),
+        heads_(heads),
+        backend_(backend),
+        communicator_(communicator) {}
   absl::Status Allocate();
   int64_t window_bytes() const;  // of one layer's window queries
   SelectTokensParams select_params() const;
@@ -54,11 +64,11 @@ class ClaaState {
   const HeadSplit heads_;
   Backend& backend_;
   Communicator& communicator_;
-  Buffer window_q_;       // [scored layers][q_count][W][head_dim]
-  Buffer gathered_q_;     // [T][q_count][W][head_dim], with shared KV heads only
-  Buffer layer_scores_;   // [kv_count][E] f32
-  Buffer best_;           // [E + 1] f32
-  Buffer spans_;          // [num_spans][2] int32
+  Buffer window_q_;      // [scored layers][q_count][W][head_dim]
+  Buffer gathered_q_;    // [T][q_count][W][head_dim], with shared KV heads only
+  Buffer layer_scores_;  // [kv_count][E] f32
+  Buffer best_;          // [E + 1] f32
+  Buffer spans_;         // [num_spans][2] int32
   int num_spans_ = 0;
   Buffer positions_;       // [C] int32
   Buffer head_positions_;  // [kv_count][C] int32

@@ -110,10 +110,10 @@ TEST(NcclCommunicatorTest, AnAbortFromOutsideWakesAllRanks) {
   });
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("the client left"));
-  EXPECT_EQ(ranks.Run([&](Communicator& comm) {
-                   return comm.Agree(absl::OkStatus(), ranks.Soon());
-                 }).code(),
-            absl::StatusCode::kAborted);
+  EXPECT_EQ(
+      ranks.Run([&](Communicator& comm) { return comm.Agree(absl::OkStatus(), ranks.Soon()); })
+          .code(),
+      absl::StatusCode::kAborted);
   EXPECT_EQ(ranks.group->Reset(), absl::OkStatus());
   EXPECT_EQ(ranks.Sum(), absl::OkStatus());
 }
@@ -121,12 +121,14 @@ TEST(NcclCommunicatorTest, AnAbortFromOutsideWakesAllRanks) {
 TEST(NcclCommunicatorTest, AbortsAndErrorsAtOnceAbortEachCommunicatorOnce) {
   for (int round = 0; round < 50; ++round) {
     Ranks ranks(4);
-    EXPECT_FALSE(ranks.Run([&](Communicator& comm) {
-                        if (comm.rank() % 2 == 0) comm.Abort(absl::CancelledError("no more"));
-                        ranks.nccl.Fail("link down");
-                        float x = 1;
-                        return comm.AllReduceMax(&x, 1, ranks.Soon());
-                      }).ok());
+    EXPECT_FALSE(ranks
+                     .Run([&](Communicator& comm) {
+                       if (comm.rank() % 2 == 0) comm.Abort(absl::CancelledError("no more"));
+                       ranks.nccl.Fail("link down");
+                       float x = 1;
+                       return comm.AllReduceMax(&x, 1, ranks.Soon());
+                     })
+                     .ok());
     EXPECT_EQ(ranks.nccl.num_aborts, 4);
     EXPECT_EQ(ranks.nccl.num_uses_after_abort, 0);
   }

@@ -22,8 +22,14 @@ using ::testing::HasSubstr;
 constexpr int kHeadDim = 4;
 
 ModelShape Shape(int num_layers, int num_kv_heads) {
-  return {.num_layers = num_layers, .hidden = 32, .num_q_heads = 8, .num_kv_heads = num_kv_heads,
-          .head_dim = kHeadDim, .intermediate = 32, .vocab_size = 64, .max_context = 4096};
+  return {.num_layers = num_layers,
+          .hidden = 32,
+          .num_q_heads = 8,
+          .num_kv_heads = num_kv_heads,
+          .head_dim = kHeadDim,
+          .intermediate = 32,
+          .vocab_size = 64,
+          .max_context = 4096};
 }
 
 // Layer 0 keeps `prompt` entries, later ones `kept` of them.
@@ -42,9 +48,12 @@ KvPlan Plan(const ModelShape& shape, int64_t prompt, int64_t kept) {
 
 class Pool {
  public:
-  Pool(const ModelShape& shape, int tensor_parallel, int64_t num_blocks, int block_size = 16, bool zero_freed = true)
+  Pool(const ModelShape& shape, int tensor_parallel, int64_t num_blocks, int block_size = 16,
+       bool zero_freed = true)
       : shape(shape) {
-    PagedKv::Options options{.shape = shape, .block_size = block_size, .num_blocks = num_blocks,
+    PagedKv::Options options{.shape = shape,
+                             .block_size = block_size,
+                             .num_blocks = num_blocks,
                              .zero_freed = zero_freed};
     for (int rank = 0; rank < tensor_parallel; ++rank) {
       backends_.push_back(std::make_unique<RefBackend>(DType::kF32));
@@ -60,9 +69,12 @@ class Pool {
   // One entry of a head, as a rank holds it: [head_dim].
   float* Entry(int rank, int32_t block, bool is_value, int local_head, int in_block) const {
     float* pool = static_cast<float*>(is_value ? kv->v_blocks(rank) : kv->k_blocks(rank));
-    return pool + ((int64_t{block} * heads(rank).kv_count + local_head) * kv->block_size() + in_block) * kHeadDim;
+    return pool +
+           ((int64_t{block} * heads(rank).kv_count + local_head) * kv->block_size() + in_block) *
+               kHeadDim;
   }
-  float* Slot(int rank, int64_t handle, int layer, bool is_value, int local_head, int64_t slot) const {
+  float* Slot(int rank, int64_t handle, int layer, bool is_value, int local_head,
+              int64_t slot) const {
     const int32_t block = kv->Find(handle)->blocks[layer][slot / kv->block_size()];
     return Entry(rank, block, is_value, local_head, static_cast<int>(slot % kv->block_size()));
   }
@@ -76,9 +88,11 @@ class Pool {
             const int64_t count = std::min(run, plan.entries(layer) - begin);
             std::vector<float> rows;
             for (int64_t slot = begin; slot < begin + count; ++slot) {
-              for (int d = 0; d < kHeadDim; ++d) rows.push_back(sign * Value(layer, is_value, head, slot, d));
+              for (int d = 0; d < kHeadDim; ++d)
+                rows.push_back(sign * Value(layer, is_value, head, slot, d));
             }
-            kv->Write(handle, layer, is_value, head, begin, count, reinterpret_cast<const std::byte*>(rows.data()));
+            kv->Write(handle, layer, is_value, head, begin, count,
+                      reinterpret_cast<const std::byte*>(rows.data()));
           }
         }
       }
@@ -95,7 +109,8 @@ class Pool {
             for (int64_t slot = 0; slot < plan.entries(layer); ++slot) {
               const float* row = Slot(rank, handle, layer, is_value, local, slot);
               for (int d = 0; d < kHeadDim; ++d) {
-                wrong += row[d] != sign * Value(layer, is_value, heads(rank).kv_begin + local, slot, d);
+                wrong +=
+                    row[d] != sign * Value(layer, is_value, heads(rank).kv_begin + local, slot, d);
               }
             }
           }
@@ -106,7 +121,8 @@ class Pool {
   }
   std::vector<float> BlockContents(int rank, int32_t block) const {
     const int64_t floats = int64_t{heads(rank).kv_count} * kv->block_size() * kHeadDim;
-    std::vector<float> all(Entry(rank, block, false, 0, 0), Entry(rank, block, false, 0, 0) + floats);
+    std::vector<float> all(Entry(rank, block, false, 0, 0),
+                           Entry(rank, block, false, 0, 0) + floats);
     all.insert(all.end(), Entry(rank, block, true, 0, 0), Entry(rank, block, true, 0, 0) + floats);
     return all;
   }
@@ -123,7 +139,8 @@ class Pool {
 
 std::vector<int32_t> BlocksOf(const PagedKv& kv, int64_t handle) {
   std::vector<int32_t> all;
-  for (const auto& blocks : kv.Find(handle)->blocks) all.insert(all.end(), blocks.begin(), blocks.end());
+  for (const auto& blocks : kv.Find(handle)->blocks)
+    all.insert(all.end(), blocks.begin(), blocks.end());
   return all;
 }
 
@@ -134,8 +151,9 @@ TEST(PagedKvTest, ReservesExactlyTheBlocksThatEveryLayerNeeds) {
     std::vector<size_t> blocks;
   };
   const Row rows[] = {
-      {40, 20, 3, {3, 2, 2}},  {16, 16, 0, {1, 1, 1}},  {16, 16, 1, {2, 2, 2}},     {32, 15, 0, {2, 1, 1}},
-      {33, 15, 1, {3, 1, 1}},  {32, 15, 2, {3, 2, 2}},  {1, 1, 0, {1, 1, 1}},       {1000, 100, 255, {79, 23, 23}},
+      {40, 20, 3, {3, 2, 2}}, {16, 16, 0, {1, 1, 1}},         {16, 16, 1, {2, 2, 2}},
+      {32, 15, 0, {2, 1, 1}}, {33, 15, 1, {3, 1, 1}},         {32, 15, 2, {3, 2, 2}},
+      {1, 1, 0, {1, 1, 1}},   {1000, 100, 255, {79, 23, 23}},
   };
   for (const Row& row : rows) {
     Pool pool(shape, 1, 200);
@@ -167,9 +185,11 @@ TEST(PagedKvTest, RefusesAPlanForAnotherShape) {
   const ModelShape shape = Shape(2, 2);
   Pool pool(shape, 1, 10);
   for (const ModelShape& other : {Shape(3, 2), Shape(2, 4)}) {
-    EXPECT_EQ(pool.kv->Reserve(Plan(other, 4, 4), 0).status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(pool.kv->Reserve(Plan(other, 4, 4), 0).status().code(),
+              absl::StatusCode::kInvalidArgument);
   }
-  EXPECT_EQ(pool.kv->Reserve(Plan(shape, 4, 4), -1).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(pool.kv->Reserve(Plan(shape, 4, 4), -1).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(PagedKvTest, RefusesToBeMadeOfNothing) {
@@ -179,12 +199,14 @@ TEST(PagedKvTest, RefusesToBeMadeOfNothing) {
   for (int64_t num_blocks : {int64_t{0}, int64_t{-1}, int64_t{1} << 31}) {
     PagedKv::Options bad = good;
     bad.num_blocks = num_blocks;
-    EXPECT_EQ(PagedKv::Create(bad).status().code(), absl::StatusCode::kInvalidArgument) << num_blocks;
+    EXPECT_EQ(PagedKv::Create(bad).status().code(), absl::StatusCode::kInvalidArgument)
+        << num_blocks;
   }
   for (int block_size : {0, -16, 1 << 20}) {
     PagedKv::Options bad = good;
     bad.block_size = block_size;
-    EXPECT_EQ(PagedKv::Create(bad).status().code(), absl::StatusCode::kInvalidArgument) << block_size;
+    EXPECT_EQ(PagedKv::Create(bad).status().code(), absl::StatusCode::kInvalidArgument)
+        << block_size;
   }
 }
 
@@ -215,7 +237,8 @@ TEST(PagedKvTest, NoBlockIsHeldTwiceAndFreeingGivesAllBack) {
   for (int round = 0; round < 2000; ++round) {
     if (random() % 2 == 0 || live.empty()) {
       const int64_t prompt = 1 + random() % 200;
-      const auto handle = pool.kv->Reserve(Plan(shape, prompt, 1 + random() % prompt), random() % 40);
+      const auto handle =
+          pool.kv->Reserve(Plan(shape, prompt, 1 + random() % prompt), random() % 40);
       refused += !handle.ok();
       if (handle.ok()) live.insert(*handle);
     } else {
@@ -227,7 +250,8 @@ TEST(PagedKvTest, NoBlockIsHeldTwiceAndFreeingGivesAllBack) {
     std::set<int32_t> held;
     size_t count = 0;
     for (int64_t handle : live) {
-      for (int32_t block : BlocksOf(*pool.kv, handle)) count += held.insert(block).second ? 1 : 1000;
+      for (int32_t block : BlocksOf(*pool.kv, handle))
+        count += held.insert(block).second ? 1 : 1000;
     }
     ASSERT_EQ(static_cast<int64_t>(count) + pool.kv->free_blocks(), 150) << "round " << round;
   }
@@ -275,7 +299,8 @@ TEST_P(PagedKvRanksTest, FreedBlocksAreZeroOnEveryRankAndOthersAreUntouched) {
   }
   pool.kv->Free(gone);
   for (int rank = 0; rank < GetParam(); ++rank) {
-    for (int32_t block : blocks) EXPECT_THAT(pool.BlockContents(rank, block), Each(0.0f)) << "rank " << rank;
+    for (int32_t block : blocks)
+      EXPECT_THAT(pool.BlockContents(rank, block), Each(0.0f)) << "rank " << rank;
   }
   EXPECT_EQ(pool.CountWrong(stays, -1), 0);
 }
@@ -318,7 +343,8 @@ TEST(PagedKvTest, ThreadsWriteAndFreeSequencesBesideEachOther) {
       std::mt19937 random(t);
       for (int round = 0; round < 60; ++round) {
         const int64_t prompt = 1 + random() % 100;
-        const auto handle = pool.kv->Reserve(Plan(shape, prompt, 1 + random() % prompt), random() % 8);
+        const auto handle =
+            pool.kv->Reserve(Plan(shape, prompt, 1 + random() % prompt), random() % 8);
         if (!handle.ok()) continue;
         pool.WriteAll(*handle, static_cast<float>(t + 1), 1 + random() % 20);
         wrong += pool.CountWrong(*handle, static_cast<float>(t + 1));

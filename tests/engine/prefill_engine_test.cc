@@ -42,7 +42,8 @@ TEST(PrefillEngineTest, PackedSequencesEqualThoseRunAlone) {
   PrefillFixture fixture({.tensor_parallel = 2});
   TensorParallelPrefill& engine = fixture.engine();
   const std::vector<int> lengths = {1, 7, 150, 90};
-  const std::vector<SelectionOverrides> policies = {{.policy = "full"}, Claa(0.3), Claa(0.2), Claa(0.5)};
+  const std::vector<SelectionOverrides> policies = {
+      {.policy = "full"}, Claa(0.3), Claa(0.2), Claa(0.5)};
   std::vector<int64_t> sequences;
   for (size_t i = 0; i < lengths.size(); ++i) {
     PrefillSpec spec{RandomIds(lengths[i], static_cast<int>(i)), fixture.Resolve(policies[i]), {}};
@@ -68,7 +69,8 @@ TEST(PrefillEngineTest, PackedSequencesEqualThoseRunAlone) {
     const PrefillOutput& packed = outputs[sequences[i]];
     EXPECT_EQ(packed.kept_positions, alone->output.kept_positions);
     for (size_t j = 0; j < packed.logits.size(); ++j) {
-      ASSERT_NEAR(packed.logits[j], alone->output.logits[j], 1e-3) << "sequence " << i << ", logit " << j;
+      ASSERT_NEAR(packed.logits[j], alone->output.logits[j], 1e-3)
+          << "sequence " << i << ", logit " << j;
     }
   }
 }
@@ -87,7 +89,8 @@ TEST(PrefillEngineTest, EveryLengthAroundTheWindowAndTheBudgetRuns) {
 }
 
 TEST(PrefillEngineTest, StoredKvIsThatOfTheKeptPositions) {
-  // Stored rows must be the unpruned run's rows at the stored positions, bit for bit, up to the selection layer.
+  // Stored rows must be the unpruned run's rows at the stored positions, bit for bit, up to the
+  // selection layer.
   PrefillFixture fixture({.tensor_parallel = 2});
   const auto ids = RandomIds(300, 3);
   const auto full = fixture.Prefill(ids, {.policy = "full"});
@@ -99,10 +102,12 @@ TEST(PrefillEngineTest, StoredKvIsThatOfTheKeptPositions) {
     const KvPlan& plan = claa->staging->plan;
     for (int layer = plan.first_compacted_layer; layer <= plan.pivot_layer; ++layer) {
       for (int head = 0; head < a.heads.kv_count; ++head) {
-        const auto* positions = static_cast<const uint32_t*>(b.at(b.layout.positions_offset(layer, head, 0)));
+        const auto* positions =
+            static_cast<const uint32_t*>(b.at(b.layout.positions_offset(layer, head, 0)));
         EXPECT_TRUE(std::is_sorted(positions, positions + plan.num_kept));
         for (int64_t slot = 0; slot < plan.num_kept; ++slot) {
-          const auto* expected = static_cast<const float*>(a.at(a.layout.key_offset(layer, head, positions[slot])));
+          const auto* expected =
+              static_cast<const float*>(a.at(a.layout.key_offset(layer, head, positions[slot])));
           const auto* got = static_cast<const float*>(b.at(b.layout.key_offset(layer, head, slot)));
           for (int c = 0; c < plan.head_dim; ++c) ASSERT_NEAR(expected[c], got[c], 1e-4);
         }
@@ -156,7 +161,9 @@ class FaultyCommunicator final : public Communicator {
   absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
     return inner_.AllGather(in, out, bytes, deadline);
   }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override { return inner_.Agree(mine, deadline); }
+  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
+    return inner_.Agree(mine, deadline);
+  }
   void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
  private:
@@ -169,7 +176,8 @@ class FaultyCommunicator final : public Communicator {
 TEST(PrefillEngineTest, AFailingRankFailsTheStepOnAllAndTheNextOneWorks) {
   PrefillFixture fixture({.tensor_parallel = 4, .wrap = [](int rank, Communicator& inner) {
                             return std::make_unique<FaultyCommunicator>(
-                                inner, rank == 2 ? 5 : -1, [] { return absl::InternalError("rank 2 is broken"); });
+                                inner, rank == 2 ? 5 : -1,
+                                [] { return absl::InternalError("rank 2 is broken"); });
                           }});
   const auto failed = fixture.Prefill(RandomIds(100, 6), Claa(0.2));
   EXPECT_FALSE(failed.ok());
@@ -181,10 +189,11 @@ TEST(PrefillEngineTest, ALateRankFailsTheStepWithinTheDeadline) {
   PrefillFixture fixture({.tensor_parallel = 2,
                           .step_timeout = absl::Seconds(2),
                           .wrap = [](int rank, Communicator& inner) {
-                            return std::make_unique<FaultyCommunicator>(inner, rank == 1 ? 3 : -1, [] {
-                              std::this_thread::sleep_for(std::chrono::milliseconds(2500));
-                              return absl::OkStatus();
-                            });
+                            return std::make_unique<FaultyCommunicator>(
+                                inner, rank == 1 ? 3 : -1, [] {
+                                  std::this_thread::sleep_for(std::chrono::milliseconds(2500));
+                                  return absl::OkStatus();
+                                });
                           }});
   const auto late = fixture.Prefill(RandomIds(20, 7), Claa(0.2));
   EXPECT_FALSE(late.ok());

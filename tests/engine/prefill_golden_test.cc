@@ -29,7 +29,8 @@ double Cosine(const std::vector<float>& a, const std::vector<float>& b) {
 double MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
   double worst = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) worst = std::max<double>(worst, std::abs(a[i] - b[i]));
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
+    worst = std::max<double>(worst, std::abs(a[i] - b[i]));
   return worst;
 }
 
@@ -40,7 +41,9 @@ struct Variant {
   int tensor_parallel;
   int64_t chunk;
 };
-void PrintTo(const Variant& v, std::ostream* os) { *os << "T=" << v.tensor_parallel << ", chunk " << v.chunk; }
+void PrintTo(const Variant& v, std::ostream* os) {
+  *os << "T=" << v.tensor_parallel << ", chunk " << v.chunk;
+}
 
 class PrefillGoldenTest : public ::testing::TestWithParam<Variant> {
  protected:
@@ -55,7 +58,8 @@ TEST_P(PrefillGoldenTest, FullLogitsAgreeInF32) {
     const GoldenCase golden = LoadGoldenCase(index);
     const auto run = fixture.Prefill(golden.ids, Full(), GetParam().chunk);
     ASSERT_TRUE(run.ok()) << run.status();
-    EXPECT_LE(MaxDifference(run->output.logits, golden.first_token_logits), kLogitTolerance) << "case " << index;
+    EXPECT_LE(MaxDifference(run->output.logits, golden.first_token_logits), kLogitTolerance)
+        << "case " << index;
     EXPECT_EQ(ArgMax(run->output.logits), golden.full_tokens[0]);
   }
 }
@@ -81,18 +85,20 @@ TEST_P(PrefillGoldenTest, SelectionAgrees) {
       ASSERT_TRUE(run.ok()) << run.status();
       EXPECT_LE(MaxDifference(run->output.scores, golden.selection_scores), kScoreTolerance);
       EXPECT_EQ(run->output.kept_positions.size(), claa.kept_positions.size());
-      EXPECT_THAT(DifferencesAwayFromTheCut(claa.kept_positions, run->output.kept_positions, golden.selection_scores,
-                                            kScoreTolerance),
+      EXPECT_THAT(DifferencesAwayFromTheCut(claa.kept_positions, run->output.kept_positions,
+                                            golden.selection_scores, kScoreTolerance),
                   IsEmpty())
           << "case " << index << ", keep " << claa.keep_ratio;
-      EXPECT_EQ(ArgMax(run->output.logits), claa.tokens[0]) << "case " << index << ", keep " << claa.keep_ratio;
+      EXPECT_EQ(ArgMax(run->output.logits), claa.tokens[0])
+          << "case " << index << ", keep " << claa.keep_ratio;
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(RanksAndChunks, PrefillGoldenTest,
-                         ::testing::Values(Variant{1, 0}, Variant{2, 0}, Variant{4, 0}, Variant{8, 0}, Variant{1, 5},
-                                           Variant{2, 100}, Variant{8, 333}));
+                         ::testing::Values(Variant{1, 0}, Variant{2, 0}, Variant{4, 0},
+                                           Variant{8, 0}, Variant{1, 5}, Variant{2, 100},
+                                           Variant{8, 333}));
 
 }  // namespace
 }  // namespace winnow

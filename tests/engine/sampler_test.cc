@@ -26,7 +26,8 @@ std::vector<float> LogitsOf(const std::vector<double>& probabilities) {
   return logits;
 }
 
-std::map<int32_t, int> Draw(const std::vector<float>& logits, const SamplingParams& params, int draws = kDraws) {
+std::map<int32_t, int> Draw(const std::vector<float>& logits, const SamplingParams& params,
+                            int draws = kDraws) {
   std::map<int32_t, int> counts;
   for (int index = 0; index < draws; ++index) {
     const auto token = SampleToken(logits, params, index);
@@ -42,8 +43,10 @@ std::set<int32_t> Support(const std::vector<float>& logits, const SamplingParams
   return support;
 }
 
-// Counts are binomial: five standard deviations are passed once in two million draws of a right sampler.
-void ExpectDistribution(const std::map<int32_t, int>& counts, const std::vector<double>& probabilities) {
+// Counts are binomial: five standard deviations are passed once in two million draws of a right
+// sampler.
+void ExpectDistribution(const std::map<int32_t, int>& counts,
+                        const std::vector<double>& probabilities) {
   for (size_t token = 0; token < probabilities.size(); ++token) {
     const double p = probabilities[token];
     const auto it = counts.find(static_cast<int32_t>(token));
@@ -54,11 +57,13 @@ void ExpectDistribution(const std::map<int32_t, int>& counts, const std::vector<
 
 // The published vectors of Random123 (kat_vectors, philox4x32 with 10 rounds).
 TEST(PhiloxTest, AgreesWithTheKnownAnswers) {
-  EXPECT_THAT(Philox4x32({0, 0, 0, 0}, {0, 0}), ElementsAre(0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u));
+  EXPECT_THAT(Philox4x32({0, 0, 0, 0}, {0, 0}),
+              ElementsAre(0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u));
   EXPECT_THAT(Philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
               ElementsAre(0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu));
-  EXPECT_THAT(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
-              ElementsAre(0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u));
+  EXPECT_THAT(
+      Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+      ElementsAre(0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u));
 }
 
 TEST(PhiloxTest, UniformNumbersFillTheUnitInterval) {
@@ -105,8 +110,10 @@ TEST(SamplerTest, TemperatureSharpensAndFlattens) {
 
 TEST(SamplerTest, CutsRenormaliseWhatIsLeft) {
   const std::vector<float> logits = LogitsOf({0.1, 0.4, 0.2, 0.3});
-  ExpectDistribution(Draw(logits, {.temperature = 1.0, .top_k = 2, .seed = 4}), {0.0, 4.0 / 7, 0.0, 3.0 / 7});
-  ExpectDistribution(Draw(logits, {.temperature = 1.0, .top_p = 0.85, .seed = 5}), {0.0, 4.0 / 9, 2.0 / 9, 3.0 / 9});
+  ExpectDistribution(Draw(logits, {.temperature = 1.0, .top_k = 2, .seed = 4}),
+                     {0.0, 4.0 / 7, 0.0, 3.0 / 7});
+  ExpectDistribution(Draw(logits, {.temperature = 1.0, .top_p = 0.85, .seed = 5}),
+                     {0.0, 4.0 / 9, 2.0 / 9, 3.0 / 9});
 }
 
 TEST(SamplerTest, ADrawDependsOnSeedAndIndexOnly) {
@@ -141,30 +148,41 @@ TEST(SamplerTest, TopPKeepsTheSmallestSetThatReachesIt) {
   EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_p = 0.76}), ElementsAre(0, 1, 2));
   EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_p = 0.9}), ElementsAre(0, 1, 2, 3));
   EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_p = 1.0}), ElementsAre(0, 1, 2, 3));
-  EXPECT_THAT(Support({3.0f, 3.0f}, {.temperature = 1.0, .top_p = 0.5}), ElementsAre(0));  // reached exactly
+  EXPECT_THAT(Support({3.0f, 3.0f}, {.temperature = 1.0, .top_p = 0.5}),
+              ElementsAre(0));  // reached exactly
 }
 
 TEST(SamplerTest, TopPIsMeasuredAfterTopK) {
   const std::vector<float> logits = LogitsOf({0.4, 0.3, 0.2, 0.1});
   EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_p = 0.5}), ElementsAre(0, 1));
-  EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_k = 2, .top_p = 0.5}), ElementsAre(0));  // 4/7
+  EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_k = 2, .top_p = 0.5}),
+              ElementsAre(0));  // 4/7
 }
 
 TEST(SamplerTest, ImpossibleTokensAreNeverDrawn) {
   const std::vector<float> logits = {-kInfinity, 0.0f, -kInfinity, 0.0f, -kInfinity};
   for (int top_k : {0, 5}) {
-    EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_k = top_k, .seed = 11}), ElementsAre(1, 3)) << top_k;
+    EXPECT_THAT(Support(logits, {.temperature = 1.0, .top_k = top_k, .seed = 11}),
+                ElementsAre(1, 3))
+        << top_k;
   }
 }
 
 TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
-  const std::vector<std::vector<float>> bad = {{1, kNan, 2}, {kNan, 1, 2}, {1, 2, kNan}, {1, kInfinity, 2},
-                                               {kInfinity, kNan}, {-kInfinity, -kInfinity}, {kNan}, {}};
+  const std::vector<std::vector<float>> bad = {{1, kNan, 2},
+                                               {kNan, 1, 2},
+                                               {1, 2, kNan},
+                                               {1, kInfinity, 2},
+                                               {kInfinity, kNan},
+                                               {-kInfinity, -kInfinity},
+                                               {kNan},
+                                               {}};
   for (size_t i = 0; i < bad.size(); ++i) {
     for (double temperature : {0.0, 1.0}) {
       for (int top_k : {0, 1}) {
         const auto token = SampleToken(bad[i], {.temperature = temperature, .top_k = top_k}, 0);
-        EXPECT_EQ(token.status().code(), absl::StatusCode::kInternal) << "row " << i << ", T " << temperature;
+        EXPECT_EQ(token.status().code(), absl::StatusCode::kInternal)
+            << "row " << i << ", T " << temperature;
       }
     }
   }

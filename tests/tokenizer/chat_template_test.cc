@@ -1,8 +1,8 @@
 #include "tokenizer/chat_template.h"
 
+#include "common/utf8.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "common/utf8.h"
 
 namespace winnow {
 namespace {

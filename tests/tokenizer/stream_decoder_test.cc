@@ -1,7 +1,7 @@
 #include "tokenizer/stream_decoder.h"
 
-#include "gtest/gtest.h"
 #include "common/utf8.h"
+#include "gtest/gtest.h"
 
 namespace winnow {
 namespace {
