@@ -28,6 +28,8 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:50062",
           "host:port of the gRPC server; port 0 takes any free one");
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
 ABSL_FLAG(std::string, model, "", "folder with a Hugging Face model (required)");
+ABSL_FLAG(bool, random_weights, false,
+          "make the weights up, to measure speed; of --model only the configuration is read");
 ABSL_FLAG(std::string, device, "auto", "auto or cpu");
 ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
 ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
@@ -67,7 +69,8 @@ absl::Status Run() {
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),
                            .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
                            .clock = &clock,
-                           .log_progress = true};
+                           .log_progress = true,
+                           .random_weights = absl::GetFlag(FLAGS_random_weights)};
   WINNOW_ASSIGN_OR_RETURN(load.dtype, ParseDTypeFlag(absl::GetFlag(FLAGS_dtype)));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
 

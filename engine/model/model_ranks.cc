@@ -8,6 +8,8 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "engine/device/cpu_backend.h"
+#include "engine/model/random_tensors.h"
+#include "engine/model/tensor_reader.h"
 #include "kernels/matmul.h"
 
 namespace winnow {
@@ -43,14 +45,23 @@ class LoadProgress {
   int64_t total_ = 0;
 };
 
+// Null: random weights.
+std::unique_ptr<TensorSource> MakeSource(const Checkpoint* checkpoint, DType dtype) {
+  if (checkpoint == nullptr) return std::make_unique<RandomTensors>(dtype);
+  return std::make_unique<TensorReader>(*checkpoint, dtype);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options) {
   auto ranks = std::make_unique<ModelRanks>();
   WINNOW_ASSIGN_OR_RETURN(ranks->config, LoadModelConfig(options.model_dir));
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
-                          Checkpoint::Open(options.model_dir));
-  ranks->revision = checkpoint->revision();
+  std::unique_ptr<Checkpoint> checkpoint;
+  ranks->revision = "random weights";
+  if (!options.random_weights) {
+    WINNOW_ASSIGN_OR_RETURN(checkpoint, Checkpoint::Open(options.model_dir));
+    ranks->revision = checkpoint->revision();
+  }
   const int size = options.tensor_parallel;
   if (size < 1)
     return absl::InvalidArgumentError(absl::StrCat("model: needs at least 1 rank, got ", size));
@@ -75,14 +86,15 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
       progress.Add(bytes - read);
       read = bytes;
     };
-    WINNOW_ASSIGN_OR_RETURN(
-        ranks->weights[rank],
-        LoadWeights(*checkpoint, ranks->config, shards[rank], *ranks->backends[rank], add));
+    const std::unique_ptr<TensorSource> source = MakeSource(checkpoint.get(), options.dtype);
+    WINNOW_ASSIGN_OR_RETURN(ranks->weights[rank], LoadWeights(*source, ranks->config, shards[rank],
+                                                              *ranks->backends[rank], add));
     return absl::OkStatus();
   }));
   if (options.log_progress) {
-    spdlog::info("loaded {:.1f} MB of {} on {} rank(s) x {} thread(s) in {:.2f} s",
-                 progress.total() * 1e-6, options.model_dir, size, threads, progress.seconds());
+    spdlog::info("loaded {:.1f} MB of {}{} on {} rank(s) x {} thread(s) in {:.2f} s",
+                 progress.total() * 1e-6, options.random_weights ? "random weights for " : "",
+                 options.model_dir, size, threads, progress.seconds());
   }
   return ranks;
 }

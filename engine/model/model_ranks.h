@@ -22,6 +22,8 @@ struct ModelRanks {
     int threads_per_rank = 0;  // 0: the machine's cores shared among the ranks, at least 1
     const Clock* clock = nullptr;
     bool log_progress = false;  // every few seconds, and at the end
+    // Weights are made up (random_tensors.h): only config.json is read.
+    bool random_weights = false;
   };
 
   ModelConfig config;

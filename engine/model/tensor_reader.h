@@ -1,48 +1,28 @@
 #pragma once
 
-#include <cstddef>
-#include <string>
-#include <vector>
-
-#include "absl/status/statusor.h"
 #include "checkpoint/safetensors.h"
-#include "kernels/types.h"
+#include "engine/model/tensor_source.h"
 
 namespace winnow {
 
-// Rows [begin, begin + count) or columns of a matrix.
-struct Range {
-  int64_t begin = 0;
-  int64_t count = 0;
-};
-
-// Reads parts of a checkpoint's tensors into host memory as `dtype`, touching only the pages of
-// that part. The checkpoint must outlive it.
-class TensorReader {
+// The tensors of a checkpoint; touches only the pages of the parts that are asked for. The
+// checkpoint must outlive it. NOT_FOUND: no such tensor. INVALID_ARGUMENT: a wrong shape, or a
+// dtype that is not BF16, F16 or F32.
+class TensorReader final : public TensorSource {
  public:
   TensorReader(const Checkpoint& checkpoint, DType dtype)
-      : checkpoint_(checkpoint), dtype_(dtype) {}
+      : TensorSource(dtype), checkpoint_(checkpoint) {}
 
-  // Appends the part [rows, columns] of matrix `name`, whose whole shape is
-  // [num_rows][num_columns], to `out`, dense. NOT_FOUND, or INVALID_ARGUMENT for a wrong shape or a
-  // dtype that is not BF16, F16 or F32; both name the tensor.
   absl::Status AppendMatrix(const std::string& name, int64_t num_rows, int64_t num_columns,
-                            Range rows, Range columns, std::vector<std::byte>& out);
-  // A part of vector `name`, whose whole length is `size`.
+                            Range rows, Range columns, std::vector<std::byte>& out) override;
   absl::Status AppendVector(const std::string& name, int64_t size, Range part,
-                            std::vector<std::byte>& out);
-
-  DType dtype() const { return dtype_; }
-  // Bytes of the checkpoint read so far.
-  int64_t bytes_read() const { return bytes_read_; }
+                            std::vector<std::byte>& out) override;
 
  private:
   absl::Status Append(const TensorInfo& tensor, int64_t first_element, int64_t count,
                       std::vector<std::byte>& out);
 
   const Checkpoint& checkpoint_;
-  const DType dtype_;
-  int64_t bytes_read_ = 0;
 };
 
 }  // namespace winnow

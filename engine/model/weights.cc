@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "engine/model/tensor_reader.h"
 
 namespace winnow {
 namespace {
@@ -12,14 +11,14 @@ namespace {
 // Loads one rank's weights in the order of the forward pass.
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard,
-         Backend& backend, const std::function<void(int64_t)>& progress)
+  Loader(TensorSource& source, const ModelConfig& config, const ShardPlan& shard, Backend& backend,
+         const std::function<void(int64_t)>& progress)
       : config_(config),
         shape_(config.shape),
         shard_(shard),
         backend_(backend),
         progress_(progress),
-        reader_(checkpoint, backend.dtype()) {}
+        source_(source) {}
 
   absl::StatusOr<Buffer> Upload(const void* data, size_t bytes) {
     WINNOW_ASSIGN_OR_RETURN(Buffer host, backend_.AllocateHost(bytes));
@@ -32,7 +31,7 @@ class Loader {
 
   absl::StatusOr<Buffer> Vector(const std::string& name, int64_t size) {
     std::vector<std::byte> host;
-    WINNOW_RETURN_IF_ERROR(reader_.AppendVector(name, size, {0, size}, host));
+    WINNOW_RETURN_IF_ERROR(source_.AppendVector(name, size, {0, size}, host));
     return Upload(host.data(), host.size());
   }
 
@@ -81,7 +80,7 @@ class Loader {
                                       {prefix + "mlp.up_proj.weight", shape_.intermediate, mlp}}));
     WINNOW_ASSIGN_OR_RETURN(out.down,
                             Columns(prefix + "mlp.down_proj.weight", shape_.intermediate, mlp));
-    if (progress_) progress_(reader_.bytes_read());
+    if (progress_) progress_(source_.bytes_read());
     return out;
   }
 
@@ -93,13 +92,13 @@ class Loader {
   };
 
   absl::Status AppendVocabularyRows(const std::string& name, std::vector<std::byte>& host) {
-    return reader_.AppendMatrix(name, shape_.vocab_size, shape_.hidden,
+    return source_.AppendMatrix(name, shape_.vocab_size, shape_.hidden,
                                 {shard_.vocab_begin, shard_.vocab_count}, {0, shape_.hidden}, host);
   }
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const std::vector<std::byte>& host,
                                                      int64_t out_features, int64_t in_features) {
-    return backend_.Pack({host.data(), reader_.dtype(), out_features, in_features});
+    return backend_.Pack({host.data(), source_.dtype(), out_features, in_features});
   }
 
   // Row ranges of matrices with `hidden` columns, one under the other.
@@ -107,7 +106,7 @@ class Loader {
     std::vector<std::byte> host;
     int64_t rows = 0;
     for (const RowPart& part : parts) {
-      WINNOW_RETURN_IF_ERROR(reader_.AppendMatrix(part.name, part.num_rows, shape_.hidden,
+      WINNOW_RETURN_IF_ERROR(source_.AppendMatrix(part.name, part.num_rows, shape_.hidden,
                                                   part.rows, {0, shape_.hidden}, host));
       rows += part.rows.count;
     }
@@ -118,7 +117,7 @@ class Loader {
   absl::StatusOr<Buffer> VectorParts(const std::vector<RowPart>& parts) {
     std::vector<std::byte> host;
     for (const RowPart& part : parts) {
-      WINNOW_RETURN_IF_ERROR(reader_.AppendVector(part.name, part.num_rows, part.rows, host));
+      WINNOW_RETURN_IF_ERROR(source_.AppendVector(part.name, part.num_rows, part.rows, host));
     }
     return Upload(host.data(), host.size());
   }
@@ -128,7 +127,7 @@ class Loader {
                                                         int64_t num_columns, Range columns) {
     std::vector<std::byte> host;
     WINNOW_RETURN_IF_ERROR(
-        reader_.AppendMatrix(name, shape_.hidden, num_columns, {0, shape_.hidden}, columns, host));
+        source_.AppendMatrix(name, shape_.hidden, num_columns, {0, shape_.hidden}, columns, host));
     return Pack(host, shape_.hidden, columns.count);
   }
 
@@ -137,19 +136,19 @@ class Loader {
   const ShardPlan& shard_;
   Backend& backend_;
   const std::function<void(int64_t)>& progress_;
-  TensorReader reader_;
+  TensorSource& source_;
   RealClock clock_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(
-    const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard,
-    Backend& backend, const std::function<void(int64_t)>& progress) {
+    TensorSource& source, const ModelConfig& config, const ShardPlan& shard, Backend& backend,
+    const std::function<void(int64_t)>& progress) {
   auto weights = std::make_unique<ModelWeights>();
   weights->config = config;
   weights->shard = shard;
-  Loader loader(checkpoint, config, shard, backend, progress);
+  Loader loader(source, config, shard, backend, progress);
   WINNOW_ASSIGN_OR_RETURN(weights->embedding, loader.VocabularyRows("model.embed_tokens.weight"));
   for (int layer = 0; layer < config.shape.num_layers; ++layer) {
     WINNOW_ASSIGN_OR_RETURN(LayerWeights layer_weights, loader.Layer(layer));

@@ -6,9 +6,9 @@
 
 #include "absl/status/statusor.h"
 #include "checkpoint/model_config.h"
-#include "checkpoint/safetensors.h"
 #include "checkpoint/shard_plan.h"
 #include "engine/device/backend.h"
+#include "engine/model/tensor_source.h"
 
 namespace winnow {
 
@@ -36,11 +36,10 @@ struct ModelWeights {
   Buffer inv_freq;                        // [head_dim / 2] f32
 };
 
-// Reads the rank's part of every tensor and packs it in `backend`'s dtype. `progress`, when given,
-// is called with bytes read so far. NOT_FOUND or INVALID_ARGUMENT name the tensor that is missing
-// or has a wrong shape or dtype.
+// Takes the rank's part of every tensor and packs it. `source` has `backend`'s dtype. `progress`,
+// when given, is called with bytes read so far. Errors are the source's.
 absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(
-    const Checkpoint& checkpoint, const ModelConfig& config, const ShardPlan& shard,
-    Backend& backend, const std::function<void(int64_t)>& progress = nullptr);
+    TensorSource& source, const ModelConfig& config, const ShardPlan& shard, Backend& backend,
+    const std::function<void(int64_t)>& progress = nullptr);
 
 }  // namespace winnow

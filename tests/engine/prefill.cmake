@@ -4,3 +4,4 @@ target_compile_definitions(winnow_prefill_fixture PRIVATE WINNOW_SOURCE_DIR="${C
 winnow_test(model_golden_test SOURCES model_golden_test.cc DEPS winnow_prefill_fixture LABELS unit models)
 winnow_test(prefill_golden_test SOURCES prefill_golden_test.cc DEPS winnow_prefill_fixture)
 winnow_test(prefill_engine_test SOURCES prefill_engine_test.cc DEPS winnow_prefill_fixture)
+winnow_test(random_tensors_test SOURCES random_tensors_test.cc DEPS winnow_engine)

@@ -10,6 +10,7 @@
 #include "checkpoint/selection_profile.h"
 #include "engine/device/cpu_backend.h"
 #include "engine/device/ref_backend.h"
+#include "engine/model/tensor_reader.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
@@ -62,7 +63,8 @@ PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.mode
           CpuBackend::Options{.dtype = options.dtype, .num_threads = 1}));
     }
     const ShardPlan shard = Unwrap(MakeShardPlan(config_.shape, options.tensor_parallel, rank));
-    weights_.push_back(Unwrap(LoadWeights(*checkpoint_, config_, shard, *backends_.back())));
+    TensorReader source(*checkpoint_, options.dtype);
+    weights_.push_back(Unwrap(LoadWeights(source, config_, shard, *backends_.back())));
     Communicator* communicator = &communicators_->communicator(rank);
     if (options.wrap) {
       wrapped_.push_back(options.wrap(rank, *communicator));
