@@ -16,30 +16,12 @@
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "kernels/matmul.h"
+#include "plan/prefill_flop.h"
 
 namespace winnow {
 namespace {
 
 const std::string kModelDir = std::string(WINNOW_SOURCE_DIR) + "/models/demo";
-
-// FLOP of a prefill: matmuls of the rows that are computed, and causal attention; with the
-// last-layer trim.
-double PrefillFlop(const ModelShape& s, const KvPlan& plan) {
-  const double q = double(s.num_q_heads) * s.head_dim, kv = 2.0 * s.num_kv_heads * s.head_dim;
-  const double n = static_cast<double>(plan.num_prompt_tokens),
-               c = static_cast<double>(plan.num_phase2_rows());
-  double flop = 2.0 * s.hidden * s.vocab_size;
-  for (int layer = 0; layer < s.num_layers; ++layer) {
-    const double kv_rows = layer <= plan.pivot_layer ? n : c;
-    double rows = layer < plan.pivot_layer ? n : c;
-    if (layer == s.num_layers - 1) rows = 1;
-    double pairs = rows * (rows + 1) / 2;  // (query, key) pairs of consecutive rows
-    if (layer == plan.pivot_layer) pairs = rows * (n + 1) / 2;  // kept rows, spread over all N keys
-    if (rows == 1) pairs = layer > plan.pivot_layer ? c : n;
-    flop += 2 * s.hidden * (kv_rows * kv + rows * (2 * q + 3.0 * s.intermediate)) + 4 * q * pairs;
-  }
-  return flop;
-}
 
 class Engine {
  public:

@@ -28,4 +28,15 @@ absl::StatusOr<ShardPlan> MakeShardPlan(const ModelShape& shape, int tensor_para
   return plan;
 }
 
+int64_t NumWeights(const ModelConfig& config, const ShardPlan& shard) {
+  const ModelShape& shape = config.shape;
+  const int64_t hidden = shape.hidden;
+  const int64_t q = int64_t{shard.heads.q_count} * shape.head_dim;
+  const int64_t kv = 2 * int64_t{shard.heads.kv_count} * shape.head_dim;
+  int64_t layer = hidden * (2 * q + kv + 3 * shard.mlp_count) + 2 * hidden;
+  if (config.qkv_bias) layer += q + kv;
+  if (config.qk_norm) layer += 2 * shape.head_dim;
+  return shape.num_layers * layer + 2 * shard.vocab_count * hidden + hidden;
+}
+
 }  // namespace winnow

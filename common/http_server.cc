@@ -26,12 +26,13 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Create(Options options) 
   // up.
   http->server_->set_keep_alive_max_count(1);
   http->server_->set_keep_alive_timeout(1);
-  for (auto& [path, handler] : options.get) {
-    http->server_->Get(path, [handler](const httplib::Request&, httplib::Response& out) {
-      const Response response = handler();
-      out.status = response.code;
-      out.set_content(response.body, response.content_type.c_str());
-    });
+  for (const auto& route : options.get) {
+    http->server_->Get(route.first,
+                       [handler = route.second](const httplib::Request&, httplib::Response& out) {
+                         const Response response = handler();
+                         out.status = response.code;
+                         out.set_content(response.body, response.content_type.c_str());
+                       });
   }
   if (options.port == 0) {
     http->port_ = http->server_->bind_to_any_port(options.host.c_str());

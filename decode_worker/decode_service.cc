@@ -17,7 +17,7 @@ absl::Status DecodeService::CheckLive(const std::string& reservation_id) const {
 grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(
     grpc::CallbackServerContext* context, const v1::DecodeRequest* request) {
   auto writer = QueuedWriter<v1::DecodeResponse>::Create(*context);
-  const std::string id = request->reservation_id();
+  const std::string& id = request->reservation_id();
   DecodeSubscriber subscriber;
   subscriber.token = [writer](const DecodedToken& token) {
     v1::DecodeResponse response;

@@ -122,21 +122,22 @@ void WorkerRegistry::State::OnInfo(size_t index, absl::StatusOr<v1::WorkerInfo> 
   worker.polling = false;
   // An answer that was perhaps under way before the worker failed does not make it ready again.
   const bool stale = std::exchange(worker.poll_again, false);
-  const bool ready = info.ok() && !(stale && !worker.ready);
+  const bool answered = info.ok();
+  const bool ready = answered && !(stale && !worker.ready);
   if (ready != worker.ready) {
     spdlog::info(
         "{} worker {} is {}{}", RoleName(worker.role), worker.address,
-        ready ? "ready" : "not reachable: ", info.ok() ? "" : std::string(info.status().message()));
+        ready ? "ready" : "not reachable: ", answered ? "" : std::string(info.status().message()));
   }
   worker.ready = ready;
-  if (info.ok()) {
+  if (answered) {
     worker.info = *std::move(info);
     worker.info->set_address(worker.address);
     worker.retry = options.first_retry;
   }
-  worker.next_poll = clock.Now() + (info.ok() ? options.poll_period : worker.retry);
+  worker.next_poll = clock.Now() + (answered ? options.poll_period : worker.retry);
   if (stale) worker.next_poll = clock.Now();
-  if (!info.ok()) worker.retry = std::min(worker.retry * 2, options.poll_period);
+  if (!answered) worker.retry = std::min(worker.retry * 2, options.poll_period);
   wake.notify_all();
 }
 
