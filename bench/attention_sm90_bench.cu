@@ -1,0 +1,124 @@
+// Rate of AttentionSm90 on the shape of Llama-3.1-8B, as JSON: whole prompts, and a tenth of the
+// rows, at random positions, against all keys; once with heads of 64. FLOP are those of what the
+// rows see. Needs only the CUDA runtime:
+//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -I. bench/attention_sm90_bench.cu
+//   kernels/attention_sm90.cu a.out [repeats]
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/attention_sm90.h"
+#include "tests/kernels/attention_cases.h"
+
+namespace winnow {
+namespace {
+
+void Require(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+#define REQUIRE_CUDA(call) Require(call, #call)
+
+// Standard normal numbers in bf16, on the device; never freed, the program is short.
+void* RandomBf16(int64_t size, uint64_t seed) {
+  // Two million different numbers, repeated: enough that no tile is like its neighbour.
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<Bf16> host(std::min<int64_t>(size, (1 << 21) + 1));
+  for (Bf16& x : host) x = ToBf16(normal(random));
+  char* data = nullptr;
+  REQUIRE_CUDA(cudaMalloc(&data, size * 2));
+  for (int64_t i = 0; i < size; i += host.size()) {
+    const int64_t count = std::min<int64_t>(size - i, host.size());
+    REQUIRE_CUDA(cudaMemcpy(data + i * 2, host.data(), count * 2, cudaMemcpyHostToDevice));
+  }
+  return data;
+}
+
+// Median over `repeats` launches, milliseconds.
+double MedianMs(const AttentionParams& p, int repeats) {
+  cudaEvent_t begin, end;
+  REQUIRE_CUDA(cudaEventCreate(&begin));
+  REQUIRE_CUDA(cudaEventCreate(&end));
+  for (int i = 0; i < 3; ++i) AttentionSm90(p, nullptr);
+  std::vector<float> times(repeats);
+  for (float& ms : times) {
+    REQUIRE_CUDA(cudaEventRecord(begin));
+    AttentionSm90(p, nullptr);
+    REQUIRE_CUDA(cudaEventRecord(end));
+    REQUIRE_CUDA(cudaEventSynchronize(end));
+    REQUIRE_CUDA(cudaEventElapsedTime(&ms, begin, end));
+  }
+  REQUIRE_CUDA(cudaGetLastError());
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[repeats / 2];
+}
+
+std::string Measure(const AttentionCase& c, int repeats) {
+  AttentionParams p;
+  p.q = RandomBf16(c.rows * c.q_stride(), 1);
+  p.k = RandomBf16(c.kv_heads * c.capacity() * c.head_dim, 2);
+  p.v = RandomBf16(c.kv_heads * c.capacity() * c.head_dim, 3);
+  p.out = RandomBf16(c.rows * c.q_heads * c.head_dim, 4);
+  if (!c.positions.empty()) {
+    int32_t* positions = nullptr;
+    REQUIRE_CUDA(cudaMalloc(&positions, c.rows * 4));
+    REQUIRE_CUDA(cudaMemcpy(positions, c.positions.data(), c.rows * 4, cudaMemcpyHostToDevice));
+    p.positions = positions;
+  }
+  p.dtype = DType::kBf16;
+  p.rows = c.rows;
+  p.q_stride = c.q_stride();
+  p.capacity = c.capacity();
+  p.q_heads = c.q_heads;
+  p.kv_heads = c.kv_heads;
+  p.head_dim = c.head_dim;
+  const double ms = MedianMs(p, repeats);
+  char text[64];
+  std::snprintf(text, sizeof text, "{\"ms\": %.4f, \"tflops\": %.1f}", ms, c.flop() / ms / 1e9);
+  return text;
+}
+
+// A tenth of `tokens` rows, sorted, the last one kept.
+AttentionCase KeptRows(int64_t tokens) {
+  std::mt19937_64 random(7);
+  std::vector<int32_t> all(tokens);
+  for (int64_t i = 0; i < tokens; ++i) all[i] = static_cast<int32_t>(i);
+  std::shuffle(all.begin(), all.end() - 1, random);
+  std::vector<int32_t> kept(all.begin(), all.begin() + tokens / 10);
+  kept.back() = static_cast<int32_t>(tokens - 1);
+  std::sort(kept.begin(), kept.end());
+  AttentionCase c = Llama8bAttention(tokens);
+  c.rows = kept.size();
+  c.positions = kept;
+  return c;
+}
+
+void Main(int repeats) {
+  cudaDeviceProp device;
+  REQUIRE_CUDA(cudaGetDeviceProperties(&device, 0));
+  std::printf("{\"device\": \"%s\",\n \"dense\": {", device.name);
+  const char* separator = "";
+  for (const int64_t tokens : {2048, 4096, 8192, 16384, 32768}) {
+    std::printf("%s\"%lld\": %s", separator, static_cast<long long>(tokens),
+                Measure(Llama8bAttention(tokens), repeats).c_str());
+    separator = ", ";
+  }
+  std::printf("},\n \"kept_tenth\": {\"8192\": %s, \"32768\": %s},\n",
+              Measure(KeptRows(8192), repeats).c_str(), Measure(KeptRows(32768), repeats).c_str());
+  std::printf(" \"dense_head_dim_64\": {\"8192\": %s}}\n",
+              Measure({8192, 32, 8, 64}, repeats).c_str());
+}
+
+}  // namespace
+}  // namespace winnow
+
+int main(int argc, char** argv) { winnow::Main(argc > 1 ? std::atoi(argv[1]) : 21); }
