@@ -16,10 +16,10 @@ if(CCACHE_PROGRAM)
 endif()
 
 add_library(winnow_compiler_options INTERFACE)
-target_compile_options(winnow_compiler_options INTERFACE -Wall -Wextra -Wno-unused-parameter
-                       -Wno-missing-field-initializers -Werror=return-type
-                       # GCC 12 sees these where they are not (PR 105562, 105651).
-                       $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-restrict>)
+target_compile_options(winnow_compiler_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Werror=return-type>
+  # GCC 12 sees these where they are not (PR 105562, 105651).
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized -Wno-restrict>)
 target_include_directories(winnow_compiler_options INTERFACE "${CMAKE_SOURCE_DIR}")
 
 if(WINNOW_SANITIZE)

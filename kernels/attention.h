@@ -36,5 +36,6 @@ struct AttentionParams {
 
 void AttentionRef(const AttentionParams& p);
 void AttentionCpu(const AttentionParams& p);
+void AttentionCuda(const AttentionParams& p, CudaStream stream);
 
 }  // namespace winnow

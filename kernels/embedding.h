@@ -21,5 +21,6 @@ struct EmbeddingParams {
 
 void EmbeddingRef(const EmbeddingParams& p);
 void EmbeddingCpu(const EmbeddingParams& p);
+void EmbeddingCuda(const EmbeddingParams& p, CudaStream stream);
 
 }  // namespace winnow

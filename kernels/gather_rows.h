@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/types.h"
+
 namespace winnow {
 
 // out[h,i] = in[h, index[h,i]] for rows of row_bytes. One op serves hidden rows (heads = 1) and
@@ -21,5 +23,6 @@ struct GatherRowsParams {
 
 void GatherRowsRef(const GatherRowsParams& p);
 void GatherRowsCpu(const GatherRowsParams& p);
+void GatherRowsCuda(const GatherRowsParams& p, CudaStream stream);
 
 }  // namespace winnow

@@ -16,7 +16,8 @@ struct MatmulParams {
   int64_t rows = 0;      // ≥ 0
   int64_t x_stride = 0;  // ≥ in_features; the CPU copies x first when it is greater
   DType out_dtype = DType::kF32;  // kF32 or the weight's type
-  const void* bias = nullptr;     // [out_features] of the weight's type; null: none
+  // [out_features] of the weight's type, which is then out's, too; null: none.
+  const void* bias = nullptr;
 };
 
 // w as a checkpoint stores a linear layer: [out_features][in_features], dense, x's type.

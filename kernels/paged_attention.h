@@ -29,6 +29,7 @@ struct PagedAttentionParams {
 
 void PagedAttentionRef(const PagedAttentionParams& p);
 void PagedAttentionCpu(const PagedAttentionParams& p);
+void PagedAttentionCuda(const PagedAttentionParams& p, CudaStream stream);
 
 // Writes one new K (rotated) and V per sequence into its blocks at entry slots[i].
 struct PagedStoreKvParams {
@@ -51,5 +52,6 @@ struct PagedStoreKvParams {
 
 void PagedStoreKvRef(const PagedStoreKvParams& p);
 void PagedStoreKvCpu(const PagedStoreKvParams& p);
+void PagedStoreKvCuda(const PagedStoreKvParams& p, CudaStream stream);
 
 }  // namespace winnow

@@ -22,5 +22,6 @@ struct RmsNormParams {
 
 void RmsNormRef(const RmsNormParams& p);
 void RmsNormCpu(const RmsNormParams& p);
+void RmsNormCuda(const RmsNormParams& p, CudaStream stream);
 
 }  // namespace winnow

@@ -32,6 +32,7 @@ struct RopeParams {
 
 void RopeRef(const RopeParams& p);
 void RopeCpu(const RopeParams& p);
+void RopeCuda(const RopeParams& p, CudaStream stream);
 
 // Splits projected rows into K and V, norms and rotates K, and writes both head-major into a cache
 // at slots slot_begin + i.
@@ -53,5 +54,6 @@ struct StoreKvParams {
 
 void StoreKvRef(const StoreKvParams& p);
 void StoreKvCpu(const StoreKvParams& p);
+void StoreKvCuda(const StoreKvParams& p, CudaStream stream);
 
 }  // namespace winnow

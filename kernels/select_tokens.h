@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/types.h"
+
 namespace winnow {
 
 // best[j] = max(best[j], scores[r,j]) over rows r; NaN anywhere sets *nan to 1 (best[j] is then
@@ -16,6 +18,7 @@ struct MaxScoresParams {
 
 void MaxScoresRef(const MaxScoresParams& p);
 void MaxScoresCpu(const MaxScoresParams& p);
+void MaxScoresCuda(const MaxScoresParams& p, CudaStream stream);
 
 // For each row on its own: the positions kept of a prompt, ascending. Kept are the protected
 // positions, the best others by score, and every position from window_begin on; num_kept in all.
@@ -36,5 +39,6 @@ struct SelectTokensParams {
 
 void SelectTokensRef(const SelectTokensParams& p);
 void SelectTokensCpu(const SelectTokensParams& p);
+void SelectTokensCuda(const SelectTokensParams& p, CudaStream stream);
 
 }  // namespace winnow

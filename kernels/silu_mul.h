@@ -18,5 +18,6 @@ struct SiluMulParams {
 
 void SiluMulRef(const SiluMulParams& p);
 void SiluMulCpu(const SiluMulParams& p);
+void SiluMulCuda(const SiluMulParams& p, CudaStream stream);
 
 }  // namespace winnow

@@ -3,10 +3,13 @@
 #include <cstdint>
 #include <cstring>
 
+struct CUstream_st;  // CUDA's
+
 namespace winnow {
 
-// A CUDA stream, for headers that need no CUDA.
-using CudaStream = struct CUstream_st*;
+// A CUDA stream, for headers that need no CUDA. The …Cuda functions enqueue on it and return; they
+// never allocate or wait, and leave errors to cudaGetLastError. Pointers are device memory.
+using CudaStream = CUstream_st*;
 
 // Element type of weights, activations and KV.
 enum class DType : uint8_t { kF32, kBf16 };

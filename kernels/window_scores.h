@@ -28,6 +28,9 @@ struct WindowScoresParams {
 
 void WindowScoresRef(const WindowScoresParams& p);
 void WindowScoresCpu(const WindowScoresParams& p);
+// Device scratch for one call, in bytes.
+int64_t WindowScoresWorkspace(const WindowScoresParams& p);
+void WindowScoresCuda(const WindowScoresParams& p, void* workspace, CudaStream stream);
 
 // Keeps the W rows of a window out of a chunk's queries: out[h,i] = q[row_begin + i, h] for i <
 // rows.
@@ -46,5 +49,6 @@ struct GatherWindowParams {
 
 void GatherWindowRef(const GatherWindowParams& p);
 void GatherWindowCpu(const GatherWindowParams& p);
+void GatherWindowCuda(const GatherWindowParams& p, CudaStream stream);
 
 }  // namespace winnow

@@ -72,8 +72,13 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
   for (int rank = 0; rank < size; ++rank) {
     WINNOW_ASSIGN_OR_RETURN(const ShardPlan shard, MakeShardPlan(ranks->config.shape, size, rank));
     shards.push_back(shard);
-    ranks->backends.push_back(std::make_unique<CpuBackend>(
-        CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
+    if (options.make_backend) {
+      WINNOW_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, options.make_backend(rank));
+      ranks->backends.push_back(std::move(backend));
+    } else {
+      ranks->backends.push_back(std::make_unique<CpuBackend>(
+          CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
+    }
   }
   ranks->weights.resize(size);
   ranks->communicators = std::make_unique<LocalGroup>(size, *options.clock);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct ModelRanks {
     int threads_per_rank = 0;  // 0: the machine's cores shared among the ranks, at least 1
     const Clock* clock = nullptr;
     bool log_progress = false;  // every few seconds, and at the end
+    // A rank's device; null: the CPU.
+    std::function<absl::StatusOr<std::unique_ptr<Backend>>(int rank)> make_backend;
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;
   };

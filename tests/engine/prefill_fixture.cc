@@ -56,7 +56,9 @@ PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.mode
       .max_step_rows = options.max_step_rows,
       .step_timeout = options.step_timeout};
   for (int rank = 0; rank < options.tensor_parallel; ++rank) {
-    if (options.reference_ops) {
+    if (options.make_backend) {
+      backends_.push_back(options.make_backend(options.dtype));
+    } else if (options.reference_ops) {
       backends_.push_back(std::make_unique<RefBackend>(options.dtype));
     } else {
       backends_.push_back(std::make_unique<CpuBackend>(

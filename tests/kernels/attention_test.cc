@@ -10,6 +10,9 @@
 #include "tests/kernels/attention_cases.h"
 #include "tests/kernels/attention_oracle.h"
 #include "tests/kernels/host_array.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -251,6 +254,18 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) {
       return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
     });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, AttentionTest,
+    ::testing::Values(
+        Implementation{"cuda", OnGpu<AttentionParams, AttentionCuda>, DType::kF32, {}, Always},
+        Implementation{"cuda", OnGpu<AttentionParams, AttentionCuda>, DType::kBf16, kBf16Weights,
+                       Always}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 }  // namespace
 }  // namespace winnow

@@ -7,6 +7,9 @@
 
 #include "tests/kernels/embedding_cases.h"
 #include "tests/kernels/host_array.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -50,6 +53,16 @@ INSTANTIATE_TEST_SUITE_P(All, EmbeddingTest,
                          [](const auto& info) {
                            return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
                          });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, EmbeddingTest,
+    ::testing::Values(Implementation{"cuda", OnGpu<EmbeddingParams, EmbeddingCuda>, DType::kF32},
+                      Implementation{"cuda", OnGpu<EmbeddingParams, EmbeddingCuda>, DType::kBf16}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 }  // namespace
 }  // namespace winnow

@@ -6,6 +6,9 @@
 #include <vector>
 
 #include "tests/kernels/gather_rows_cases.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -48,6 +51,13 @@ INSTANTIATE_TEST_SUITE_P(All, GatherRowsTest,
                          ::testing::Values(Implementation{"ref", GatherRowsRef},
                                            Implementation{"cpu", GatherRowsCpu}),
                          [](const auto& info) { return std::string(info.param.name); });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(Gpu, GatherRowsTest,
+                         ::testing::Values(Implementation{"cuda",
+                                                          OnGpu<GatherRowsParams, GatherRowsCuda>}),
+                         [](const auto& info) { return std::string(info.param.name); });
+#endif
 
 }  // namespace
 }  // namespace winnow

@@ -9,6 +9,10 @@
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/matmul_cases.h"
 #include "tests/kernels/tolerance.h"
+#ifdef WINNOW_CUDA
+#include "kernels/cublas_matmul.h"
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -70,7 +74,45 @@ TEST_P(MatmulTypes, ReferenceEqualsSumsInDouble) {
   }
 }
 
+#ifdef WINNOW_CUDA
+TEST_P(MatmulTypes, CublasEqualsSumsInDouble) {
+  std::string error;
+  CublasMatmul matmul(&error);
+  ASSERT_EQ(error, "");
+  for (const MatmulCase& c : MatmulTestCases()) {
+    SCOPED_TRACE(testing::Message()
+                 << c.rows << "x" << c.out_features << "x" << c.in_features << "/" << c.stride());
+    Problem problem(c, GetParam().dtype, GetParam().out_dtype);
+    ASSERT_EQ(matmul.Run(problem.weight(), problem.params(), nullptr), "");
+    WaitForGpu();
+    problem.Check();
+  }
+}
+
+TEST_P(MatmulTypes, CublasAddsTheBias) {
+  if (GetParam().dtype != GetParam().out_dtype) GTEST_SKIP() << "no bias for this";
+  std::string error;
+  CublasMatmul matmul(&error);
+  const MatmulCase c{130, 64, 48};
+  Problem problem(c, GetParam().dtype, GetParam().out_dtype), plain = problem;
+  const HostArray bias = HostArray::Random(GetParam().dtype, c.out_features, 3, -3.0f, 3.0f);
+  MatmulParams params = problem.params();
+  params.bias = bias.data();
+  MatmulRef(plain.weight(), plain.params());
+  ASSERT_EQ(matmul.Run(problem.weight(), params, nullptr), "");
+  WaitForGpu();
+  for (int64_t i = 0; i < problem.out.count(); ++i) {
+    const double expected = double{plain.out[i]} + bias[i % c.out_features];
+    ASSERT_NEAR(
+        problem.out[i], expected,
+        2 * UnitRoundoff(GetParam().out_dtype) * (std::abs(plain.out[i]) + std::abs(expected)) +
+            1e-5);
+  }
+}
+#endif
+
 TEST_P(MatmulTypes, AddsTheBiasToEveryRow) {
+  if (GetParam().dtype != GetParam().out_dtype) GTEST_SKIP() << "no bias for this";
   for (const MatmulCase& c :
        {MatmulCase{1, 7, 16}, MatmulCase{5, 33, 64}, MatmulCase{130, 64, 48}}) {
     SCOPED_TRACE(testing::Message() << c.rows << "x" << c.out_features << "x" << c.in_features);

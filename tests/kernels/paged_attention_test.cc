@@ -12,6 +12,10 @@
 #include "tests/kernels/attention_oracle.h"
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/paged_attention_cases.h"
+#include "tests/kernels/tolerance.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -162,7 +166,15 @@ TEST_P(PagedAttentionTest, StoresOneRotatedEntryPerSequence) {
       }
     }
   }
-  EXPECT_EQ(pool.k, expected_k);
+  // Sines differ in the last places among implementations; what was not written is as it was.
+  for (int64_t i = 0; i < k.count(); ++i) {
+    if (std::isnan(expected_k[i])) {  // a slot that was not written
+      ASSERT_TRUE(std::isnan(pool.k[i])) << i;
+    } else {
+      const double tolerance = 16 * UnitRoundoff(DType::kF32) + 2 * UnitRoundoff(dtype);
+      ASSERT_NEAR(pool.k[i], expected_k[i], tolerance * 1.25 * 2) << i;
+    }
+  }
   EXPECT_EQ(pool.v, expected_v);
 }
 
@@ -176,6 +188,24 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) {
       return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
     });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, PagedAttentionTest,
+    ::testing::Values(Implementation{"cuda",
+                                     OnGpu<PagedAttentionParams, PagedAttentionCuda>,
+                                     OnGpu<PagedStoreKvParams, PagedStoreKvCuda>,
+                                     DType::kF32,
+                                     {}},
+                      Implementation{"cuda",
+                                     OnGpu<PagedAttentionParams, PagedAttentionCuda>,
+                                     OnGpu<PagedStoreKvParams, PagedStoreKvCuda>,
+                                     DType::kBf16,
+                                     {}}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 }  // namespace
 }  // namespace winnow

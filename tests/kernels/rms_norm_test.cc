@@ -7,6 +7,9 @@
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/rms_norm_cases.h"
 #include "tests/kernels/tolerance.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -111,6 +114,16 @@ INSTANTIATE_TEST_SUITE_P(All, RmsNormTest,
                          [](const auto& info) {
                            return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
                          });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, RmsNormTest,
+    ::testing::Values(Implementation{"cuda", OnGpu<RmsNormParams, RmsNormCuda>, DType::kF32},
+                      Implementation{"cuda", OnGpu<RmsNormParams, RmsNormCuda>, DType::kBf16}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 }  // namespace
 }  // namespace winnow

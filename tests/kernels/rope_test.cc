@@ -8,6 +8,9 @@
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/rope_cases.h"
 #include "tests/kernels/tolerance.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -210,6 +213,18 @@ INSTANTIATE_TEST_SUITE_P(All, RopeTest,
                          [](const auto& info) {
                            return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
                          });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, RopeTest,
+    ::testing::Values(Implementation{"cuda", OnGpu<RopeParams, RopeCuda>,
+                                     OnGpu<StoreKvParams, StoreKvCuda>, DType::kF32},
+                      Implementation{"cuda", OnGpu<RopeParams, RopeCuda>,
+                                     OnGpu<StoreKvParams, StoreKvCuda>, DType::kBf16}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 TEST(FastSinCosTest, IsWithinTwoRoundoffsUpToAMillionRadians) {
   double worst = 0;

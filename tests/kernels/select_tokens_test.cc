@@ -8,6 +8,9 @@
 #include <random>
 
 #include "tests/kernels/select_tokens_cases.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -136,11 +139,11 @@ TEST_P(SelectTokensTest, NanSetsTheFlagAndLeavesOtherRowsRight) {
 TEST_P(SelectTokensTest, FlagIsOnlyEverSet) {
   float nan = 1.0f;
   std::vector<float> scores = {1.0f}, best = {-kInfinity};
-  int32_t positions[2];
+  std::vector<int32_t> positions(2);
   GetParam().max(
       {.scores = scores.data(), .best = best.data(), .nan = &nan, .rows = 1, .count = 1});
   GetParam().select({.scores = scores.data(),
-                     .positions = positions,
+                     .positions = positions.data(),
                      .nan = &nan,
                      .rows = 1,
                      .window_begin = 1,
@@ -188,6 +191,14 @@ INSTANTIATE_TEST_SUITE_P(All, SelectTokensTest,
                          ::testing::Values(Implementation{"ref", SelectTokensRef, MaxScoresRef},
                                            Implementation{"cpu", SelectTokensCpu, MaxScoresCpu}),
                          [](const auto& info) { return info.param.name; });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(Gpu, SelectTokensTest,
+                         ::testing::Values(Implementation{
+                             "cuda", OnGpuWithFlag<SelectTokensParams, SelectTokensCuda>,
+                             OnGpuWithFlag<MaxScoresParams, MaxScoresCuda>}),
+                         [](const auto& info) { return info.param.name; });
+#endif
 
 }  // namespace
 }  // namespace winnow

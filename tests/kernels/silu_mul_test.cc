@@ -8,6 +8,9 @@
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/silu_mul_cases.h"
 #include "tests/kernels/tolerance.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 
 namespace winnow {
 namespace {
@@ -76,6 +79,16 @@ INSTANTIATE_TEST_SUITE_P(All, SiluMulTest,
                          [](const auto& info) {
                            return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
                          });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, SiluMulTest,
+    ::testing::Values(Implementation{"cuda", OnGpu<SiluMulParams, SiluMulCuda>, DType::kF32},
+                      Implementation{"cuda", OnGpu<SiluMulParams, SiluMulCuda>, DType::kBf16}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 TEST(FastExpTest, IsWithinFourRoundoffs) {
   double worst = 0;

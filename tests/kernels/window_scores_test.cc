@@ -7,6 +7,9 @@
 
 #include "tests/kernels/attention_oracle.h"
 #include "tests/kernels/host_array.h"
+#ifdef WINNOW_CUDA
+#include "tests/kernels/on_gpu.h"
+#endif
 #include "tests/kernels/window_scores_cases.h"
 
 namespace winnow {
@@ -156,6 +159,18 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) {
       return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
     });
+
+#ifdef WINNOW_CUDA
+INSTANTIATE_TEST_SUITE_P(
+    Gpu, WindowScoresTest,
+    ::testing::Values(Implementation{"cuda", WindowScoresOnGpu,
+                                     OnGpu<GatherWindowParams, GatherWindowCuda>, DType::kF32},
+                      Implementation{"cuda", WindowScoresOnGpu,
+                                     OnGpu<GatherWindowParams, GatherWindowCuda>, DType::kBf16}),
+    [](const auto& info) {
+      return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
+    });
+#endif
 
 }  // namespace
 }  // namespace winnow
