@@ -40,7 +40,7 @@ double MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
   return worst;
 }
 
-std::unique_ptr<Backend> Gpu(DType dtype) {
+std::unique_ptr<Backend> Gpu(int rank, DType dtype) {
   auto backend = CudaBackend::Create({.dtype = dtype});
   if (backend.ok()) return *std::move(backend);
   std::fprintf(stderr, "%s\n", backend.status().ToString().c_str());

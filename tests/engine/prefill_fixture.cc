@@ -57,7 +57,7 @@ PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.mode
       .step_timeout = options.step_timeout};
   for (int rank = 0; rank < options.tensor_parallel; ++rank) {
     if (options.make_backend) {
-      backends_.push_back(options.make_backend(options.dtype));
+      backends_.push_back(options.make_backend(rank, options.dtype));
     } else if (options.reference_ops) {
       backends_.push_back(std::make_unique<RefBackend>(options.dtype));
     } else {

@@ -24,7 +24,7 @@ class PrefillFixture {
     DType dtype = DType::kF32;
     bool reference_ops = false;  // _ref ops (slow, for sanitizers) instead of the CPU's
     // Another device; null: the CPU.
-    std::function<std::unique_ptr<Backend>(DType)> make_backend;
+    std::function<std::unique_ptr<Backend>(int rank, DType)> make_backend;
     int64_t max_step_rows = 1024;
     absl::Duration step_timeout = absl::Seconds(120);
     // Wraps a rank's communicator, to make it fail or be late.
