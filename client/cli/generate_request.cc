@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
 
 namespace winnow {
 namespace {
@@ -19,7 +18,7 @@ absl::Status CannotRead(const std::string& path) {
       absl::StrCat("--prompt-file: cannot read ", path, ": ", std::strerror(errno)));
 }
 
-// Byte for byte; - is standard input.
+// Byte for byte; - is standard input. Whether it is UTF-8 the SDK says.
 absl::StatusOr<std::string> ReadPromptFile(const std::string& path) {
   const int file = path == "-" ? STDIN_FILENO : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return CannotRead(path);
@@ -32,10 +31,6 @@ absl::StatusOr<std::string> ReadPromptFile(const std::string& path) {
   const absl::Status status = count < 0 ? CannotRead(path) : absl::OkStatus();
   if (file != STDIN_FILENO) close(file);
   if (!status.ok()) return status;
-  if (const size_t bad = FirstInvalidUtf8(text); bad < text.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--prompt-file: ", path, " is not valid UTF-8 at byte ", bad));
-  }
   return text;
 }
 
