@@ -27,7 +27,8 @@ struct Prompt {
 std::vector<Prompt> LoadPrompts(const std::string& name) {
   std::ifstream file(Folder(name) + "/golden.json");
   std::vector<Prompt> prompts;
-  for (const auto& json : nlohmann::json::parse(file)["prompts"]) {
+  const auto golden = nlohmann::json::parse(file);
+  for (const auto& json : golden["prompts"]) {
     prompts.push_back({json["ids"], json["argmax"], json["generated"], json["logits"]});
   }
   return prompts;
