@@ -2,6 +2,7 @@
 // host, random weights of the Llama-3.1-8B shape, one request, one chunk.
 //
 //   cuda_prefill_bench [--config DIR] [--tokens 2048,8192,32768] [--keep 0.1,0.2] [--repeats 5]
+//                      [--tp 1]
 //
 // Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "claa_ms": {keep: {N: …}},
 // "stages_ms": …}. Medians after one warm-up run; dense has the last-layer trim, as CLAA has.
@@ -15,7 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "bench/commit.h"  // of the build folder
-#include "engine/device/cuda_backend.h"
+#include "engine/device/cuda_ranks.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "nlohmann/json.hpp"
@@ -40,6 +41,7 @@ struct Flags {
   std::vector<std::string> tokens = {"2048", "8192", "32768"};
   std::vector<std::string> keep = {"0.1", "0.2", "0.4"};
   int repeats = 5;
+  int tensor_parallel = 1;
 };
 
 Flags ParseFlags(int argc, char** argv) {
@@ -52,6 +54,8 @@ Flags ParseFlags(int argc, char** argv) {
       flags.tokens = absl::StrSplit(value, ',');
     } else if (name == "--keep") {
       flags.keep = absl::StrSplit(value, ',', absl::SkipEmpty());
+    } else if (name == "--tp" && absl::SimpleAtoi(value, &flags.tensor_parallel)) {
+      continue;
     } else if (name != "--repeats" || !absl::SimpleAtoi(value, &flags.repeats)) {
       Die(absl::InvalidArgumentError(name + ": unknown, or not a number: " + value));
     }
@@ -61,16 +65,15 @@ Flags ParseFlags(int argc, char** argv) {
 
 class Engine {
  public:
-  Engine(const std::string& config, int64_t max_tokens) {
-    ranks_ = Unwrap(
-        LoadModelRanks({.model_dir = config,
-                        .dtype = DType::kBf16,
-                        .clock = &clock_,
-                        .log_progress = true,
-                        .make_backend = [](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
-                          return CudaBackend::Create({.device = rank});
-                        },
-                        .random_weights = true}));
+  Engine(const std::string& config, int tensor_parallel, int64_t max_tokens) {
+    ModelRanks::Options load{.model_dir = config,
+                             .dtype = DType::kBf16,
+                             .tensor_parallel = tensor_parallel,
+                             .clock = &clock_,
+                             .log_progress = true,
+                             .random_weights = true};
+    if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
+    ranks_ = Unwrap(LoadModelRanks(load));
     TensorParallelPrefill::Options options{
         .clock = &clock_, .max_step_rows = max_tokens, .max_context = max_tokens};
     ranks_->Fill(options);
@@ -130,8 +133,10 @@ int Main(int argc, char** argv) {
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) {
     Die(absl::UnavailableError("no GPU here"));
   }
-  Engine engine(flags.config, *std::max_element(sizes.begin(), sizes.end()));
-  Json json = {{"device", properties.name}, {"commit", WINNOW_COMMIT}};
+  Engine engine(flags.config, flags.tensor_parallel, *std::max_element(sizes.begin(), sizes.end()));
+  Json json = {{"device", properties.name},
+               {"tensor_parallel", flags.tensor_parallel},
+               {"commit", WINNOW_COMMIT}};
   std::mt19937 random(1);
   for (const int64_t size : sizes) {
     std::vector<int32_t> ids(size);

@@ -31,4 +31,14 @@ class Communicator {
   virtual void Abort(const absl::Status& reason) = 0;
 };
 
+// The ranks' ends of one group, which it owns.
+class CommunicatorGroup {
+ public:
+  virtual ~CommunicatorGroup() = default;
+  // Lives as long as the group.
+  virtual Communicator& communicator(int rank) = 0;
+  // Begins anew after an abort or a missed deadline. REQUIRES: no rank is inside a collective.
+  virtual absl::Status Reset() = 0;
+};
+
 }  // namespace winnow

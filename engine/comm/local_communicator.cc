@@ -267,6 +267,9 @@ LocalGroup::~LocalGroup() = default;
 
 Communicator& LocalGroup::communicator(int rank) { return *endpoints_[rank]; }
 
-void LocalGroup::Reset() { state_->Reset(); }
+absl::Status LocalGroup::Reset() {
+  state_->Reset();
+  return absl::OkStatus();
+}
 
 }  // namespace winnow

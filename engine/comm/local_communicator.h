@@ -10,16 +10,14 @@ namespace winnow {
 
 // Collectives among threads of one process over memory that every thread can read. Waits block (no
 // spinning), so that more ranks than cores work.
-class LocalGroup {
+class LocalGroup final : public CommunicatorGroup {
  public:
   // `clock` must outlive the group.
   LocalGroup(int size, const Clock& clock);
-  ~LocalGroup();
+  ~LocalGroup() override;
 
-  // Rank's end; lives as long as the group.
-  Communicator& communicator(int rank);
-  // Forgets an abort or a missed deadline. REQUIRES: no rank is inside a collective.
-  void Reset();
+  Communicator& communicator(int rank) override;
+  absl::Status Reset() override;  // always OK
 
  private:
   struct State;

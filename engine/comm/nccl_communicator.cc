@@ -176,7 +176,7 @@ Communicator& NcclGroup::communicator(int rank) { return *endpoints_[rank]; }
 
 absl::Status NcclGroup::Reset() {
   state_->Break(absl::CancelledError("NCCL: the group begins anew"));
-  state_->host.Reset();
+  WINNOW_RETURN_IF_ERROR(state_->host.Reset());
   return state_->Init();
 }
 

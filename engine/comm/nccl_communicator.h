@@ -15,7 +15,7 @@ namespace winnow {
 // on one). A collective is enqueued on its rank's stream and returns: it is done when an Event
 // recorded after it is, and a peer that is late shows there, too. Whoever waits in vain calls
 // Abort, which stops the kernels on all ranks. Agree goes through host memory.
-class NcclGroup {
+class NcclGroup final : public CommunicatorGroup {
  public:
   struct Options {
     NcclApi* api = nullptr;
@@ -27,11 +27,10 @@ class NcclGroup {
   // What `options` points to must outlive the group. INVALID_ARGUMENT: two ranks on one device.
   // DEADLINE_EXCEEDED, INTERNAL: NCCL did not come up.
   static absl::StatusOr<std::unique_ptr<NcclGroup>> Create(Options options);
-  ~NcclGroup();
+  ~NcclGroup() override;
 
-  Communicator& communicator(int rank);
-  // Begins anew after an abort or an error: new communicators. REQUIRES: no rank is inside a call.
-  absl::Status Reset();
+  Communicator& communicator(int rank) override;
+  absl::Status Reset() override;  // new NCCL communicators; the errors of Create
 
  private:
   struct State;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
 #include "common/status_macros.h"
+#include "engine/comm/local_communicator.h"
 #include "engine/device/cpu_backend.h"
 #include "engine/model/random_tensors.h"
 #include "engine/model/tensor_reader.h"
@@ -81,7 +82,11 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
     }
   }
   ranks->weights.resize(size);
-  ranks->communicators = std::make_unique<LocalGroup>(size, *options.clock);
+  if (options.make_communicators) {
+    WINNOW_ASSIGN_OR_RETURN(ranks->communicators, options.make_communicators(ranks->backends));
+  } else {
+    ranks->communicators = std::make_unique<LocalGroup>(size, *options.clock);
+  }
   ranks->group = std::make_unique<RankGroup>(size, [](int) {});
 
   LoadProgress progress(*options.clock, options.log_progress);

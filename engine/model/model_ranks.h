@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
-#include "engine/comm/local_communicator.h"
+#include "engine/comm/communicator.h"
 #include "engine/comm/rank_group.h"
 #include "engine/device/backend.h"
 #include "engine/model/weights.h"
@@ -25,6 +25,10 @@ struct ModelRanks {
     bool log_progress = false;  // every few seconds, and at the end
     // A rank's device; null: the CPU.
     std::function<absl::StatusOr<std::unique_ptr<Backend>>(int rank)> make_backend;
+    // Collectives among these; null: through memory that every rank's thread can read.
+    std::function<absl::StatusOr<std::unique_ptr<CommunicatorGroup>>(
+        const std::vector<std::unique_ptr<Backend>>& backends)>
+        make_communicators;
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;
   };
@@ -33,7 +37,7 @@ struct ModelRanks {
   std::string revision;  // of the checkpoint
   std::vector<std::unique_ptr<Backend>> backends;
   std::vector<std::unique_ptr<ModelWeights>> weights;
-  std::unique_ptr<LocalGroup> communicators;
+  std::unique_ptr<CommunicatorGroup> communicators;
   std::unique_ptr<RankGroup> group;
 
   // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from
@@ -46,7 +50,7 @@ struct ModelRanks {
                                weights[rank].get()});
     }
     options.group = group.get();
-    options.reset_communicators = [this] { communicators->Reset(); };
+    options.reset_communicators = [this] { return communicators->Reset(); };
   }
 };
 
