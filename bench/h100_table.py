@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Measures Winnow's prefill and its peers in one go on one GPU and writes bench/results/h100.json.
+
+    bench/h100_table.py [--bench build/cuda-release/bin/cuda_prefill_bench] [--out FILE] [--tokens …]
+
+Winnow runs first and last and the peers between, so that a machine that slows down shows: the mean
+of Winnow's two runs is kept, both are in "dense_ms_runs". Needs torch and transformers for the peers.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(command):
+    print("$", *command, file=sys.stderr, flush=True)
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    return json.loads(output.strip().splitlines()[-1])
+
+
+def mean_of(first, second):
+    if isinstance(first, dict):
+        return {key: mean_of(first[key], second[key]) for key in first}
+    return round(statistics.mean([first, second]), 2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bench", default=str(ROOT / "build/cuda-release/bin/cuda_prefill_bench"))
+    parser.add_argument("--out", default=str(ROOT / "bench/results/h100.json"))
+    parser.add_argument("--tokens", default="2048,8192,32768")
+    args = parser.parse_args()
+    winnow = [args.bench, "--config", str(ROOT / "bench/configs/llama-3.1-8b"),
+              "--tokens", args.tokens]
+    before = run(winnow)
+    peers = run([sys.executable, str(ROOT / "bench/peers/torch_prefill.py"),
+                 "--tokens", args.tokens])
+    after = run(winnow)
+    dense = mean_of(before["dense_ms"], after["dense_ms"])
+    claa = mean_of(before["claa_ms"], after["claa_ms"])
+    table = {
+        "device": before["device"], "commit": before["commit"], "dense_ms": dense, "claa_ms": claa,
+        "dense_ms_runs": [before["dense_ms"], after["dense_ms"]],
+        "claa_speedup": {keep: {n: round(dense[n] / ms, 3) for n, ms in row.items()}
+                         for keep, row in claa.items()},
+        **{key: peers[key] for key in ("floor_ms", "torch_fused_ms", "hf_ms", "cudnn_tflops",
+                                       "gemm_tflops")},
+        "floor_share": {n: round(peers["floor_ms"][n] / dense[n], 3) for n in dense},
+    }
+    path = pathlib.Path(args.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(table))
+
+
+if __name__ == "__main__":
+    main()
