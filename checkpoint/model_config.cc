@@ -20,11 +20,21 @@ struct Family {
   const char* architecture;
   bool qkv_bias = false;
   bool qk_norm = false;
+  // The field counts. Qwen's files name a window that use_sliding_window switches off.
+  bool sliding_window = true;
 };
-constexpr Family kFamilies[] = {{"llama", "LlamaForCausalLM"},
-                                {"mistral", "MistralForCausalLM"},
-                                {"qwen2", "Qwen2ForCausalLM", /*qkv_bias=*/true},
-                                {"qwen3", "Qwen3ForCausalLM", false, /*qk_norm=*/true}};
+constexpr Family kFamilies[] = {
+    {.model_type = "llama", .architecture = "LlamaForCausalLM"},
+    {.model_type = "mistral", .architecture = "MistralForCausalLM"},
+    {.model_type = "qwen2",
+     .architecture = "Qwen2ForCausalLM",
+     .qkv_bias = true,
+     .sliding_window = false},
+    {.model_type = "qwen3",
+     .architecture = "Qwen3ForCausalLM",
+     .qk_norm = true,
+     .sliding_window = false},
+};
 
 absl::Status CheckArchitectures(const ConfigFields& fields, const Family& family) {
   const Json* architectures = fields.Get("architectures");
@@ -94,10 +104,7 @@ absl::StatusOr<int64_t> ReadMaxContext(const ConfigFields& fields, const Family&
     const double stretched = static_cast<double>(rope.original_context) * rope.factor;
     context = std::max(context, static_cast<int64_t>(std::lround(stretched)));
   }
-  // Qwen's files name a window that use_sliding_window switches off.
-  const bool has_window =
-      family.model_type == std::string("mistral") || family.model_type == std::string("llama");
-  if (has_window && fields.Get("sliding_window") != nullptr) {
+  if (family.sliding_window && fields.Get("sliding_window") != nullptr) {
     WINNOW_ASSIGN_OR_RETURN(const int64_t window, fields.Positive("sliding_window"));
     context = std::min(context, window);
   }

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/log.h"
 #include "common/status_macros.h"
 #include "engine/sampler.h"
 
@@ -123,11 +122,7 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(
       [&](int rank) { return RunRank(rank, batch, deadline); },
       [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
   if (!status.ok()) {
-    if (options_.reset_communicators) {
-      if (absl::Status reset = options_.reset_communicators(); !reset.ok()) {
-        spdlog::error("the ranks cannot talk any more: {}", reset.ToString());
-      }
-    }
+    if (options_.reset_communicators) options_.reset_communicators();
     return status;
   }
   std::vector<int32_t> tokens(batch, -1);

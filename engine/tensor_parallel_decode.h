@@ -21,9 +21,9 @@ class TensorParallelDecode final : public DecodeEngine {
     const ModelWeights* weights = nullptr;
   };
   struct Options {
-    std::vector<Rank> ranks;                            // by rank; all must outlive the engine
-    RankGroup* group = nullptr;                         // of the same size
-    std::function<absl::Status()> reset_communicators;  // called after a failed step
+    std::vector<Rank> ranks;                    // by rank; all must outlive the engine
+    RankGroup* group = nullptr;                 // of the same size
+    std::function<void()> reset_communicators;  // called after a failed step
     PagedKv* kv = nullptr;
     const Clock* clock = nullptr;
     int max_batch = 64;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "common/log.h"
 #include "common/status_macros.h"
 
 namespace winnow {
@@ -155,11 +154,7 @@ absl::Status TensorParallelPrefill::RunGroup(const Group& group) {
                                                     : ranks_[rank]->RunKept(packed, deadline);
       },
       [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
-  if (!status.ok() && options_.reset_communicators) {
-    if (absl::Status reset = options_.reset_communicators(); !reset.ok()) {
-      spdlog::error("the ranks cannot talk any more: {}", reset.ToString());
-    }
-  }
+  if (!status.ok() && options_.reset_communicators) options_.reset_communicators();
   return status;
 }
 

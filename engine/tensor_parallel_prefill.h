@@ -28,7 +28,7 @@ class TensorParallelPrefill final : public PrefillEngine {
     std::vector<Rank> ranks;     // by rank; all must outlive the engine
     RankGroup* group = nullptr;  // of the same size; must outlive the engine
     // Called after a failed step, when no rank is in a collective.
-    std::function<absl::Status()> reset_communicators;
+    std::function<void()> reset_communicators;
     const Clock* clock = nullptr;
     int64_t max_step_rows = 1024;
     int64_t max_context = 0;  // 0: the model's

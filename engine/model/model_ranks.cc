@@ -54,6 +54,12 @@ std::unique_ptr<TensorSource> MakeSource(const Checkpoint* checkpoint, DType dty
 
 }  // namespace
 
+void ModelRanks::ResetCommunicators() {
+  if (const absl::Status status = communicators->Reset(); !status.ok()) {
+    spdlog::error("the ranks cannot talk any more: {}", status.ToString());
+  }
+}
+
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options) {
   auto ranks = std::make_unique<ModelRanks>();
   WINNOW_ASSIGN_OR_RETURN(ranks->config, LoadModelConfig(options.model_dir));

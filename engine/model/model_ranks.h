@@ -40,6 +40,8 @@ struct ModelRanks {
   std::unique_ptr<CommunicatorGroup> communicators;
   std::unique_ptr<RankGroup> group;
 
+  // After a failed step. Logs when the ranks cannot talk any more; every step then fails.
+  void ResetCommunicators();
   // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from
   // here.
   template <typename EngineOptions>
@@ -50,7 +52,7 @@ struct ModelRanks {
                                weights[rank].get()});
     }
     options.group = group.get();
-    options.reset_communicators = [this] { return communicators->Reset(); };
+    options.reset_communicators = [this] { ResetCommunicators(); };
   }
 };
 

@@ -12,6 +12,7 @@
 #include "engine/device/cuda_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/engine/goldens.h"
 #include "tests/engine/prefill_fixture.h"
 
 namespace winnow {
@@ -179,8 +180,7 @@ TEST_F(CudaNcclTest, PrefillAgreesWithTheGoldens) {
         const auto run =
             fixture.Prefill(golden.ids, {.policy = "claa", .keep_ratio = claa.keep_ratio});
         ASSERT_TRUE(run.ok()) << run.status();
-        const std::vector<float>& logits = run->output.logits;
-        EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), claa.tokens[0]);
+        EXPECT_EQ(ArgMax(run->output.logits), claa.tokens[0]);
         if (dtype == DType::kBf16) continue;
         EXPECT_THAT(DifferencesAwayFromTheCut(claa.kept_positions, run->output.kept_positions,
                                               golden.selection_scores, 2e-4),

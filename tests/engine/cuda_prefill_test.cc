@@ -1,14 +1,11 @@
 // Prefill on a GPU against the same goldens as on the CPU: the demo model with and without CLAA,
 // and tiny models of every family.
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <fstream>
 
 #include "engine/device/cuda_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "nlohmann/json.hpp"
+#include "tests/engine/goldens.h"
 #include "tests/engine/prefill_fixture.h"
 
 namespace winnow {
@@ -20,25 +17,6 @@ using ::testing::IsEmpty;
 constexpr double kScoreTolerance = 2e-4;
 constexpr double kLogitTolerance = 1e-3;
 constexpr double kFamilyTolerance = 2e-3;  // relative to the largest logit
-
-int32_t ArgMax(const std::vector<float>& values) {
-  return static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin());
-}
-
-double Cosine(const std::vector<float>& a, const std::vector<float>& b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) ab += a[i] * b[i], aa += a[i] * a[i], bb += b[i] * b[i];
-  return ab / std::sqrt(aa * bb);
-}
-
-double MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double worst = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    worst = std::max<double>(worst, std::abs(a[i] - b[i]));
-  }
-  return worst;
-}
 
 std::unique_ptr<Backend> Gpu(int rank, DType dtype) {
   auto backend = CudaBackend::Create({.dtype = dtype});
@@ -96,7 +74,7 @@ TEST_P(CudaPrefillTest, SelectionAgrees) {
 
 INSTANTIATE_TEST_SUITE_P(Chunks, CudaPrefillTest, ::testing::Values(0, 100));
 
-class CudaModelTest : public ::testing::TestWithParam<const char*> {
+class CudaModelTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     if (NumCudaDevices() == 0) GTEST_SKIP() << "no GPU here";
@@ -104,30 +82,21 @@ class CudaModelTest : public ::testing::TestWithParam<const char*> {
 };
 
 TEST_P(CudaModelTest, LogitsAgree) {
-  const std::string folder = std::string(WINNOW_SOURCE_DIR) + "/tests/golden/models/" + GetParam();
-  std::ifstream file(folder + "/golden.json");
-  const auto golden = nlohmann::json::parse(file);
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    PrefillFixture fixture({.model_dir = folder, .dtype = dtype, .make_backend = Gpu});
-    for (const auto& prompt : golden["prompts"]) {
-      const std::vector<float> expected = prompt["logits"];
-      const auto run = fixture.Prefill(prompt["ids"], {.policy = "full"});
+    PrefillFixture fixture(
+        {.model_dir = GoldenModelFolder(GetParam()), .dtype = dtype, .make_backend = Gpu});
+    for (const ModelPrompt& prompt : LoadModelPrompts(GetParam())) {
+      const auto run = fixture.Prefill(prompt.ids, {.policy = "full"});
       ASSERT_TRUE(run.ok()) << run.status();
-      EXPECT_GE(Cosine(run->output.logits, expected), 0.999) << DTypeName(dtype);
+      EXPECT_GE(Cosine(run->output.logits, prompt.logits), 0.999) << DTypeName(dtype);
       if (dtype == DType::kBf16) continue;
-      double largest = 0;
-      for (const float x : expected) largest = std::max<double>(largest, std::abs(x));
-      EXPECT_LE(MaxDifference(run->output.logits, expected), kFamilyTolerance * largest);
+      EXPECT_LE(RelativeDifference(run->output.logits, prompt.logits), kFamilyTolerance);
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, CudaModelTest,
-                         ::testing::Values("llama2", "llama3", "llama3_1", "llama3_2",
-                                           "llama_linear", "mistral_v0_1", "mistral_v0_3",
-                                           "mistral_nemo", "qwen2", "qwen2_5_tied", "qwen2_yarn",
-                                           "qwen3", "qwen3_tied"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Families, CudaModelTest, ::testing::ValuesIn(GoldenModels()),
+                         [](const auto& info) { return info.param; });
 
 }  // namespace
 }  // namespace winnow

@@ -9,15 +9,12 @@
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_decode.h"
 #include "gtest/gtest.h"
+#include "tests/engine/goldens.h"
 #include "tests/engine/prefill_fixture.h"
 
 namespace winnow {
 
 inline const SamplingParams kGreedy{};
-
-inline int32_t ArgMax(const std::vector<float>& values) {
-  return static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin());
-}
 
 // Calls the inner one until it is told to misbehave.
 class FaultyCommunicator final : public Communicator {

@@ -1,4 +1,4 @@
-add_library(winnow_prefill_fixture STATIC prefill_fixture.cc)
+add_library(winnow_prefill_fixture STATIC goldens.cc prefill_fixture.cc)
 target_link_libraries(winnow_prefill_fixture PUBLIC winnow_engine GTest::gtest PRIVATE winnow_compiler_options)
 target_compile_definitions(winnow_prefill_fixture PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 winnow_test(model_golden_test SOURCES model_golden_test.cc DEPS winnow_prefill_fixture LABELS unit models)

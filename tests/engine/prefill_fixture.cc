@@ -51,7 +51,7 @@ PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.mode
   group_ = std::make_unique<RankGroup>(options.tensor_parallel, [](int) {});
   TensorParallelPrefill::Options engine_options{
       .group = group_.get(),
-      .reset_communicators = [this] { return communicators_->Reset(); },
+      .reset_communicators = [this] { EXPECT_EQ(communicators_->Reset(), absl::OkStatus()); },
       .clock = &clock_,
       .max_step_rows = options.max_step_rows,
       .step_timeout = options.step_timeout};

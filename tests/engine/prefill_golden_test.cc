@@ -1,10 +1,8 @@
 // The prefill against tests/golden/demo: Hugging Face transformers and an eager float32 CLAA.
-#include <algorithm>
-#include <cmath>
-
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/matmul.h"
+#include "tests/engine/goldens.h"
 #include "tests/engine/prefill_fixture.h"
 
 namespace winnow {
@@ -15,24 +13,6 @@ using ::testing::IsEmpty;
 // The reference sums in another order: a few hundred fp32 roundings of values near 1.
 constexpr double kScoreTolerance = 2e-4;
 constexpr double kLogitTolerance = 1e-3;  // the project's promise for f32
-
-int ArgMax(const std::vector<float>& values) {
-  return static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());
-}
-
-double Cosine(const std::vector<float>& a, const std::vector<float>& b) {
-  double ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.size(); ++i) ab += a[i] * b[i], aa += a[i] * a[i], bb += b[i] * b[i];
-  return ab / std::sqrt(aa * bb);
-}
-
-double MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double worst = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i)
-    worst = std::max<double>(worst, std::abs(a[i] - b[i]));
-  return worst;
-}
 
 SelectionOverrides Full() { return {.policy = "full"}; }
 SelectionOverrides Claa(double keep_ratio) { return {.policy = "claa", .keep_ratio = keep_ratio}; }
