@@ -42,10 +42,10 @@ function(winnow_test name)
   endforeach()
 endfunction()
 
-# winnow_python_test(NAME FILE.py [LABELS …] [TIMEOUT s]): a unittest file run by ctest, as winnow_test otherwise. Those of
-# label e2e start whole clusters and run alone.
+# winnow_python_test(NAME FILE.py [ARGUMENTS …] [LABELS …] [TIMEOUT s]): a unittest file run by ctest, as winnow_test
+# otherwise. Those of label e2e start whole clusters and run alone.
 function(winnow_python_test name file)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT" "ARGUMENTS;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
@@ -53,7 +53,7 @@ function(winnow_python_test name file)
     set(ARG_TIMEOUT 60)
   endif()
   find_package(Python3 REQUIRED COMPONENTS Interpreter)
-  add_test(NAME ${name} COMMAND Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+  add_test(NAME ${name} COMMAND Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/${file}" ${ARG_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
                        ENVIRONMENT "WINNOW_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
   if("e2e" IN_LIST ARG_LABELS)

@@ -1,7 +1,6 @@
 #include "tokenizer/pre_tokenizer.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -16,128 +15,16 @@ using Json = nlohmann::json;
 constexpr char kGpt2Pattern[] =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
-// Of one match. Ordinary patterns take a few steps per byte, so that a run of blanks as long as the
-// router's largest request (16 MiB) still passes; a pattern that explodes is stopped within a
-// second.
-constexpr uint32_t kMatchLimit = 100'000'000;
-constexpr uint32_t kHeapLimitKib =
-    64 * 1024;  // of the interpreter, used where there is no JIT or its stack is full
-
-std::string PcreMessage(int code) {
-  PCRE2_UCHAR buffer[256];
-  pcre2_get_error_message(code, buffer, sizeof(buffer));
-  return reinterpret_cast<const char*>(buffer);
-}
-
-// PCRE2's \s holds U+180E, which is no white space since Unicode 6.3 and none to the tokenizers
-// library.
-std::string WithUnicodeWhiteSpace(const std::string& pattern) {
-  std::string out;
-  for (size_t at = 0; at < pattern.size(); ++at) {
-    if (pattern[at] != '\\' || at + 1 == pattern.size()) {
-      out += pattern[at];
-      continue;
-    }
-    const char escaped = pattern[++at];
-    if (escaped == 's') {
-      out += R"(\p{White_Space})";
-    } else if (escaped == 'S') {
-      out += R"(\P{White_Space})";
-    } else {
-      out += {'\\', escaped};
-    }
-  }
-  return out;
-}
-
-// What one Split call needs of PCRE2.
-class Matcher {
- public:
-  Matcher(const pcre2_code* code, std::string_view text)
-      : code_(code),
-        text_(text),
-        data_(pcre2_match_data_create_from_pattern(code, nullptr), pcre2_match_data_free),
-        context_(pcre2_match_context_create(nullptr), pcre2_match_context_free) {
-    pcre2_set_match_limit(context_.get(), kMatchLimit);
-    pcre2_set_heap_limit(context_.get(), kHeapLimitKib);
-  }
-
-  // PCRE2's result of the search from `at` on.
-  int Find(size_t at) {
-    const int found = Match(at, 0);
-    // Compiled code keeps its state on a 32 KiB stack, the interpreter on the heap.
-    return found == PCRE2_ERROR_JIT_STACKLIMIT ? Match(at, PCRE2_NO_JIT) : found;
-  }
-  size_t begin() const { return pcre2_get_ovector_pointer(data_.get())[0]; }
-  size_t end() const { return pcre2_get_ovector_pointer(data_.get())[1]; }
-
- private:
-  int Match(size_t at, uint32_t options) {
-    return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), at,
-                       options | PCRE2_NO_UTF_CHECK, data_.get(), context_.get());
-  }
-
-  const pcre2_code* code_;
-  const std::string_view text_;
-  std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data_;
-  std::unique_ptr<pcre2_match_context, void (*)(pcre2_match_context*)> context_;
-};
+constexpr char kMetaspace[] = "\u2581";
 
 }  // namespace
 
-absl::StatusOr<SplitPattern> SplitPattern::CreateRegex(const std::string& pattern) {
-  return Compile(WithUnicodeWhiteSpace(pattern), PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C);
-}
-
-absl::StatusOr<SplitPattern> SplitPattern::CreateLiteral(const std::string& text) {
-  return Compile(text, PCRE2_UTF | PCRE2_LITERAL);
-}
-
-absl::StatusOr<SplitPattern> SplitPattern::Compile(const std::string& pattern, uint32_t options) {
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                   options, &error, &offset, nullptr);
-  if (code == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("split pattern '", pattern, "', at offset ",
-                                                   offset, ": ", PcreMessage(error)));
-  }
-  pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without JIT the pattern is interpreted
-  SplitPattern out;
-  out.code_ = std::shared_ptr<void>(
-      code, [](void* owned) { pcre2_code_free(static_cast<pcre2_code*>(owned)); });
-  return out;
-}
-
-absl::Status SplitPattern::Split(std::string_view text,
-                                 const std::function<void(std::string_view)>& piece) const {
-  Matcher matcher(static_cast<const pcre2_code*>(code_.get()), text);
-  size_t done = 0;  // everything before is in a piece
-  for (size_t at = 0; at < text.size();) {
-    const int found = matcher.Find(at);
-    if (found == PCRE2_ERROR_NOMATCH) break;
-    if (found < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("text: splitting at byte ", at, ": ", PcreMessage(found)));
-    }
-    if (matcher.end() <=
-        matcher.begin()) {  // an empty match splits nothing: on to the next character
-      at = matcher.begin() + 1;
-      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) ++at;
-      continue;
-    }
-    if (matcher.begin() > done) piece(text.substr(done, matcher.begin() - done));
-    piece(text.substr(matcher.begin(), matcher.end() - matcher.begin()));
-    done = at = matcher.end();
-  }
-  if (done < text.size()) piece(text.substr(done));
-  return absl::OkStatus();
-}
-
 absl::StatusOr<PreTokenizer> PreTokenizer::Create(const Json& json) {
   PreTokenizer out;
-  WINNOW_RETURN_IF_ERROR(out.Add(json, "pre_tokenizer"));
-  if (!out.has_byte_level_) return Unexpected("pre_tokenizer", "a ByteLevel at its end", json);
+  if (!json.is_null()) WINNOW_RETURN_IF_ERROR(out.Add(json, "pre_tokenizer"));
+  if (out.is_byte_level_ && !out.space_.empty()) {
+    return Unexpected("pre_tokenizer", "either ByteLevel or Metaspace", json);
+  }
   return out;
 }
 
@@ -151,10 +38,11 @@ absl::Status PreTokenizer::Add(const Json& json, const std::string& where) {
     }
     return absl::OkStatus();
   }
-  if (has_byte_level_) return Unexpected(where, "nothing after ByteLevel", json);
+  if (is_byte_level_) return Unexpected(where, "nothing after ByteLevel", json);
   if (type == "ByteLevel") return AddByteLevel(json, where);
+  if (type == "Metaspace") return AddMetaspace(json, where);
   if (type == "Split") return AddSplit(json, where);
-  return Unexpected(where + ".type", "Sequence, Split or ByteLevel", type);
+  return Unexpected(where + ".type", "Sequence, Split, Metaspace or ByteLevel", type);
 }
 
 absl::Status PreTokenizer::AddByteLevel(const Json& json, const std::string& where) {
@@ -165,38 +53,78 @@ absl::Status PreTokenizer::AddByteLevel(const Json& json, const std::string& whe
   }
   WINNOW_ASSIGN_OR_RETURN(const bool use_regex,
                           BoolField(json, "use_regex", true, where + ".use_regex"));
-  has_byte_level_ = true;
+  is_byte_level_ = true;
   if (!use_regex) return absl::OkStatus();
   WINNOW_ASSIGN_OR_RETURN(SplitPattern pattern, SplitPattern::CreateRegex(kGpt2Pattern));
-  stages_.push_back(std::move(pattern));
+  stages_.push_back({std::move(pattern)});
+  return absl::OkStatus();
+}
+
+absl::Status PreTokenizer::AddMetaspace(const Json& json, const std::string& where) {
+  if (!stages_.empty() || !space_.empty()) {
+    return Unexpected(where, "Metaspace first and once", json);
+  }
+  WINNOW_ASSIGN_OR_RETURN(space_,
+                          StringField(json, "replacement", kMetaspace, where + ".replacement"));
+  if (space_.empty()) return Unexpected(where + ".replacement", "a character", "");
+  // Files from before prepend_scheme say add_prefix_space.
+  WINNOW_ASSIGN_OR_RETURN(const bool add_prefix_space,
+                          BoolField(json, "add_prefix_space", true, where + ".add_prefix_space"));
+  WINNOW_ASSIGN_OR_RETURN(const std::string scheme,
+                          StringField(json, "prepend_scheme", add_prefix_space ? "always" : "never",
+                                      where + ".prepend_scheme"));
+  if (scheme != "always" && scheme != "first" && scheme != "never") {
+    return Unexpected(where + ".prepend_scheme", "always, first or never", scheme);
+  }
+  prepend_ = scheme == "always"  ? Prepend::kAlways
+             : scheme == "first" ? Prepend::kFirst
+                                 : Prepend::kNever;
+  WINNOW_ASSIGN_OR_RETURN(const bool split, BoolField(json, "split", true, where + ".split"));
+  if (!split) return absl::OkStatus();
+  WINNOW_ASSIGN_OR_RETURN(SplitPattern pattern, SplitPattern::CreateLiteral(space_));
+  stages_.push_back({std::move(pattern), Behavior::kMergedWithNext});
   return absl::OkStatus();
 }
 
 absl::Status PreTokenizer::AddSplit(const Json& json, const std::string& where) {
   const Json& behavior = Field(json, "behavior");
-  if (behavior != "Isolated") return Unexpected(where + ".behavior", "Isolated", behavior);
+  Stage stage;
+  if (behavior == "MergedWithPrevious") {
+    stage.behavior = Behavior::kMergedWithPrevious;
+  } else if (behavior == "MergedWithNext") {
+    stage.behavior = Behavior::kMergedWithNext;
+  } else if (behavior != "Isolated") {
+    return Unexpected(where + ".behavior", "Isolated, MergedWithPrevious or MergedWithNext",
+                      behavior);
+  }
   WINNOW_ASSIGN_OR_RETURN(const bool invert, BoolField(json, "invert", false, where + ".invert"));
   if (invert) return Unexpected(where + ".invert", "false", true);
-  const Json& pattern = Field(json, "pattern");
-  const Json& regex = Field(pattern, "Regex");
-  const Json& literal = Field(pattern, "String");
-  if (regex.is_string() == literal.is_string() || literal == "") {
-    return Unexpected(where + ".pattern", "one Regex or String", pattern);
-  }
-  absl::StatusOr<SplitPattern> compiled =
-      regex.is_string() ? SplitPattern::CreateRegex(regex.get<std::string>())
-                        : SplitPattern::CreateLiteral(literal.get<std::string>());
-  if (!compiled.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, ".pattern: ", compiled.status().message()));
-  }
-  stages_.push_back(*std::move(compiled));
+  WINNOW_ASSIGN_OR_RETURN(stage.pattern,
+                          SplitPattern::Create(Field(json, "pattern"), where + ".pattern"));
+  stages_.push_back(std::move(stage));
   return absl::OkStatus();
 }
 
-absl::Status PreTokenizer::Split(std::string_view text,
+std::string PreTokenizer::WithMetaspace(std::string_view text, bool is_start) const {
+  std::string out;
+  out.reserve(text.size() + text.size() / 2);
+  const bool begins_so = text.substr(0, 1) == " " || text.substr(0, space_.size()) == space_;
+  const bool prepends = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && is_start);
+  if (prepends && !begins_so) out = space_;
+  for (char c : text) {
+    if (c == ' ') {
+      out += space_;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+absl::Status PreTokenizer::Split(std::string_view text, bool is_start,
                                  const std::function<void(std::string_view)>& piece) const {
-  return SplitFrom(0, text, piece);
+  if (text.empty() || space_.empty()) return SplitFrom(0, text, piece);
+  return SplitFrom(0, WithMetaspace(text, is_start), piece);
 }
 
 absl::Status PreTokenizer::SplitFrom(size_t stage, std::string_view text,
@@ -207,9 +135,29 @@ absl::Status PreTokenizer::SplitFrom(size_t stage, std::string_view text,
     return absl::OkStatus();
   }
   absl::Status status;
-  WINNOW_RETURN_IF_ERROR(stages_[stage].Split(text, [&](std::string_view part) {
-    if (status.ok()) status = SplitFrom(stage + 1, part, piece);
-  }));
+  const auto next = [&](std::string_view part) {
+    if (status.ok() && !part.empty()) status = SplitFrom(stage + 1, part, piece);
+  };
+  const Behavior behavior = stages_[stage].behavior;
+  // The text that a later match, or a gap, may still be joined to; it ends where that begins.
+  std::string_view held;
+  WINNOW_RETURN_IF_ERROR(
+      stages_[stage].pattern.Split(text, [&](std::string_view part, bool is_match) {
+        if (behavior == Behavior::kIsolated) return next(part);
+        const bool joins = is_match == (behavior == Behavior::kMergedWithPrevious);
+        if (joins && !held.empty()) {
+          next({held.data(), held.size() + part.size()});
+          held = {};
+        } else {
+          next(held);
+          held = part;
+          if (joins) {  // there was nothing to join
+            next(held);
+            held = {};
+          }
+        }
+      }));
+  next(held);
   return status;
 }
 

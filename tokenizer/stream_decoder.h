@@ -12,7 +12,8 @@ namespace winnow {
 class StreamDecoder {
  public:
   // `tokenizer` must outlive it.
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit StreamDecoder(const Tokenizer& tokenizer)
+      : tokenizer_(tokenizer), blanks_to_drop_(tokenizer.leading_blanks()) {}
 
   // Text that became certain with this token.
   std::string Add(int32_t id);
@@ -21,7 +22,9 @@ class StreamDecoder {
 
  private:
   std::string Take(size_t size);
+
   const Tokenizer& tokenizer_;
+  int blanks_to_drop_;
   std::string pending_;
 };
 

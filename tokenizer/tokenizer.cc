@@ -21,25 +21,23 @@ absl::Status CheckUtf8(const std::string& text, const std::string& what) {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(const std::string& model_dir) {
   WINNOW_ASSIGN_OR_RETURN(TokenizerFile file, ReadTokenizerFile(model_dir + "/tokenizer.json"));
-  const std::string config_path = model_dir + "/tokenizer_config.json";
-  absl::StatusOr<TokenizerConfig> config = ReadTokenizerConfig(config_path);
-  if (absl::IsNotFound(config.status())) config = TokenizerConfig{};
-  WINNOW_RETURN_IF_ERROR(config.status());
-  std::optional<ChatTemplate> chat_template;
-  if (config->chat_template) {
-    absl::StatusOr<ChatTemplate> compiled = ChatTemplate::Create(*config->chat_template);
-    if (!compiled.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(config_path, ": chat_template: ", compiled.status().message()));
+  WINNOW_ASSIGN_OR_RETURN(TokenizerConfig config, ReadTokenizerConfig(model_dir));
+  absl::StatusOr<ChatTemplate> chat_template = absl::FailedPreconditionError(
+      "chat: the model has no chat template; send raw text or token ids");
+  if (config.chat_template) {
+    chat_template = ChatTemplate::Create(*config.chat_template);
+    if (!chat_template.ok()) {
+      chat_template = absl::FailedPreconditionError(
+          absl::StrCat("chat: the model's chat template is not supported (",
+                       chat_template.status().message(), "); send raw text or token ids"));
     }
-    chat_template = *std::move(compiled);
   }
   return std::unique_ptr<Tokenizer>(
-      new Tokenizer(std::move(file), *std::move(config), std::move(chat_template)));
+      new Tokenizer(std::move(file), std::move(config), std::move(chat_template)));
 }
 
 Tokenizer::Tokenizer(TokenizerFile file, TokenizerConfig config,
-                     std::optional<ChatTemplate> chat_template)
+                     absl::StatusOr<ChatTemplate> chat_template)
     : file_(std::move(file)),
       config_(std::move(config)),
       chat_template_(std::move(chat_template)) {}
@@ -47,7 +45,7 @@ Tokenizer::Tokenizer(TokenizerFile file, TokenizerConfig config,
 absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodePlain(const std::string& text) const {
   WINNOW_RETURN_IF_ERROR(CheckUtf8(text, "text"));
   std::vector<int32_t> ids;
-  WINNOW_RETURN_IF_ERROR(EncodeRun(text, ids));
+  WINNOW_RETURN_IF_ERROR(EncodeRun(text, /*is_start=*/true, ids));
   return ids;
 }
 
@@ -58,10 +56,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeRaw(const std::string& tex
 
 absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeChat(
     const std::vector<ChatTurn>& messages) const {
-  if (!chat_template_) {
-    return absl::FailedPreconditionError(
-        "chat: the model has no chat template; send raw text or token ids");
-  }
+  WINNOW_RETURN_IF_ERROR(chat_template_.status());
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string message = absl::StrCat("chat: message ", i);
     WINNOW_RETURN_IF_ERROR(CheckUtf8(messages[i].role, message + ": role"));
@@ -80,6 +75,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeChat(
 absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeMarked(const MarkedText& text) const {
   std::vector<int32_t> ids;
   std::string run;
+  bool is_start = true;
   for (const TextPart& part : text) {
     const std::string_view source = part.text;
     size_t done = 0;
@@ -90,20 +86,24 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeMarked(const MarkedText& t
         continue;
       }
       run += source.substr(done, at - done);
-      WINNOW_RETURN_IF_ERROR(EncodeRun(run, ids));
+      WINNOW_RETURN_IF_ERROR(EncodeRun(run, is_start, ids));
       run.clear();
+      is_start = false;
       ids.push_back(match->id);
       done = at = at + match->length;
     }
     run += source.substr(done);
   }
-  WINNOW_RETURN_IF_ERROR(EncodeRun(run, ids));
+  WINNOW_RETURN_IF_ERROR(EncodeRun(run, is_start, ids));
   return ids;
 }
 
-absl::Status Tokenizer::EncodeRun(std::string_view run, std::vector<int32_t>& ids) const {
-  return file_.pre_tokenizer.Split(run,
-                                   [&](std::string_view piece) { file_.bpe.Encode(piece, ids); });
+absl::Status Tokenizer::EncodeRun(std::string_view run, bool is_start,
+                                  std::vector<int32_t>& ids) const {
+  const auto encode = [&](std::string_view piece) { file_.bpe.Encode(piece, ids); };
+  if (file_.normalizer.is_identity()) return file_.pre_tokenizer.Split(run, is_start, encode);
+  WINNOW_ASSIGN_OR_RETURN(const std::string normal, file_.normalizer.Apply(run));
+  return file_.pre_tokenizer.Split(normal, is_start, encode);
 }
 
 const std::string& Tokenizer::TokenBytes(int32_t id) const {
@@ -120,7 +120,12 @@ std::string Tokenizer::Decode(const std::vector<int32_t>& ids, bool skip_special
   for (int32_t id : ids) {
     if (!skip_special || !IsSpecial(id)) out += TokenBytes(id);
   }
-  return out;
+  size_t blanks = 0;
+  while (blanks < out.size() && blanks < static_cast<size_t>(leading_blanks()) &&
+         out[blanks] == ' ') {
+    ++blanks;
+  }
+  return out.substr(blanks);
 }
 
 }  // namespace winnow

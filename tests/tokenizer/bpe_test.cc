@@ -102,6 +102,34 @@ TEST(BpeTest, IgnoreMergesTakesAWholePieceThatIsAToken) {
   EXPECT_THAT(Encode(*whole, "xyzab"), ElementsAre('x', 'y', 'z', 256));
 }
 
+// Ids: "▁" 0, "a" 1, "b" 2, bytes 10 to 265, results of merges from 300 on.
+Bpe::Options Characters(std::vector<std::pair<std::string, std::string>> merges) {
+  Bpe::Options options;
+  options.vocab = {{"▁", 0}, {"a", 1}, {"b", 2}};
+  for (size_t i = 0; i < merges.size(); ++i) {
+    options.vocab[merges[i].first + merges[i].second] = 300 + static_cast<int32_t>(i);
+  }
+  options.merges = std::move(merges);
+  options.byte_fallback.emplace();
+  for (int byte = 0; byte < 256; ++byte) (*options.byte_fallback)[byte] = 10 + byte;
+  return options;
+}
+
+TEST(BpeTest, CharactersWithoutATokenFallBackToBytes) {
+  const auto bpe = Bpe::Create(Characters({{"▁", "a"}}));
+  ASSERT_TRUE(bpe.ok()) << bpe.status();
+  EXPECT_THAT(Encode(*bpe, "▁a\n\u00e9b"), ElementsAre(300, 10 + '\n', 10 + 0xC3, 10 + 0xA9, 2));
+}
+
+// Words are encoded one by one as long as no merge reaches over the blank before one.
+TEST(BpeTest, MergesOverBlanksAreFoundToo) {
+  const auto within = Bpe::Create(Characters({{"▁", "▁"}, {"▁▁", "a"}, {"a", "b"}}));
+  const auto across = Bpe::Create(Characters({{"a", "▁"}, {"a▁", "b"}, {"▁", "b"}}));
+  ASSERT_TRUE(within.ok() && across.ok());
+  EXPECT_THAT(Encode(*within, "ab▁▁ab▁b"), ElementsAre(302, 301, 2, 0, 2));
+  EXPECT_THAT(Encode(*across, "a▁b"), ElementsAre(301));
+}
+
 TEST(BpeTest, RefusesMergesAndBytesWithoutTokens) {
   Bpe::Options options = WithMerges({{"a", "b"}});
   options.merges.emplace_back("ab", "c");

@@ -22,13 +22,13 @@ Json Split(Json pattern) {
 }
 Json Sequence(std::vector<Json> parts) { return {{"type", "Sequence"}, {"pretokenizers", parts}}; }
 
-std::vector<std::string> Pieces(const Json& json, const std::string& text) {
+std::vector<std::string> Pieces(const Json& json, const std::string& text, bool is_start = true) {
   const auto splitter = PreTokenizer::Create(json);
   EXPECT_TRUE(splitter.ok()) << splitter.status();
   std::vector<std::string> pieces;
   if (!splitter.ok()) return pieces;
   const absl::Status status =
-      splitter->Split(text, [&](std::string_view piece) { pieces.emplace_back(piece); });
+      splitter->Split(text, is_start, [&](std::string_view piece) { pieces.emplace_back(piece); });
   EXPECT_TRUE(status.ok()) << status;
   return pieces;
 }
@@ -55,6 +55,32 @@ TEST(PreTokenizerTest, StagesCutThePiecesOfTheStageBefore) {
   EXPECT_THAT(Pieces(json, "xa.b1axb2"), ElementsAre("x", "a.b", "1", "axb", "2"));
 }
 
+TEST(PreTokenizerTest, WithoutOneTextIsOnePiece) {
+  EXPECT_THAT(Pieces(Json(), "a b  c"), ElementsAre("a b  c"));
+  EXPECT_THAT(Pieces(Json(), ""), ElementsAre());
+}
+
+TEST(PreTokenizerTest, MatchesJoinTheirNeighbours) {
+  Json split = Split({{"String", "-"}});
+  split["behavior"] = "MergedWithPrevious";
+  EXPECT_THAT(Pieces(split, "-a-b--c-"), ElementsAre("-", "a-", "b-", "-", "c-"));
+  split["behavior"] = "MergedWithNext";
+  EXPECT_THAT(Pieces(split, "-a-b--c-"), ElementsAre("-a", "-b", "-", "-c", "-"));
+}
+
+TEST(PreTokenizerTest, MetaspaceWritesBlanksAndPrependsOne) {
+  const auto metaspace = [](const char* scheme, bool split) {
+    return Json{{"type", "Metaspace"}, {"prepend_scheme", scheme}, {"split", split}};
+  };
+  EXPECT_THAT(Pieces(metaspace("always", false), "a  b"), ElementsAre("▁a▁▁b"));
+  EXPECT_THAT(Pieces(metaspace("always", false), "a b", /*is_start=*/false), ElementsAre("▁a▁b"));
+  EXPECT_THAT(Pieces(metaspace("first", false), "a b"), ElementsAre("▁a▁b"));
+  EXPECT_THAT(Pieces(metaspace("first", false), "a b", /*is_start=*/false), ElementsAre("a▁b"));
+  EXPECT_THAT(Pieces(metaspace("never", false), "a b"), ElementsAre("a▁b"));
+  EXPECT_THAT(Pieces(metaspace("always", false), " a"), ElementsAre("▁a"));
+  EXPECT_THAT(Pieces(metaspace("always", true), "a  b c"), ElementsAre("▁a", "▁", "▁b", "▁c"));
+}
+
 // U+180E lost its white-space property in Unicode 6.3; PCRE2's own \s still has it.
 TEST(PreTokenizerTest, WhiteSpaceIsUnicodesWhiteSpace) {
   const Json json = Sequence({Split({{"Regex", R"(\s+|[^\S\n]x)"}}), ByteLevel(false)});
@@ -78,7 +104,7 @@ TEST(PreTokenizerTest, LongRunsAreCutInTime) {
     for (const char* end : {"", "x", "\n", "1"}) {
       size_t size = 0;
       const absl::Status status =
-          splitter->Split(text + end, [&](std::string_view piece) { size += piece.size(); });
+          splitter->Split(text + end, true, [&](std::string_view piece) { size += piece.size(); });
       EXPECT_TRUE(status.ok()) << status << " in a run of '" << unit << "'";
       EXPECT_EQ(size, text.size() + std::string(end).size());
     }
@@ -89,7 +115,8 @@ TEST(PreTokenizerTest, APatternThatExplodesIsStopped) {
   const auto splitter =
       PreTokenizer::Create(Sequence({Split({{"Regex", "(?:a|a|aa)+$"}}), ByteLevel(false)}));
   ASSERT_TRUE(splitter.ok());
-  const absl::Status status = splitter->Split(std::string(60, 'a') + "b", [](std::string_view) {});
+  const absl::Status status =
+      splitter->Split(std::string(60, 'a') + "b", true, [](std::string_view) {});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("byte 0"));
 }
@@ -99,12 +126,15 @@ TEST(PreTokenizerTest, RefusesWhatIsNotBuiltByName) {
   removed["behavior"] = "Removed";
   inverted["invert"] = true;
   const std::vector<std::pair<Json, std::string>> cases = {
-      {Json(), "pre_tokenizer.type"},
-      {{{"type", "Metaspace"}}, "Metaspace"},
-      {{{"type", 7}}, "pre_tokenizer.type: expected Sequence, Split or ByteLevel, got 7"},
+      {{{"type", 7}},
+       "pre_tokenizer.type: expected Sequence, Split, Metaspace or ByteLevel, got 7"},
+      {Sequence({{{"type", "Metaspace"}}, ByteLevel(false)}), "either ByteLevel or Metaspace"},
+      {Sequence({Split({{"Regex", "a"}}), {{"type", "Metaspace"}}}), "Metaspace first and once"},
+      {{{"type", "Metaspace"}, {"prepend_scheme", "often"}}, "pre_tokenizer.prepend_scheme"},
+      {{{"type", "Metaspace"}, {"replacement", ""}}, "pre_tokenizer.replacement"},
+      {{{"type", "Metaspace"}, {"split", 1}}, "pre_tokenizer.split"},
       {Sequence({{{"type", "Digits"}}}), "pretokenizers[0].type"},
       {{{"type", "Sequence"}}, "pre_tokenizer.pretokenizers"},
-      {Sequence({Split({{"Regex", "a"}})}), "a ByteLevel at its end"},
       {Sequence({ByteLevel(false), Split({{"Regex", "a"}})}), "pretokenizers[1]"},
       {Sequence({removed, ByteLevel(false)}), "Removed"},
       {Sequence({inverted, ByteLevel(false)}), "invert"},

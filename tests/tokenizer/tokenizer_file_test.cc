@@ -53,18 +53,15 @@ class TokenizerFileTest : public ::testing::Test {
 };
 
 TEST_F(TokenizerFileTest, RefusesWhatIsNotBuiltByFieldAndValue) {
-  ExpectRefused("/normalizer", {{"type", "NFC"}},
-                "normalizer: expected null, got {\"type\":\"NFC\"}");
+  ExpectRefused("/normalizer", {{"type", "Precompiled"}},
+                "normalizer.type: expected Sequence, NFC");
   ExpectRefused("/model/type", "Unigram", "model.type: expected BPE, got \"Unigram\"");
-  ExpectRefused("/model/byte_fallback", true, "model.byte_fallback");
   ExpectRefused("/model/dropout", 0.1, "model.dropout");
-  ExpectRefused("/model/unk_token", "<unk>", "model.unk_token");
-  ExpectRefused("/model/fuse_unk", true, "model.fuse_unk");
   ExpectRefused("/model/continuing_subword_prefix", "##", "model.continuing_subword_prefix");
   ExpectRefused("/model/end_of_word_suffix", "</w>", "model.end_of_word_suffix");
-  ExpectRefused("/pre_tokenizer", {{"type", "Metaspace"}}, "Metaspace");
-  ExpectRefused("/decoder/type", "WordPiece",
-                "decoder.type: expected ByteLevel, got \"WordPiece\"");
+  ExpectRefused("/pre_tokenizer", {{"type", "Digits"}}, "pre_tokenizer.type");
+  ExpectRefused("/pre_tokenizer", {{"type", "Metaspace"}}, "decoder: expected ByteLevel exactly");
+  ExpectRefused("/decoder/type", "WordPiece", "got \"WordPiece\"");
   for (const char* field : {"lstrip", "rstrip", "single_word"}) {
     ExpectRefused("/added_tokens/2/" + std::string(field), true,
                   "added_tokens[2]." + std::string(field));
@@ -122,8 +119,45 @@ TEST_F(TokenizerFileTest, RefusesABadConfigByField) {
   };
   expect_refused("bos_token", 7, "bos_token");
   expect_refused("eos_token", {{"content", 7}}, "eos_token.content");
-  expect_refused("chat_template", Json::array(), "chat_template");
-  expect_refused("chat_template", "{{ x | trim }}", "chat_template: '| trim'");
+  expect_refused("chat_template", 7, "chat_template: expected a text or a list");
+  expect_refused("chat_template", Json::array(), "'default'");
+  expect_refused("chat_template", {{{"name", "default"}, {"template", 7}}},
+                 "chat_template[0].template");
+}
+
+TEST_F(TokenizerFileTest, TheDefaultOfSeveralTemplatesCounts) {
+  const std::string usual = config_["chat_template"];
+  config_["chat_template"] = {{{"name", "tool_use"}, {"template", "{{ 'no' }}"}},
+                              {{"name", "default"}, {"template", usual}}};
+  const auto tokenizer = CreateFrom(tokenizer_.dump(), config_.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_TRUE((*tokenizer)->EncodeChat({{"user", "a"}}).ok());
+}
+
+TEST_F(TokenizerFileTest, ATemplateOfItsOwnFileStandsAbove) {
+  std::ofstream(dir_ / "chat_template.jinja") << "{{ messages[0].content }}!";
+  const auto tokenizer = CreateFrom(tokenizer_.dump(), config_.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const auto ids = (*tokenizer)->EncodeChat({{"user", "a"}});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ((*tokenizer)->Decode(*ids, false), "a!");
+}
+
+TEST_F(TokenizerFileTest, ATemplateThatIsNotSupportedFailsChatAlone) {
+  config_["chat_template"] = "{{ x | no_such_filter }}";
+  const auto tokenizer = CreateFrom(tokenizer_.dump(), config_.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const absl::Status status = (*tokenizer)->EncodeChat({{"user", "a"}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no_such_filter"));
+  EXPECT_EQ((*tokenizer)->chat_status(), status);
+  EXPECT_TRUE((*tokenizer)->EncodeRaw("a").ok());
+}
+
+// Such a token would have to be sought in text that has been normalized.
+TEST_F(TokenizerFileTest, ANormalizedTokenThatTheNormalizerChangesIsRefused) {
+  tokenizer_["normalizer"] = {{"type", "Prepend"}, {"prepend", "_"}};
+  ExpectRefused("/added_tokens/2/normalized", true, "added_tokens[2].normalized");
 }
 
 TEST_F(TokenizerFileTest, WithoutATemplateOnlyChatFails) {
