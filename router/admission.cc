@@ -105,8 +105,8 @@ absl::StatusOr<SamplingParams> ResolveSampling(const v1::SamplingOptions& option
 }
 
 absl::StatusOr<SelectionConfig> ResolveSelection(const v1::SelectionOptions& options,
-                                                 const v1::WorkerInfo& model,
-                                                 bool explain_allowed) {
+                                                 const v1::WorkerInfo& model, bool explain_allowed,
+                                                 std::optional<int> window_offset) {
   if (options.explain() && !(explain_allowed && model.explain_allowed())) {
     return absl::PermissionDeniedError(
         "selection: explain is off on this server (--allow-explain)");
@@ -121,7 +121,9 @@ absl::StatusOr<SelectionConfig> ResolveSelection(const v1::SelectionOptions& opt
   // here.
   ModelShape shape;
   shape.num_layers = profile.selection_layer + 2;
-  return ResolveSelectionConfig(profile, FromProto(options), shape);
+  SelectionOverrides overrides = FromProto(options);
+  overrides.window_offset = window_offset;
+  return ResolveSelectionConfig(profile, overrides, shape);
 }
 
 absl::Status CheckPrompt(const std::vector<int32_t>& ids, const SamplingParams& sampling,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,11 @@ absl::Status CheckEnvelope(const v1::GenerateRequest& request, size_t max_bytes)
 absl::StatusOr<SamplingParams> ResolveSampling(const v1::SamplingOptions& options,
                                                const v1::WorkerInfo& model, uint64_t seed);
 
-// The profile with the request's wishes.
+// The profile with the request's wishes, and `window_offset` in place of the profile's if it is
+// given.
 absl::StatusOr<SelectionConfig> ResolveSelection(const v1::SelectionOptions& options,
-                                                 const v1::WorkerInfo& model, bool explain_allowed);
+                                                 const v1::WorkerInfo& model, bool explain_allowed,
+                                                 std::optional<int> window_offset);
 
 // 1 ≤ tokens, tokens + max_tokens − 1 ≤ context, every id in the vocabulary.
 absl::Status CheckPrompt(const std::vector<int32_t>& ids, const SamplingParams& sampling,

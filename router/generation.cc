@@ -149,8 +149,10 @@ absl::StatusOr<v1::PrefillRequest> Generation::Admit() {
   name_ = request_.request_id().empty() ? unique : request_.request_id();
   WINNOW_ASSIGN_OR_RETURN(const v1::WorkerInfo model, parts_.registry.Model());
   WINNOW_ASSIGN_OR_RETURN(sampling_, ResolveSampling(request_.sampling(), model, RandomBits()));
+  const bool is_chat = request_.has_text() || request_.has_chat();
   WINNOW_ASSIGN_OR_RETURN(selection_,
-                          ResolveSelection(request_.selection(), model, options_.allow_explain));
+                          ResolveSelection(request_.selection(), model, options_.allow_explain,
+                                           is_chat ? options_.chat_window_offset : std::nullopt));
   const absl::Time begin = parts_.clock.Now();
   WINNOW_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(parts_.tokenizer, request_));
   tokenize_seconds_ = SecondsSince(begin);

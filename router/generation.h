@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,7 @@ namespace winnow {
 struct GenerationOptions {
   bool allow_explain = false;
   size_t max_request_bytes = 16 << 20;
+  std::optional<int> chat_window_offset;  // of chat prompts, in place of the profile's
   RequestDriver::Options driver;
 };
 

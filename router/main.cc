@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/status_macros.h"
+#include "router/chat_window.h"
 #include "router/generation_service.h"
 #include "router/grpc_worker_clients.h"
 #include "router/model_service.h"
@@ -26,6 +27,9 @@ ABSL_FLAG(std::string, prefill_workers, "",
           "host:port of the prefill workers, separated by commas (required)");
 ABSL_FLAG(std::string, decode_workers, "",
           "host:port of the decode workers, separated by commas; none: max_tokens 1 only");
+ABSL_FLAG(int, chat_window_offset, -1,
+          "tokens at the end of a chat prompt that the scoring window skips; -1: what the chat "
+          "template adds after the last message, unless claa.json sets window_offset");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
 ABSL_FLAG(int64_t, max_request_bytes, 16 << 20,
           "a larger request is refused before it is tokenized");
@@ -62,6 +66,8 @@ absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is empty");
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("max-request-bytes", absl::GetFlag(FLAGS_max_request_bytes), 1, 1 << 30));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("chat-window-offset", absl::GetFlag(FLAGS_chat_window_offset), -1, 1'000));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("max-requests", absl::GetFlag(FLAGS_max_requests), 1, 1'000'000));
   WINNOW_RETURN_IF_ERROR(
@@ -107,14 +113,22 @@ absl::Status Run() {
   }
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           Tokenizer::Create(absl::GetFlag(FLAGS_model)));
+  if (!tokenizer->chat_status().ok()) spdlog::warn("{}", tokenizer->chat_status().ToString());
+  GenerationService::Options service_options = ServiceOptions();
+  WINNOW_ASSIGN_OR_RETURN(service_options.generation.chat_window_offset,
+                          ChatWindowOffset(absl::GetFlag(FLAGS_model), *tokenizer,
+                                           absl::GetFlag(FLAGS_chat_window_offset)));
+  if (const auto offset = service_options.generation.chat_window_offset) {
+    spdlog::info("window_offset of chat prompts: {}", *offset);
+  }
   MetricsRegistry metrics_registry;
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock);
   WorkerRegistry registry(clients, clock, workers);
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   GenerationService generation({*tokenizer, clients, registry, clock, metrics}, executor,
-                               ServiceOptions());
-  ModelService models(registry);
+                               service_options);
+  ModelService models(registry, service_options.generation.chat_window_offset);
   WINNOW_ASSIGN_OR_RETURN(
       const std::unique_ptr<RpcServer> server,
       StartServer({.listen = absl::GetFlag(FLAGS_listen),

@@ -18,6 +18,7 @@ grpc::ServerUnaryReactor* ModelService::ListModels(grpc::CallbackServerContext* 
   model->set_vocab_size(info->vocab_size());
   model->set_max_context(info->max_context());
   *model->mutable_profile() = info->profile();
+  model->set_chat_window_offset(chat_window_offset_.value_or(info->profile().window_offset()));
   *model->mutable_eos_token_ids() = info->eos_token_ids();
   for (const v1::WorkerInfo& worker : registry_.Workers()) *model->add_workers() = worker;
   reactor->Finish(grpc::Status::OK);

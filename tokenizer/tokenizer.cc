@@ -40,7 +40,8 @@ Tokenizer::Tokenizer(TokenizerFile file, TokenizerConfig config,
                      absl::StatusOr<ChatTemplate> chat_template)
     : file_(std::move(file)),
       config_(std::move(config)),
-      chat_template_(std::move(chat_template)) {}
+      chat_template_(std::move(chat_template)),
+      chat_suffix_tokens_(CountChatSuffix()) {}
 
 absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodePlain(const std::string& text) const {
   WINNOW_RETURN_IF_ERROR(CheckUtf8(text, "text"));
@@ -62,12 +63,31 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeChat(
     WINNOW_RETURN_IF_ERROR(CheckUtf8(messages[i].role, message + ": role"));
     WINNOW_RETURN_IF_ERROR(CheckUtf8(messages[i].content, message + ": content"));
   }
-  const absl::StatusOr<MarkedText> text =
+  WINNOW_ASSIGN_OR_RETURN(const MarkedText text, Render(messages));
+  return EncodeMarked(text);
+}
+
+absl::StatusOr<MarkedText> Tokenizer::Render(const std::vector<ChatTurn>& messages) const {
+  absl::StatusOr<MarkedText> text =
       chat_template_->Render(messages, config_.bos_token, config_.eos_token);
-  if (!text.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("chat: ", text.status().message()));
+  if (text.ok()) return text;
+  return absl::InvalidArgumentError(absl::StrCat("chat: ", text.status().message()));
+}
+
+int Tokenizer::CountChatSuffix() const {
+  if (!chat_template_.ok()) return 0;
+  const absl::StatusOr<MarkedText> text = Render({{"user", "x"}});
+  if (!text.ok()) return 0;  // the template wants more than one message
+  MarkedText suffix;
+  for (const TextPart& part : *text) {
+    if (part.is_client()) {
+      suffix.clear();
+    } else {
+      suffix.push_back(part);
+    }
   }
-  return EncodeMarked(*text);
+  const absl::StatusOr<std::vector<int32_t>> ids = EncodeMarked(suffix);
+  return ids.ok() ? static_cast<int>(ids->size()) : 0;
 }
 
 // Cuts at the added tokens in the template's parts. The text between two of them is one run,

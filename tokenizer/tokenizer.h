@@ -38,6 +38,9 @@ class Tokenizer {
   // FAILED_PRECONDITION: the model has no chat template, or one that is not supported; says what of
   // it.
   absl::Status chat_status() const { return chat_template_.status(); }
+  // Tokens that the template adds after the last message's content: the same at every chat's end. 0
+  // without a template.
+  int chat_suffix_tokens() const { return chat_suffix_tokens_; }
 
   // Bytes of a token; empty for an id that is none. Added tokens give their text.
   const std::string& TokenBytes(int32_t id) const;
@@ -54,6 +57,8 @@ class Tokenizer {
 
  private:
   Tokenizer(TokenizerFile file, TokenizerConfig config, absl::StatusOr<ChatTemplate> chat_template);
+  absl::StatusOr<MarkedText> Render(const std::vector<ChatTurn>& messages) const;
+  int CountChatSuffix() const;
   absl::StatusOr<std::vector<int32_t>> EncodeMarked(const MarkedText& text) const;
   // Appends the tokens of text between added tokens; `is_start`: the prompt begins with it.
   absl::Status EncodeRun(std::string_view run, bool is_start, std::vector<int32_t>& ids) const;
@@ -61,6 +66,7 @@ class Tokenizer {
   TokenizerFile file_;
   TokenizerConfig config_;
   absl::StatusOr<ChatTemplate> chat_template_;
+  int chat_suffix_tokens_ = 0;
 };
 
 }  // namespace winnow

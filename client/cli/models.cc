@@ -35,6 +35,7 @@ Json ModelJson(const v1::Model& model) {
   if (const auto profile = FromProto(model.profile()); profile.ok()) {
     json["profile"] = Json::parse(SelectionConfigToJson(*profile));
   }
+  json["chat_window_offset"] = model.chat_window_offset();
   json["workers"] = Json::array();
   for (const v1::WorkerInfo& worker : model.workers()) {
     json["workers"].push_back({{"role", RoleName(worker.role())},

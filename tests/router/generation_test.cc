@@ -105,6 +105,19 @@ class GenerationTest : public ::testing::Test {
   std::vector<absl::Status> ends_;
 };
 
+// Raw prompts end where the question ends, chats in the template's suffix.
+TEST_F(GenerationTest, OnlyChatPromptsHaveTheirWindowMoved) {
+  options_.chat_window_offset = 2;
+  Workers();
+  Begin(Ask("What is it?", 1));
+  EXPECT_EQ(workers_.prefills.at(0)->request.selection().window_offset(), 0);
+  v1::GenerateRequest chat;
+  chat.set_text("What is it?");
+  chat.mutable_sampling()->set_max_tokens(1);
+  Begin(chat);
+  EXPECT_EQ(workers_.prefills.at(1)->request.selection().window_offset(), 2);
+}
+
 TEST_F(GenerationTest, StreamsStartedTokensAndFinishedInOrder) {
   Workers();
   v1::GenerateRequest request = Ask("The code is", 100);

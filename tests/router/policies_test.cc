@@ -128,8 +128,14 @@ TEST(AdmissionTest, BoundsWhatARequestMayBring) {
   }
   v1::SelectionOptions spans;
   for (int i = 0; i <= kMaxProtectedSpans; ++i) spans.add_protected_spans();
-  EXPECT_THAT(std::string(ResolveSelection(spans, Model(), false).status().message()),
+  EXPECT_THAT(std::string(ResolveSelection(spans, Model(), false, std::nullopt).status().message()),
               HasSubstr("at most 1024 protected spans, got 1025"));
+}
+
+TEST(AdmissionTest, AChatsWindowOffsetStandsInPlaceOfTheProfiles) {
+  EXPECT_EQ(ResolveSelection({}, Model(), false, std::nullopt)->window_offset,
+            Model().profile().window_offset());
+  EXPECT_EQ(ResolveSelection({}, Model(), false, 5)->window_offset, 5);
 }
 
 TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
@@ -171,31 +177,32 @@ TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {
 TEST(AdmissionTest, ResolvesSelectionWithinTheProfile) {
   v1::SelectionOptions options;
   options.set_keep_ratio(0.25);
-  const auto config = ResolveSelection(options, Model(), false);
+  const auto config = ResolveSelection(options, Model(), false, std::nullopt);
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->keep_ppm, 250000);
   EXPECT_EQ(config->selection_layer, 5);
   for (double bad : {0.0, -0.5, 2.0, static_cast<double>(NAN)}) {
     options.set_keep_ratio(bad);
-    EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(),
+    EXPECT_EQ(ResolveSelection(options, Model(), false, std::nullopt).status().code(),
               absl::StatusCode::kInvalidArgument)
         << bad;
   }
   v1::SelectionOptions unknown;
   unknown.set_policy("magic");
-  EXPECT_THAT(std::string(ResolveSelection(unknown, Model(), false).status().message()),
-              HasSubstr("magic"));
+  EXPECT_THAT(
+      std::string(ResolveSelection(unknown, Model(), false, std::nullopt).status().message()),
+      HasSubstr("magic"));
 }
 
 TEST(AdmissionTest, ExplainNeedsPermissionOfRouterAndWorker) {
   v1::SelectionOptions options;
   options.set_explain(true);
-  EXPECT_TRUE(ResolveSelection(options, Model(), true).ok());
-  EXPECT_EQ(ResolveSelection(options, Model(), false).status().code(),
+  EXPECT_TRUE(ResolveSelection(options, Model(), true, std::nullopt).ok());
+  EXPECT_EQ(ResolveSelection(options, Model(), false, std::nullopt).status().code(),
             absl::StatusCode::kPermissionDenied);
   v1::WorkerInfo strict = Model();
   strict.set_explain_allowed(false);
-  EXPECT_EQ(ResolveSelection(options, strict, true).status().code(),
+  EXPECT_EQ(ResolveSelection(options, strict, true, std::nullopt).status().code(),
             absl::StatusCode::kPermissionDenied);
 }
 
