@@ -2,20 +2,27 @@
 // host, random weights of the Llama-3.1-8B shape, one request, one chunk.
 //
 //   cuda_prefill_bench [--config DIR] [--tokens 2048,8192,32768] [--keep 0.1,0.2] [--repeats 5]
-//                      [--tp 1]
+//                      [--tp 1] [--details 1]
 //
-// Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "claa_ms": {keep: {N: …}},
-// "stages_ms": …}. Medians after one warm-up run; dense has the last-layer trim, as CLAA has.
+// Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "dense_untrimmed_ms": {N: …},
+// "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "score_share":
+// {N: …}, "stream_drains"}. Medians after one warm-up run; dense and CLAA compute one row of the
+// last layer of an unpruned prompt, dense_untrimmed all. shipping_ms, op_ms and score_share
+// (scores, selection and gathers in CLAA's time) are of runs of the first --keep whose KV goes to
+// pinned memory as a handoff's does. stream_drains: how often, in the worst run, the host waited
+// for the GPU before the wait for the logits.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <mutex>
 #include <random>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "bench/commit.h"  // of the build folder
+#include "engine/device/cuda_backend.h"
 #include "engine/device/cuda_ranks.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
@@ -42,6 +49,7 @@ struct Flags {
   std::vector<std::string> keep = {"0.1", "0.2", "0.4"};
   int repeats = 5;
   int tensor_parallel = 1;
+  int has_details = 1;  // what comes after claa_ms
 };
 
 Flags ParseFlags(int argc, char** argv) {
@@ -54,6 +62,8 @@ Flags ParseFlags(int argc, char** argv) {
       flags.tokens = absl::StrSplit(value, ',');
     } else if (name == "--keep") {
       flags.keep = absl::StrSplit(value, ',', absl::SkipEmpty());
+    } else if (name == "--details" && absl::SimpleAtoi(value, &flags.has_details)) {
+      continue;
     } else if (name == "--tp" && absl::SimpleAtoi(value, &flags.tensor_parallel)) {
       continue;
     } else if (name != "--repeats" || !absl::SimpleAtoi(value, &flags.repeats)) {
@@ -74,17 +84,26 @@ class Engine {
                              .random_weights = true};
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
     ranks_ = Unwrap(LoadModelRanks(load));
-    TensorParallelPrefill::Options options{
-        .clock = &clock_, .max_step_rows = max_tokens, .max_context = max_tokens};
-    ranks_->Fill(options);
-    engine_ = Unwrap(TensorParallelPrefill::Create(options));
+    options_ = {.clock = &clock_, .max_step_rows = max_tokens, .max_context = max_tokens};
+    ranks_->Fill(options_);
+    Trim(true);
   }
+
+  // Whether the last layer computes the last row alone.
+  void Trim(bool trim) {
+    engine_.reset();
+    options_.trim_last_layer = trim;
+    engine_ = Unwrap(TensorParallelPrefill::Create(options_));
+  }
+  CudaBackend& backend() { return static_cast<CudaBackend&>(*ranks_->backends[0]); }
 
   struct Result {
     double ms = 0;
-    StageTimes stages;
+    int64_t drains = 0;
   };
-  Result Run(const std::vector<int32_t>& ids, const SelectionOverrides& overrides) {
+  Result Run(const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
+             bool ships = false) {
+    const int64_t waits = backend().num_waits();
     const absl::Time begin = clock_.Now();
     SelectionConfig profile = DefaultSelectionConfig(engine_->shape());
     profile.min_prompt_tokens = profile.min_kept_tokens = 0;
@@ -92,7 +111,10 @@ class Engine {
     spec.prompt_ids = ids;
     spec.selection = Unwrap(ResolveSelectionConfig(profile, overrides, engine_->shape()));
     spec.plan = MakeKvPlan(engine_->shape(), spec.selection, static_cast<int64_t>(ids.size()));
-    const int64_t sequence = Unwrap(engine_->Admit(std::move(spec), nullptr, nullptr));
+    std::shared_ptr<KvStaging> staging;
+    if (ships) staging = Unwrap(engine_->AllocateStaging(spec.plan));
+    const int64_t sequence =
+        Unwrap(engine_->Admit(std::move(spec), staging, ships ? &sink_ : nullptr));
     while (true) {
       const PrefillProgress progress = Unwrap(engine_->Progress(sequence));
       const int64_t rows =
@@ -100,25 +122,77 @@ class Engine {
       const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
       const std::vector<PrefillOutput> outputs = Unwrap(engine_->Step({item}));
       if (outputs.empty()) continue;
-      const Result result{absl::ToDoubleMilliseconds(clock_.Now() - begin), outputs[0].stages};
+      const Result result{absl::ToDoubleMilliseconds(clock_.Now() - begin),
+                          backend().num_waits() - waits - 1};
+      sink_.Wait(clock_);
       engine_->Release(sequence);
       return result;
     }
   }
 
  private:
+  // Takes the KV and lets it lie.
+  class Sink final : public KvSink {
+   public:
+    void OnKvReady(const KvReady&, EventPtr event) override {
+      std::lock_guard<std::mutex> lock(mutex_);
+      events_.push_back(std::move(event));
+    }
+    void Wait(const Clock& clock) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (const EventPtr& event : events_) {
+        if (absl::Status status = event->Wait(clock, Deadline::Infinite()); !status.ok()) {
+          Die(status);
+        }
+      }
+      events_.clear();
+    }
+
+   private:
+    std::mutex mutex_;
+    std::vector<EventPtr> events_;
+  };
+
   RealClock clock_;
+  Sink sink_;
   std::unique_ptr<ModelRanks> ranks_;
+  TensorParallelPrefill::Options options_;
   std::unique_ptr<TensorParallelPrefill> engine_;
 };
 
-double MedianMs(Engine& engine, const std::vector<int32_t>& ids,
-                const SelectionOverrides& overrides, int repeats) {
-  engine.Run(ids, overrides);
+SelectionOverrides Claa(const std::string& keep) {
+  double ratio = 0;
+  if (!absl::SimpleAtod(keep, &ratio)) Die(absl::InvalidArgumentError("--keep: " + keep));
+  return {.policy = "claa", .keep_ratio = ratio};
+}
+
+struct Median {
+  double ms = 0;
+  int64_t drains = 0;  // of the worst run
+};
+Median Measure(Engine& engine, const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
+               int repeats, bool ships = false) {
+  engine.Run(ids, overrides, ships);
   std::vector<double> times;
-  for (int i = 0; i < repeats; ++i) times.push_back(engine.Run(ids, overrides).ms);
+  Median median;
+  for (int i = 0; i < repeats; ++i) {
+    const Engine::Result result = engine.Run(ids, overrides, ships);
+    times.push_back(result.ms);
+    median.drains = std::max(median.drains, result.drains);
+  }
   std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  return times[repeats / 2];
+  median.ms = times[repeats / 2];
+  return median;
+}
+
+// Milliseconds of each kind of op in one run that ships its KV.
+std::map<std::string, double> OpTimes(Engine& engine, const std::vector<int32_t>& ids,
+                                      const SelectionOverrides& overrides) {
+  engine.backend().TakeOpTimes();
+  engine.backend().TimeOps(true);
+  engine.Run(ids, overrides, /*ships=*/true);
+  engine.backend().TimeOps(false);
+  return engine.backend().TakeOpTimes();
 }
 
 int Main(int argc, char** argv) {
@@ -138,21 +212,50 @@ int Main(int argc, char** argv) {
                {"tensor_parallel", flags.tensor_parallel},
                {"commit", WINNOW_COMMIT}};
   std::mt19937 random(1);
+  int64_t drains = 0;
+  std::vector<std::vector<int32_t>> prompts;
   for (const int64_t size : sizes) {
-    std::vector<int32_t> ids(size);
+    std::vector<int32_t>& ids = prompts.emplace_back(size);
     for (int32_t& id : ids) id = static_cast<int32_t>(random() % 128000);
     const std::string n = std::to_string(size);
-    json["dense_ms"][n] = MedianMs(engine, ids, {.policy = "full"}, flags.repeats);
-    std::fprintf(stderr, "dense %s: %.2f ms\n", n.c_str(), json["dense_ms"][n].get<double>());
+    const auto report = [&](const std::string& what, const Median& median) {
+      drains = std::max(drains, median.drains);
+      std::fprintf(stderr, "%s %s: %.2f ms\n", what.c_str(), n.c_str(), median.ms);
+      return median.ms;
+    };
+    const SelectionOverrides dense{.policy = "full"};
+    json["dense_ms"][n] = report("dense", Measure(engine, ids, dense, flags.repeats));
     for (const std::string& keep : flags.keep) {
-      double ratio = 0;
-      if (!absl::SimpleAtod(keep, &ratio)) Die(absl::InvalidArgumentError("--keep: " + keep));
-      json["claa_ms"][keep][n] =
-          MedianMs(engine, ids, {.policy = "claa", .keep_ratio = ratio}, flags.repeats);
-      std::fprintf(stderr, "claa %s %s: %.2f ms\n", keep.c_str(), n.c_str(),
-                   json["claa_ms"][keep][n].get<double>());
+      const SelectionOverrides claa = Claa(keep);
+      json["claa_ms"][keep][n] = report("claa " + keep, Measure(engine, ids, claa, flags.repeats));
+    }
+    if (!flags.keep.empty() && flags.has_details) {
+      const SelectionOverrides claa = Claa(flags.keep[0]);
+      const Median shipping = Measure(engine, ids, claa, flags.repeats, /*ships=*/true);
+      json["shipping_ms"][n] = report("claa that ships " + flags.keep[0], shipping);
+      json["op_ms"]["dense"][n] = OpTimes(engine, ids, dense);
+      const std::map<std::string, double> ops = OpTimes(engine, ids, claa);
+      json["op_ms"]["claa"][n] = ops;
+      double scoring = 0;
+      for (const auto& [op, ms] : ops) {
+        const bool counts = op == "window scores" || op == "window gather" || op == "selection" ||
+                            op == "maximum of scores" || op == "gather";
+        if (counts) scoring += ms;
+      }
+      json["score_share"][n] = scoring / shipping.ms;
     }
   }
+  if (flags.has_details) {
+    engine.Trim(false);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const std::string n = std::to_string(sizes[i]);
+      json["dense_untrimmed_ms"][n] =
+          Measure(engine, prompts[i], {.policy = "full"}, flags.repeats).ms;
+      std::fprintf(stderr, "dense untrimmed %s: %.2f ms\n", n.c_str(),
+                   json["dense_untrimmed_ms"][n].get<double>());
+    }
+  }
+  json["stream_drains"] = drains;
   std::printf("%s\n", json.dump().c_str());
   return 0;
 }

@@ -16,6 +16,7 @@
 #include "decode_worker/decode_service.h"
 #include "decode_worker/kv_transfer_service.h"
 #include "decode_worker/paged_kv_target.h"
+#include "engine/device/choose_device.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_decode.h"
 #include "plan/layout_digest.h"
@@ -30,7 +31,7 @@ ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /re
 ABSL_FLAG(std::string, model, "", "folder with a Hugging Face model (required)");
 ABSL_FLAG(bool, random_weights, false,
           "make the weights up, to measure speed; of --model only the configuration is read");
-ABSL_FLAG(std::string, device, "auto", "auto or cpu");
+ABSL_FLAG(std::string, device, "auto", "auto (a GPU for every rank if there is), cpu or cuda");
 ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
 ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
 ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
@@ -64,14 +65,14 @@ absl::Status CheckFlags() {
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
-  WINNOW_RETURN_IF_ERROR(CheckDeviceFlag(absl::GetFlag(FLAGS_device)));
   ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),
                            .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
                            .clock = &clock,
                            .log_progress = true,
                            .random_weights = absl::GetFlag(FLAGS_random_weights)};
-  WINNOW_ASSIGN_OR_RETURN(load.dtype, ParseDTypeFlag(absl::GetFlag(FLAGS_dtype)));
+  WINNOW_RETURN_IF_ERROR(
+      ChooseDevice(absl::GetFlag(FLAGS_device), absl::GetFlag(FLAGS_dtype), load));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
 
   TensorParallelDecode::Options engine_options{.clock = &clock,

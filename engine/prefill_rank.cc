@@ -15,11 +15,14 @@ int64_t TotalRows(const std::vector<PackedItem>& items) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(
-    int rank, const ModelWeights& weights, Backend& backend, Communicator& communicator,
-    const Clock& clock, int64_t max_rows, int64_t max_context) {
+absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(const Options& options,
+                                                                 const ModelWeights& weights,
+                                                                 Backend& backend,
+                                                                 Communicator& communicator,
+                                                                 const Clock& clock) {
+  const int64_t max_rows = options.max_rows, max_context = options.max_context;
   auto r =
-      std::unique_ptr<PrefillRank>(new PrefillRank(rank, weights, backend, communicator, clock));
+      std::unique_ptr<PrefillRank>(new PrefillRank(options, weights, backend, communicator, clock));
   WINNOW_ASSIGN_OR_RETURN(r->transformer_,
                           Transformer::Create(weights, backend, communicator, max_rows, 1));
   r->hidden_bytes_ = int64_t{weights.config.shape.hidden} * ElementSize(backend.dtype());
@@ -108,6 +111,10 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
   const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), rows);
   int64_t offset = 0;
   for (const PackedItem& item : items) {
+    const bool is_scored = item.state->plan().is_scored(layer);
+    float* lse = is_scored && item.is_last_chunk
+                     ? item.state->claa()->window_lse(layer, item.row_begin)
+                     : nullptr;
     backend_.Attention(
         {.q = static_cast<const std::byte*>(q) + offset * q_row * element,
          .k = item.state->keys(layer),
@@ -120,8 +127,10 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
          .first_visible = item.row_begin + 1,
          .q_heads = heads.q_count,
          .kv_heads = heads.kv_count,
-         .head_dim = shape.head_dim});
-    if (item.state->plan().is_scored(layer)) {
+         .head_dim = shape.head_dim,
+         .lse = lse,
+         .lse_begin = lse == nullptr ? 0 : item.state->plan().window_begin - item.row_begin});
+    if (is_scored) {
       item.state->claa()->CaptureWindow(layer,
                                         static_cast<const std::byte*>(q) + offset * q_row * element,
                                         item.row_begin, item.row_count);
@@ -160,6 +169,8 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
     }
     offset += item.row_count;
   }
+  const bool is_last = layer == weights_.config.shape.num_layers - 1;
+  if (!options_.trim_last_layer && is_last) return PromptLayer(layer, items, rows, deadline);
   const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
   StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
   Charge(items, &StageTimes::full_layers, begin);
@@ -348,17 +359,17 @@ void PrefillRank::ShipRows(int layer, const PackedItem& item, int64_t begin, int
   const int64_t bytes = (end - begin) * row_bytes;
   for (int head = 0; head < item.staging->heads.kv_count; ++head) {
     const int64_t at = (head * capacity + begin) * row_bytes;
-    backend_.Copy(item.staging->at(layout.key_offset(layer, head, begin)),
-                  static_cast<std::byte*>(item.state->keys(layer)) + at, bytes);
-    backend_.Copy(item.staging->at(layout.value_offset(layer, head, begin)),
-                  static_cast<std::byte*>(item.state->values(layer)) + at, bytes);
+    backend_.CopyOut(item.staging->at(layout.key_offset(layer, head, begin)),
+                     static_cast<std::byte*>(item.state->keys(layer)) + at, bytes);
+    backend_.CopyOut(item.staging->at(layout.value_offset(layer, head, begin)),
+                     static_cast<std::byte*>(item.state->values(layer)) + at, bytes);
   }
   if (layout.position_rows(layer) > 0) {
-    backend_.Copy(item.staging->at(layout.positions_offset(layer, 0, begin)),
-                  item.state->claa()->positions() + begin, (end - begin) * sizeof(int32_t));
+    backend_.CopyOut(item.staging->at(layout.positions_offset(layer, 0, begin)),
+                     item.state->claa()->positions() + begin, (end - begin) * sizeof(int32_t));
   }
   item.sink->OnKvReady({.rank = rank_, .layer = layer, .slot_begin = begin, .slot_end = end},
-                       backend_.Record());
+                       backend_.RecordOut());
 }
 
 void PrefillRank::ShipPerHead(int layer, const PackedItem& item) {
@@ -366,7 +377,7 @@ void PrefillRank::ShipPerHead(int layer, const PackedItem& item) {
   const KvLayout& layout = item.staging->layout;
   const int64_t kept = item.state->plan().num_kept;
   const int64_t row_bytes = layout.row_bytes(layer);
-  GatherRowsParams gather{.index = item.state->claa()->head_positions(),
+  GatherRowsParams gather{.index = item.state->claa()->head_positions(layer),
                           .rows = kept,
                           .row_bytes = row_bytes,
                           .in_head_stride = item.state->capacity(layer) * row_bytes,
@@ -375,14 +386,15 @@ void PrefillRank::ShipPerHead(int layer, const PackedItem& item) {
                           .heads = item.staging->heads.kv_count};
   gather.in = item.state->keys(layer);
   gather.out = item.staging->at(layout.key_offset(layer, 0, 0));
-  backend_.GatherRows(gather);
+  backend_.GatherRowsOut(gather);
   gather.in = item.state->values(layer);
   gather.out = item.staging->at(layout.value_offset(layer, 0, 0));
-  backend_.GatherRows(gather);
-  backend_.Copy(item.staging->at(layout.positions_offset(layer, 0, 0)),
-                item.state->claa()->head_positions(), gather.heads * kept * sizeof(int32_t));
+  backend_.GatherRowsOut(gather);
+  backend_.CopyOut(item.staging->at(layout.positions_offset(layer, 0, 0)),
+                   item.state->claa()->head_positions(layer),
+                   gather.heads * kept * sizeof(int32_t));
   item.sink->OnKvReady({.rank = rank_, .layer = layer, .slot_begin = 0, .slot_end = kept},
-                       backend_.Record());
+                       backend_.RecordOut());
 }
 
 }  // namespace winnow

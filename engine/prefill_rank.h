@@ -25,12 +25,18 @@ struct PackedItem {
 // matmuls, one attention call per sequence. The items of a group have the same pivot layer.
 class PrefillRank {
  public:
+  struct Options {
+    int rank = 0;
+    int64_t max_rows = 0;  // of one step
+    int64_t max_context = 0;
+    bool trim_last_layer = true;
+  };
   // The references must outlive it.
-  static absl::StatusOr<std::unique_ptr<PrefillRank>> Create(int rank, const ModelWeights& weights,
+  static absl::StatusOr<std::unique_ptr<PrefillRank>> Create(const Options& options,
+                                                             const ModelWeights& weights,
                                                              Backend& backend,
                                                              Communicator& communicator,
-                                                             const Clock& clock, int64_t max_rows,
-                                                             int64_t max_context);
+                                                             const Clock& clock);
 
   // Phase kPrompt.
   absl::Status RunPrompt(const std::vector<PackedItem>& items, Deadline deadline);
@@ -38,9 +44,10 @@ class PrefillRank {
   absl::Status RunKept(const std::vector<PackedItem>& items, Deadline deadline);
 
  private:
-  PrefillRank(int rank, const ModelWeights& weights, Backend& backend, Communicator& communicator,
-              const Clock& clock)
-      : rank_(rank),
+  PrefillRank(const Options& options, const ModelWeights& weights, Backend& backend,
+              Communicator& communicator, const Clock& clock)
+      : options_(options),
+        rank_(options.rank),
         weights_(weights),
         backend_(backend),
         communicator_(communicator),
@@ -72,6 +79,7 @@ class PrefillRank {
   // Elapsed time since `since` goes to a stage of every item; on rank 0.
   void Charge(const std::vector<PackedItem>& items, double StageTimes::*stage, absl::Time since);
 
+  const Options options_;
   const int rank_;
   const ModelWeights& weights_;
   Backend& backend_;

@@ -35,23 +35,17 @@ absl::StatusOr<std::unique_ptr<TensorParallelDecode>> TensorParallelDecode::Crea
 
 absl::Status TensorParallelDecode::Allocate() {
   const int64_t batch = options_.max_batch;
-  const int64_t ints = batch * static_cast<int64_t>(sizeof(int32_t));
+  const StepLayout largest{batch, shape_.num_layers, max_blocks_of_a_layer()};
+  const int64_t bytes = largest.size() * static_cast<int64_t>(sizeof(int32_t));
   Backend& first = *options_.ranks[0].backend;
-  inputs_.max_blocks =
-      (shape_.max_context + options_.kv->block_size() - 1) / options_.kv->block_size();
-  WINNOW_ASSIGN_OR_RETURN(inputs_.ids, first.AllocateHost(ints));
-  WINNOW_ASSIGN_OR_RETURN(inputs_.positions, first.AllocateHost(ints));
-  WINNOW_ASSIGN_OR_RETURN(inputs_.lengths, first.AllocateHost(ints * shape_.num_layers));
-  WINNOW_ASSIGN_OR_RETURN(inputs_.slots, first.AllocateHost(ints * shape_.num_layers));
-  WINNOW_ASSIGN_OR_RETURN(inputs_.block_table,
-                          first.AllocateHost(ints * shape_.num_layers * inputs_.max_blocks));
-  WINNOW_ASSIGN_OR_RETURN(inputs_.logits,
-                          first.AllocateHost(batch * shape_.vocab_size * sizeof(float)));
+  WINNOW_ASSIGN_OR_RETURN(inputs_, first.AllocateHost(bytes));
+  WINNOW_ASSIGN_OR_RETURN(logits_, first.AllocateHost(batch * shape_.vocab_size * sizeof(float)));
   for (const Rank& rank : options_.ranks) {
     RankState state;
     WINNOW_ASSIGN_OR_RETURN(
         state.transformer,
         Transformer::Create(*rank.weights, *rank.backend, *rank.communicator, batch, batch));
+    WINNOW_ASSIGN_OR_RETURN(state.inputs, rank.backend->Allocate(bytes));
     WINNOW_ASSIGN_OR_RETURN(state.x, rank.backend->Allocate(batch * shape_.hidden *
                                                             ElementSize(rank.backend->dtype())));
     WINNOW_ASSIGN_OR_RETURN(state.logits,
@@ -79,7 +73,7 @@ absl::Status TensorParallelDecode::Check(const DecodeStepItem& item,
     const int64_t slot = sequence->plan.entries(layer) + item.entries_added;
     const auto blocks = static_cast<int64_t>(sequence->blocks[layer].size());
     if (item.entries_added >= 0 && slot < blocks * options_.kv->block_size() &&
-        blocks <= inputs_.max_blocks)
+        blocks <= max_blocks_of_a_layer())
       continue;
     return absl::InvalidArgumentError(absl::StrCat("decode step: entry ", slot, " of layer ", layer,
                                                    " does not fit the ", blocks,
@@ -89,21 +83,26 @@ absl::Status TensorParallelDecode::Check(const DecodeStepItem& item,
 }
 
 absl::Status TensorParallelDecode::FillInputs(absl::Span<const DecodeStepItem> items) {
-  const auto batch = static_cast<int64_t>(items.size());
-  for (int64_t i = 0; i < batch; ++i) {
+  std::vector<std::shared_ptr<const PagedKv::Sequence>> sequences;
+  step_ = {static_cast<int64_t>(items.size()), shape_.num_layers, 1};
+  for (const DecodeStepItem& item : items) {
+    sequences.push_back(options_.kv->Find(item.handle));
+    WINNOW_RETURN_IF_ERROR(Check(item, sequences.back().get()));
+    for (const std::vector<int32_t>& blocks : sequences.back()->blocks) {
+      step_.max_blocks = std::max(step_.max_blocks, static_cast<int64_t>(blocks.size()));
+    }
+  }
+  auto* inputs = inputs_.data<int32_t>();
+  for (int64_t i = 0; i < step_.batch; ++i) {
     const DecodeStepItem& item = items[i];
-    const std::shared_ptr<const PagedKv::Sequence> sequence = options_.kv->Find(item.handle);
-    WINNOW_RETURN_IF_ERROR(Check(item, sequence.get()));
-    inputs_.ids.data<int32_t>()[i] = item.token;
-    inputs_.positions.data<int32_t>()[i] = static_cast<int32_t>(item.position);
+    inputs[step_.ids() + i] = item.token;
+    inputs[step_.positions() + i] = static_cast<int32_t>(item.position);
     for (int layer = 0; layer < shape_.num_layers; ++layer) {
-      const int64_t slot = sequence->plan.entries(layer) + item.entries_added;
-      const int64_t at = layer * batch + i;
-      inputs_.slots.data<int32_t>()[at] = static_cast<int32_t>(slot);
-      inputs_.lengths.data<int32_t>()[at] = static_cast<int32_t>(slot + 1);
-      const std::vector<int32_t>& blocks = sequence->blocks[layer];
-      std::copy(blocks.begin(), blocks.end(),
-                inputs_.block_table.data<int32_t>() + at * inputs_.max_blocks);
+      const int64_t slot = sequences[i]->plan.entries(layer) + item.entries_added;
+      inputs[step_.slots(layer) + i] = static_cast<int32_t>(slot);
+      inputs[step_.lengths(layer) + i] = static_cast<int32_t>(slot + 1);
+      const std::vector<int32_t>& blocks = sequences[i]->blocks[layer];
+      std::copy(blocks.begin(), blocks.end(), inputs + step_.table(layer) + i * step_.max_blocks);
     }
   }
   return absl::OkStatus();
@@ -119,7 +118,7 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(
   WINNOW_RETURN_IF_ERROR(FillInputs(items));
   const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
   const absl::Status status = options_.group->Run(
-      [&](int rank) { return RunRank(rank, batch, deadline); },
+      [&](int rank) { return RunRank(rank, deadline); },
       [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
   if (!status.ok()) {
     if (options_.reset_communicators) options_.reset_communicators();
@@ -128,7 +127,7 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(
   std::vector<int32_t> tokens(batch, -1);
   for (int64_t i = 0; i < batch; ++i) {
     if (items[i].sampling == nullptr) continue;
-    const absl::Span<const float> logits(inputs_.logits.data<float>() + i * shape_.vocab_size,
+    const absl::Span<const float> logits(logits_.data<float>() + i * shape_.vocab_size,
                                          shape_.vocab_size);
     WINNOW_ASSIGN_OR_RETURN(tokens[i],
                             SampleToken(logits, *items[i].sampling, items[i].sample_index));
@@ -136,31 +135,35 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(
   return tokens;
 }
 
-absl::Status TensorParallelDecode::RunRank(int rank, int64_t batch, Deadline deadline) {
+absl::Status TensorParallelDecode::RunRank(int rank, Deadline deadline) {
   RankState& state = ranks_[rank];
   Backend& backend = *options_.ranks[rank].backend;
+  const int64_t batch = step_.batch;
+  const auto* inputs = state.inputs.data<int32_t>();
+  backend.Copy(state.inputs.data(), inputs_.data(), step_.size() * sizeof(int32_t));
   WINNOW_RETURN_IF_ERROR(
-      state.transformer->Embed(inputs_.ids.data<int32_t>(), batch, state.x.data(), deadline));
+      state.transformer->Embed(inputs + step_.ids(), batch, state.x.data(), deadline));
   for (int layer = 0; layer < shape_.num_layers; ++layer) {
-    WINNOW_RETURN_IF_ERROR(RunLayer(rank, layer, batch, deadline));
+    WINNOW_RETURN_IF_ERROR(RunLayer(rank, layer, deadline));
   }
   WINNOW_RETURN_IF_ERROR(
       state.transformer->Logits(state.x.data(), batch, state.logits.data<float>(), deadline));
   if (rank == 0) {
-    backend.Copy(inputs_.logits.data(), state.logits.data(),
-                 batch * shape_.vocab_size * sizeof(float));
+    backend.Copy(logits_.data(), state.logits.data(), batch * shape_.vocab_size * sizeof(float));
   }
   return backend.Record()->Wait(*options_.clock, deadline);
 }
 
-absl::Status TensorParallelDecode::RunLayer(int rank, int layer, int64_t batch, Deadline deadline) {
+absl::Status TensorParallelDecode::RunLayer(int rank, int layer, Deadline deadline) {
   RankState& state = ranks_[rank];
   Backend& backend = *options_.ranks[rank].backend;
   const ModelWeights& weights = *options_.ranks[rank].weights;
   const HeadSplit& heads = weights.shard.heads;
   const PagedKv& kv = *options_.kv;
-  const auto* positions = inputs_.positions.data<int32_t>();
-  const int32_t* table = inputs_.block_table.data<int32_t>() + layer * batch * inputs_.max_blocks;
+  const int64_t batch = step_.batch;
+  const auto* inputs = state.inputs.data<int32_t>();
+  const int32_t* positions = inputs + step_.positions();
+  const int32_t* table = inputs + step_.table(layer);
 
   const void* normed = state.transformer->InputNorm(layer, state.x.data(), batch);
   backend.PagedStoreKv({.kv = state.transformer->ProjectKv(layer, normed, batch),
@@ -169,10 +172,10 @@ absl::Status TensorParallelDecode::RunLayer(int rank, int layer, int64_t batch, 
                         .k_blocks = kv.k_blocks(rank),
                         .v_blocks = kv.v_blocks(rank),
                         .block_table = table,
-                        .slots = inputs_.slots.data<int32_t>() + layer * batch,
+                        .slots = inputs + step_.slots(layer),
                         .dtype = backend.dtype(),
                         .batch = batch,
-                        .max_blocks = inputs_.max_blocks,
+                        .max_blocks = step_.max_blocks,
                         .block_size = kv.block_size(),
                         .kv_heads = heads.kv_count,
                         .head_dim = shape_.head_dim,
@@ -183,11 +186,11 @@ absl::Status TensorParallelDecode::RunLayer(int rank, int layer, int64_t batch, 
                           .v_blocks = kv.v_blocks(rank),
                           .out = state.transformer->attention_out(),
                           .block_table = table,
-                          .lengths = inputs_.lengths.data<int32_t>() + layer * batch,
+                          .lengths = inputs + step_.lengths(layer),
                           .dtype = backend.dtype(),
                           .batch = batch,
                           .q_stride = int64_t{heads.q_count} * shape_.head_dim,
-                          .max_blocks = inputs_.max_blocks,
+                          .max_blocks = step_.max_blocks,
                           .block_size = kv.block_size(),
                           .q_heads = heads.q_count,
                           .kv_heads = heads.kv_count,

@@ -38,31 +38,41 @@ class TensorParallelDecode final : public DecodeEngine {
   absl::StatusOr<std::vector<int32_t>> Step(absl::Span<const DecodeStepItem> items) override;
 
  private:
-  // What all ranks read in a step, in memory that devices can read.
-  struct Inputs {
-    Buffer ids, positions;  // [batch] int32
-    Buffer lengths, slots;  // [layer][batch] int32
-    Buffer block_table;     // [layer][batch][max_blocks] int32
-    Buffer logits;          // [batch][vocab] f32, host, written by rank 0
-    int64_t max_blocks = 0;
+  // What all ranks read in a step, one array of int32: ids and positions [batch], lengths and slots
+  // [layer][batch], and the block table [layer][batch][max_blocks]. These are indexes into it.
+  struct StepLayout {
+    int64_t batch = 0, layers = 0, max_blocks = 0;
+
+    int64_t ids() const { return 0; }
+    int64_t positions() const { return batch; }
+    int64_t lengths(int64_t layer) const { return (2 + layer) * batch; }
+    int64_t slots(int64_t layer) const { return lengths(layers + layer); }
+    int64_t table(int64_t layer) const { return lengths(2 * layers) + layer * batch * max_blocks; }
+    int64_t size() const { return table(layers); }
   };
   struct RankState {
     std::unique_ptr<Transformer> transformer;
+    Buffer inputs;  // StepLayout's, device
     Buffer x;       // [max_batch][hidden]
     Buffer logits;  // [max_batch][vocab] f32
   };
   explicit TensorParallelDecode(Options options);
   absl::Status Allocate();
+  int64_t max_blocks_of_a_layer() const {
+    return (shape_.max_context + options_.kv->block_size() - 1) / options_.kv->block_size();
+  }
   // INVALID_ARGUMENT: an item whose entry would lie outside its reservation, which is somebody
   // else's memory.
   absl::Status Check(const DecodeStepItem& item, const PagedKv::Sequence* sequence) const;
   absl::Status FillInputs(absl::Span<const DecodeStepItem> items);
-  absl::Status RunRank(int rank, int64_t batch, Deadline deadline);
-  absl::Status RunLayer(int rank, int layer, int64_t batch, Deadline deadline);
+  absl::Status RunRank(int rank, Deadline deadline);
+  absl::Status RunLayer(int rank, int layer, Deadline deadline);
 
   const Options options_;
   const ModelShape shape_;
-  Inputs inputs_;
+  StepLayout step_;  // of the step that runs
+  Buffer inputs_;    // its inputs, host
+  Buffer logits_;    // [max_batch][vocab] f32, host, written by rank 0
   std::vector<RankState> ranks_;
 };
 

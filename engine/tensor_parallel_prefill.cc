@@ -26,10 +26,12 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
   const Options& o = engine->options_;
   for (int rank = 0; rank < engine->tensor_parallel(); ++rank) {
     const Rank& r = o.ranks[rank];
-    WINNOW_ASSIGN_OR_RETURN(
-        auto prefill_rank,
-        PrefillRank::Create(rank, *r.weights, *r.backend, *r.communicator, *o.clock,
-                            o.max_step_rows, engine->shape_.max_context));
+    WINNOW_ASSIGN_OR_RETURN(auto prefill_rank,
+                            PrefillRank::Create({.rank = rank,
+                                                 .max_rows = o.max_step_rows,
+                                                 .max_context = engine->shape_.max_context,
+                                                 .trim_last_layer = o.trim_last_layer},
+                                                *r.weights, *r.backend, *r.communicator, *o.clock));
     engine->ranks_.push_back(std::move(prefill_rank));
   }
   return engine;

@@ -33,6 +33,9 @@ class TensorParallelPrefill final : public PrefillEngine {
     int64_t max_step_rows = 1024;
     int64_t max_context = 0;  // 0: the model's
     absl::Duration step_timeout = absl::Seconds(120);
+    // Of an unpruned prompt the last layer computes the last row alone. Without it, all rows: what
+    // others do, to compare with.
+    bool trim_last_layer = true;
   };
 
   static absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> Create(Options options);

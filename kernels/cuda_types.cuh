@@ -59,6 +59,14 @@ __device__ inline float BlockSum(float value, float* scratch) {
   return value;
 }
 
+// The kernel, allowed to use so much dynamic shared memory.
+template <typename Kernel>
+Kernel* WithShared(Kernel* kernel, size_t bytes) {
+  cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                       cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  return kernel;
+}
+
 inline unsigned NumBlocks(int64_t items, int64_t per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }

@@ -7,7 +7,7 @@
 
 namespace winnow {
 
-// out[i,o] = Σ_c x[i,c] · w[o,c] + bias[o], accumulated in fp32. Cost:
+// out[i,o] = Σ_c x[i,c] · w[o,c] + bias[o], with `accumulate` + out[i,o], summed in fp32. Cost:
 // 2·rows·out_features·in_features FLOP.
 struct MatmulParams {
   const void* x =
@@ -18,6 +18,7 @@ struct MatmulParams {
   DType out_dtype = DType::kF32;  // kF32 or the weight's type
   // [out_features] of the weight's type, which is then out's, too; null: none.
   const void* bias = nullptr;
+  bool accumulate = false;  // adds to what out holds: a residual connection
 };
 
 // w as a checkpoint stores a linear layer: [out_features][in_features], dense, x's type.

@@ -44,15 +44,15 @@ auto OrDie(const char* what, F&& f) -> decltype(f()) {
 }  // namespace
 
 struct CpuMatmul::Impl {
-  // Rows, out_dtype, whether there is a bias, threads. A primitive splits its work for the team
+  // Rows, out_dtype, whether there is a bias, whether it accumulates, threads. A primitive splits its work for the team
   // size at its creation and always asks for it.
-  using Key = std::tuple<int64_t, DType, bool, int>;
+  using Key = std::tuple<int64_t, DType, bool, bool, int>;
 
   explicit Impl(const MatmulWeight& w)
       : dtype(w.dtype), out_features(w.out_features), in_features(w.in_features) {
     const auto any =
         memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::any);
-    packed_desc = Describe(kTypicalRows, dtype, /*has_bias=*/false, any).weights_desc();
+    packed_desc = Describe({kTypicalRows, dtype, false, false, 0}, any).weights_desc();
     // [out][in] row-major is [in][out] column-major.
     const auto plain =
         memory::desc({in_features, out_features}, TypeOf(dtype), memory::format_tag::ba);
@@ -62,8 +62,8 @@ struct CpuMatmul::Impl {
     stream.wait();
   }
 
-  dnnl::matmul::primitive_desc Describe(int64_t rows, DType out_dtype, bool has_bias,
-                                        const memory::desc& weights) const {
+  dnnl::matmul::primitive_desc Describe(const Key& key, const memory::desc& weights) const {
+    const auto [rows, out_dtype, has_bias, accumulates, threads] = key;
     const memory::desc x({rows, in_features}, TypeOf(dtype), memory::format_tag::ab);
     const memory::desc out({rows, out_features}, TypeOf(out_dtype), memory::format_tag::ab);
     dnnl::primitive_attr attr;
@@ -72,6 +72,11 @@ struct CpuMatmul::Impl {
     // oneDNN's own scratchpad belongs to the thread that creates a primitive; ours goes where the
     // weight goes.
     attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    if (accumulates) {
+      dnnl::post_ops sum;
+      sum.append_sum();
+      attr.set_post_ops(sum);
+    }
     if (!has_bias) return {dnnl::matmul::desc(x, weights, out), attr, engine};
     return {dnnl::matmul::desc(x, weights, BiasDesc(), out), attr, engine};
   }
@@ -107,7 +112,7 @@ struct CpuMatmul::Impl {
       cache.splice(cache.begin(), cache, it);
       return cache.front();
     }
-    const auto pd = Describe(std::get<0>(key), std::get<1>(key), std::get<2>(key), packed_desc);
+    const auto pd = Describe(key, packed_desc);
     cache.push_front({key, pd.src_desc(), pd.dst_desc(), memory(pd.scratchpad_desc(), engine),
                       dnnl::matmul(pd)});
     if (cache.size() > kMaxPrimitives) cache.pop_back();
@@ -132,7 +137,7 @@ void CpuMatmul::Run(const MatmulParams& p) {
   if (p.rows == 0) return;
   OrDie("matmul", [&] {
     const bool has_bias = p.bias != nullptr;
-    Impl::Cached& cached = impl_->Find({p.rows, p.out_dtype, has_bias, omp_get_max_threads()});
+    Impl::Cached& cached = impl_->Find({p.rows, p.out_dtype, has_bias, p.accumulate, omp_get_max_threads()});
     memory x(cached.x, impl_->engine, const_cast<void*>(impl_->Dense(p)));
     memory out(cached.out, impl_->engine, p.out);
     std::unordered_map<int, memory> arguments = {{DNNL_ARG_SRC, x},

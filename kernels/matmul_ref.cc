@@ -10,6 +10,7 @@ void Run(const MatmulWeight& w, const MatmulParams& p) {
     for (int64_t o = 0; o < w.out_features; ++o) {
       const T* weight = static_cast<const T*>(w.data) + o * w.in_features;
       float sum = p.bias != nullptr ? ToFloat(static_cast<const T*>(p.bias)[o]) : 0.0f;
+      if (p.accumulate) sum += ToFloat(static_cast<const Out*>(p.out)[i * w.out_features + o]);
       for (int64_t c = 0; c < w.in_features; ++c) sum += ToFloat(x[c]) * ToFloat(weight[c]);
       static_cast<Out*>(p.out)[i * w.out_features + o] = FromFloat<Out>(sum);
     }

@@ -1,25 +1,15 @@
-#include "kernels/cuda_types.cuh"
-#include "kernels/window_scores.h"
+#include "kernels/window_scores_cuda.cuh"
 
 // Four kernels: each chunk of keys finds its part of the softmax denominators, the parts are
 // merged, the weights are summed over the window, and the sums are pooled and grouped. K is read
-// twice; no W × N matrix exists.
+// twice, or once where attention has left the denominators; no W × N matrix exists. The first and
+// the third have a faster version on tensor cores.
 
 namespace winnow {
 namespace {
 
-constexpr int kKeys = 128;   // per block, one per thread
-constexpr int kQueries = 8;  // whose products a thread makes at once
-
-// Running maximum and sum of exp(s − max).
-struct Part {
-  float max, sum;
-};
-__device__ Part Merge(Part a, Part b) {
-  const float max = fmaxf(a.max, b.max);
-  if (max == -INFINITY) return {max, a.sum + b.sum};  // a NaN in a sum stays
-  return {max, a.sum * expf(a.max - max) + b.sum * expf(b.max - max)};
-}
+constexpr int kKeys = kScoreKeys;  // per block, one per thread
+constexpr int kQueries = 8;        // whose products a thread makes at once
 
 // Products of this thread's key with queries [first, first + kQueries) of a head, scaled; q is
 // shared memory [window][head_dim].
@@ -51,13 +41,13 @@ __device__ const T* LoadQueries(const WindowScoresParams& p, int head, float* q)
 
 // parts [q_heads][chunks][window]
 template <typename T>
-__global__ void DenominatorKernel(WindowScoresParams p, Part* parts) {
+__global__ void DenominatorKernel(WindowScoresParams p, ScorePart* parts) {
   extern __shared__ float q[];
-  __shared__ Part warps[kKeys / 32];
+  __shared__ ScorePart warps[kKeys / 32];
   const int head = blockIdx.y;
   const T* keys = LoadQueries<T>(p, head, q);
   const int64_t j = blockIdx.x * int64_t{kKeys} + threadIdx.x;
-  Part* out = parts + (int64_t{head} * gridDim.x + blockIdx.x) * p.window;
+  ScorePart* out = parts + (int64_t{head} * gridDim.x + blockIdx.x) * p.window;
   for (int first = 0; first < p.window; first += kQueries) {
     float s[kQueries];
     if (j < p.window_begin + p.window) {
@@ -65,7 +55,7 @@ __global__ void DenominatorKernel(WindowScoresParams p, Part* parts) {
     }
     for (int i = 0; i < kQueries && first + i < p.window; ++i) {
       const bool seen = j <= p.window_begin + first + i;
-      Part part = seen ? Part{s[i], 1.0f} : Part{-INFINITY, 0.0f};
+      ScorePart part = seen ? ScorePart{s[i], 1.0f} : ScorePart{-INFINITY, 0.0f};
       if (seen && isnan(s[i])) part = {-INFINITY, s[i]};
       for (int offset = 16; offset > 0; offset /= 2) {
         part = Merge(
@@ -83,9 +73,9 @@ __global__ void DenominatorKernel(WindowScoresParams p, Part* parts) {
 }
 
 // One warp per (head, window row): the denominators' logarithms [q_heads][window].
-__global__ void MergeKernel(const Part* parts, float* lse, int chunks, int window) {
+__global__ void MergeKernel(const ScorePart* parts, float* lse, int chunks, int window) {
   const int head = blockIdx.x, i = blockIdx.y;
-  Part part{-INFINITY, 0.0f};
+  ScorePart part{-INFINITY, 0.0f};
   for (int chunk = threadIdx.x; chunk < chunks; chunk += 32) {
     part = Merge(part, parts[(int64_t{head} * chunks + chunk) * window + i]);
   }
@@ -98,7 +88,7 @@ __global__ void MergeKernel(const Part* parts, float* lse, int chunks, int windo
 
 // sums [q_heads][E]: a[h,j]
 template <typename T>
-__global__ void WeightKernel(WindowScoresParams p, const float* lse, float* sums) {
+__global__ void WeightKernel(WindowScoresParams p, float* sums) {
   extern __shared__ float q[];
   const int head = blockIdx.y;
   const T* keys = LoadQueries<T>(p, head, q);
@@ -109,7 +99,7 @@ __global__ void WeightKernel(WindowScoresParams p, const float* lse, float* sums
     float s[kQueries];
     Products(q, keys + j * p.head_dim, first, p.window, p.head_dim, s);
     for (int i = 0; i < kQueries && first + i < p.window; ++i) {
-      sum += expf(s[i] - lse[head * p.window + first + i]);
+      sum += expf(s[i] - p.lse[head * p.lse_stride + first + i]);
     }
   }
   sums[head * p.window_begin + j] = sum;
@@ -143,7 +133,7 @@ struct Workspace {
   int64_t chunks, parts_bytes, lse_bytes, sums_bytes;
   explicit Workspace(const WindowScoresParams& p)
       : chunks(NumBlocks(p.window_begin + p.window, kKeys)),
-        parts_bytes(p.q_heads * chunks * p.window * int64_t{sizeof(Part)}),
+        parts_bytes(p.q_heads * chunks * p.window * int64_t{sizeof(ScorePart)}),
         lse_bytes(int64_t{p.q_heads} * p.window * int64_t{sizeof(float)}),
         sums_bytes(p.q_heads * p.window_begin * int64_t{sizeof(float)}) {}
 };
@@ -155,26 +145,38 @@ int64_t WindowScoresWorkspace(const WindowScoresParams& p) {
   return sizes.parts_bytes + sizes.lse_bytes + sizes.sums_bytes;
 }
 
-void WindowScoresCuda(const WindowScoresParams& p, void* workspace, CudaStream stream) {
+void WindowScoresCuda(const WindowScoresParams& params, void* workspace, CudaStream stream) {
+  WindowScoresParams p = params;
   const Workspace sizes(p);
-  auto* parts = static_cast<Part*>(workspace);
+  auto* parts = static_cast<ScorePart*>(workspace);
   auto* lse = reinterpret_cast<float*>(static_cast<char*>(workspace) + sizes.parts_bytes);
   auto* sums = reinterpret_cast<float*>(reinterpret_cast<char*>(lse) + sizes.lse_bytes);
   const auto heads = static_cast<unsigned>(p.q_heads);
   const auto chunks = static_cast<unsigned>(sizes.chunks);
+  const bool has_mma = HasWindowScoresMma(p);
   const size_t shared = sizeof(float) * p.window * p.head_dim;
-  DispatchDType(p.dtype, [&]<typename T>() {
-    for (const auto kernel : {reinterpret_cast<const void*>(DenominatorKernel<T>),
-                              reinterpret_cast<const void*>(WeightKernel<T>)}) {
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(shared));
+  if (p.lse == nullptr) {
+    if (has_mma) {
+      DenominatorPartsMma(p, parts, stream);
+    } else {
+      DispatchDType(p.dtype, [&]<typename T>() {
+        WithShared(DenominatorKernel<T>, shared)<<<dim3(chunks, heads), kKeys, shared, stream>>>(
+            p, parts);
+      });
     }
-    DenominatorKernel<T><<<dim3(chunks, heads), kKeys, shared, stream>>>(p, parts);
     MergeKernel<<<dim3(heads, p.window), 32, 0, stream>>>(parts, lse, static_cast<int>(chunks),
                                                           p.window);
-    WeightKernel<T>
-        <<<dim3(NumBlocks(p.window_begin, kKeys), heads), kKeys, shared, stream>>>(p, lse, sums);
-  });
+    p.lse = lse;
+    p.lse_stride = p.window;
+  }
+  if (has_mma) {
+    WeightSumsMma(p, sums, stream);
+  } else {
+    const dim3 grid(NumBlocks(p.window_begin, kKeys), heads);
+    DispatchDType(p.dtype, [&]<typename T>() {
+      WithShared(WeightKernel<T>, shared)<<<grid, kKeys, shared, stream>>>(p, sums);
+    });
+  }
   PoolKernel<<<dim3(NumBlocks(p.window_begin, 256), p.kv_heads), 256, 0, stream>>>(p, sums);
 }
 

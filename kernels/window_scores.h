@@ -11,11 +11,15 @@ namespace winnow {
 //   A[h,i,j] = softmax over j ≤ E+i of q[h,i]·k[u(h),j]/√d      a[h,j] = Σ_i A[h,i,j] for j < E
 //   p[h,j] = (1/κ) Σ_{|t| ≤ (κ−1)/2} a[h,j+t], zeros outside [0,E)   s[u,j] = Σ_{h in group u}
 //   p[h,j]
-// fp32. Cost: one read of K, 2·q_heads·W·(E+W)·d FLOP.
+// fp32. Cost: one read of K or two, 2·q_heads·W·(E+W)·d FLOP.
 struct WindowScoresParams {
   const void* q = nullptr;    // [q_heads][window][head_dim], rotated
   const void* k = nullptr;    // [kv_heads][capacity][head_dim], rotated
   float* scores = nullptr;    // [kv_heads][window_begin]
+  // Where attention has them: natural logarithms of the softmax's denominators, of window row i and
+  // head h at lse[h · lse_stride + i]. An implementation may use them and read K once.
+  const float* lse = nullptr;
+  int64_t lse_stride = 0;
   DType dtype = DType::kF32;  // of q and k
   int64_t window_begin = 0;   // E ≥ 1
   int64_t capacity = 0;       // slots per kv head, ≥ E + window

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/status_macros.h"
+#include "engine/device/choose_device.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "plan/layout_digest.h"
@@ -27,13 +28,14 @@ ABSL_FLAG(std::string, model, "",
           "folder with a Hugging Face model, and claa.json if it has a profile (required)");
 ABSL_FLAG(bool, random_weights, false,
           "make the weights up, to measure speed; of --model only the configuration is read");
-ABSL_FLAG(std::string, device, "auto", "auto or cpu");
+ABSL_FLAG(std::string, device, "auto", "auto (a GPU for every rank if there is), cpu or cuda");
 ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
 ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
 ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
 ABSL_FLAG(int64_t, max_model_len, 0,
           "prompt + generated tokens at most; 0: the model's own context");
-ABSL_FLAG(int64_t, chunk_tokens, 1024, "prompt rows computed in one step, over all requests");
+ABSL_FLAG(int64_t, chunk_tokens, 0,
+          "prompt rows computed in one step, over all requests; 0: 1024 on the CPU, 8192 on a GPU");
 ABSL_FLAG(int, streams_per_rank, 1,
           "push streams, each on a connection of its own, per rank that sends");
 ABSL_FLAG(int, max_queue, 256, "requests waiting and running; more are refused");
@@ -54,7 +56,7 @@ absl::Status CheckFlags() {
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 0));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue", absl::GetFlag(FLAGS_max_queue), 1));
@@ -63,21 +65,27 @@ absl::Status CheckFlags() {
   return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
 }
 
+// As many as keep the device busy, and no more: requests share a step's rows.
+int64_t ChunkTokens(const ModelRanks& ranks) {
+  if (const int64_t rows = absl::GetFlag(FLAGS_chunk_tokens); rows > 0) return rows;
+  return ranks.backends[0]->name() == "cuda" ? 8192 : 1024;
+}
+
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
-  WINNOW_RETURN_IF_ERROR(CheckDeviceFlag(absl::GetFlag(FLAGS_device)));
   ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),
                            .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
                            .clock = &clock,
                            .log_progress = true,
                            .random_weights = absl::GetFlag(FLAGS_random_weights)};
-  WINNOW_ASSIGN_OR_RETURN(load.dtype, ParseDTypeFlag(absl::GetFlag(FLAGS_dtype)));
+  WINNOW_RETURN_IF_ERROR(
+      ChooseDevice(absl::GetFlag(FLAGS_device), absl::GetFlag(FLAGS_dtype), load));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
   TensorParallelPrefill::Options engine_options{
       .clock = &clock,
-      .max_step_rows = absl::GetFlag(FLAGS_chunk_tokens),
+      .max_step_rows = ChunkTokens(*ranks),
       .max_context = absl::GetFlag(FLAGS_max_model_len),
       .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s))};
   ranks->Fill(engine_options);

@@ -61,6 +61,22 @@ class Backend {
   // Everything enqueued so far.
   virtual EventPtr Record() = 0;
 
+  // Copies out of the device go beside the queue: each begins when what was enqueued before it is
+  // done, and what is enqueued later need not wait for it. So what they read must not be
+  // overwritten before an event that RecordOut gave later is done; freeing it is safe. Into
+  // AllocateHost memory.
+  virtual void CopyOut(void* to, const void* from, size_t bytes) = 0;
+  // GatherRows whose out is such memory, [heads][rows][row_bytes], dense.
+  virtual void GatherRowsOut(const GatherRowsParams& params) = 0;
+  // All copies out so far, and with them everything enqueued before the last.
+  virtual EventPtr RecordOut() = 0;
+
+  // Both are done when they return and wait for nothing in the queue. Thread-safe. Errors are
+  // deferred as the queue's are. `rows` rows of `width` bytes, from any host memory.
+  virtual void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride,
+                        size_t width, size_t rows) = 0;
+  virtual void ZeroNow(void* at, size_t bytes) = 0;
+
   // Copies `weight` (host memory) into the backend's layout at once.
   virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) = 0;
   virtual void Matmul(const PackedWeight& weight, const MatmulParams& params) = 0;

@@ -18,6 +18,10 @@ absl::Status MemoryError(const char* kind, size_t bytes, cudaError_t error) {
       absl::StrCat("CUDA: no ", bytes, " bytes of ", kind, " memory: ", cudaGetErrorString(error)));
 }
 
+// Headers name events void*, so that they need no CUDA.
+cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
+cudaEvent_t* AsEvent(void** event) { return reinterpret_cast<cudaEvent_t*>(event); }
+
 class CudaWeight final : public PackedWeight {
  public:
   CudaWeight(Buffer data, const MatmulWeight& weight) : data_(std::move(data)), weight_(weight) {
@@ -41,23 +45,23 @@ int NumCudaDevices() {
   return 0;
 }
 
-void CudaBackend::Errors::Keep(const std::string& text) {
+void CudaBackend::State::Keep(const std::string& text) {
   std::lock_guard<std::mutex> lock(mutex);
-  if (first.ok()) first = absl::InternalError(text);
+  if (first_error.ok()) first_error = absl::InternalError(text);
 }
 
-absl::Status CudaBackend::Errors::Get() {
+absl::Status CudaBackend::State::Error() {
   std::lock_guard<std::mutex> lock(mutex);
-  return first;
+  return first_error;
 }
 
 class CudaBackend::CudaEvent final : public Event {
  public:
-  CudaEvent(std::shared_ptr<Errors> errors, CudaStream stream) : errors_(std::move(errors)) {
+  CudaEvent(std::shared_ptr<State> state, CudaStream stream) : state_(std::move(state)) {
     cudaError_t error = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
     if (error == cudaSuccess) error = cudaEventRecord(event_, stream);
     if (error != cudaSuccess) {
-      errors_->Keep(absl::StrCat("CUDA: event: ", cudaGetErrorString(error)));
+      state_->Keep(absl::StrCat("CUDA: event: ", cudaGetErrorString(error)));
     }
   }
   ~CudaEvent() override {
@@ -68,21 +72,22 @@ class CudaBackend::CudaEvent final : public Event {
   bool IsDone() const override {
     const cudaError_t state = event_ == nullptr ? cudaErrorInvalidValue : cudaEventQuery(event_);
     if (state == cudaErrorNotReady) return false;
-    if (state != cudaSuccess) errors_->Keep(absl::StrCat("CUDA: ", cudaGetErrorString(state)));
+    if (state != cudaSuccess) state_->Keep(absl::StrCat("CUDA: ", cudaGetErrorString(state)));
     return true;
   }
   absl::Status Wait(const Clock& clock, Deadline deadline) override {
+    ++state_->num_waits;
     for (int looks = 0; !IsDone(); ++looks) {
       if (deadline.HasPassed(clock)) {
         return absl::DeadlineExceededError("CUDA: the queue was not done in time");
       }
       if (looks > 1000) absl::SleepFor(absl::Microseconds(20));  // the first 1 ms or so it spins
     }
-    return errors_->Get();
+    return state_->Error();
   }
 
  private:
-  const std::shared_ptr<Errors> errors_;
+  const std::shared_ptr<State> state_;
   cudaEvent_t event_ = nullptr;
 };
 
@@ -93,65 +98,193 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const Options& 
         absl::StrCat("CUDA: no GPU number ", options.device, ", there are ", devices));
   }
   auto backend = std::unique_ptr<CudaBackend>(new CudaBackend(options));
-  backend->Use();
-  if (const cudaError_t error = cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking);
-      error != cudaSuccess) {
-    return absl::UnavailableError(absl::StrCat("CUDA: stream: ", cudaGetErrorString(error)));
-  }
+  WINNOW_RETURN_IF_ERROR(backend->CreateStreams());
   std::string error;
   backend->matmul_ = std::make_unique<CublasMatmul>(&error);
   if (!error.empty()) return absl::ResourceExhaustedError(error);
   return backend;
 }
 
+absl::Status CudaBackend::CreateStreams() {
+  Use();
+  cudaError_t error = cudaSuccess;
+  for (CudaStream* stream : {&stream_, &out_stream_, &now_stream_}) {
+    if (error == cudaSuccess) error = cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
+  }
+  for (void** event : {&queue_fence_, &out_fence_, &out_slots_[0].copied, &out_slots_[1].copied}) {
+    if (error == cudaSuccess)
+      error = cudaEventCreateWithFlags(AsEvent(event), cudaEventDisableTiming);
+  }
+  // What is freed stays in the pool: a request's memory costs no call into the driver.
+  cudaMemPool_t pool = nullptr;
+  uint64_t keep_all = UINT64_MAX;
+  if (error == cudaSuccess) error = cudaDeviceGetDefaultMemPool(&pool, options_.device);
+  if (error == cudaSuccess) {
+    error = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all);
+  }
+  if (error == cudaSuccess) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("CUDA: streams: ", cudaGetErrorString(error)));
+}
+
 CudaBackend::~CudaBackend() {
   Use();
-  if (stream_ == nullptr) return;
-  cudaStreamSynchronize(stream_);
+  for (const CudaStream stream : {stream_, out_stream_, now_stream_}) {
+    if (stream != nullptr) cudaStreamSynchronize(stream);
+  }
   matmul_.reset();
   scratch_ = Buffer();
-  cudaStreamDestroy(stream_);
+  for (OutSlot& slot : out_slots_) {
+    slot.memory = Buffer();
+    if (slot.copied != nullptr) cudaEventDestroy(AsEvent(slot.copied));
+  }
+  for (void* event : {queue_fence_, out_fence_}) {
+    if (event != nullptr) cudaEventDestroy(AsEvent(event));
+  }
+  for (const CudaStream stream : {stream_, out_stream_, now_stream_}) {
+    if (stream == nullptr) continue;
+    cudaStreamSynchronize(stream);
+    cudaStreamDestroy(stream);
+  }
 }
 
 void CudaBackend::Use() const { cudaSetDevice(options_.device); }
 
 void CudaBackend::Check(const char* what) {
   if (const cudaError_t error = cudaGetLastError(); error != cudaSuccess) {
-    errors_->Keep(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorString(error)));
+    state_->Keep(absl::StrCat("CUDA: ", what, ": ", cudaGetErrorString(error)));
   }
+}
+
+template <typename Launcher>
+void CudaBackend::Launch(const char* what, Launcher&& launch) {
+  Use();
+  cudaEvent_t begin = nullptr, end = nullptr;
+  if (time_ops_) {
+    cudaEventCreate(&begin);
+    cudaEventCreate(&end);
+    cudaEventRecord(begin, stream_);
+  }
+  launch();
+  if (time_ops_) {
+    cudaEventRecord(end, stream_);
+    timed_ops_.push_back({what, begin, end});
+  }
+  queue_moved_ = true;
+  Check(what);
+}
+
+std::map<std::string, double> CudaBackend::TakeOpTimes() {
+  Use();
+  cudaStreamSynchronize(stream_);
+  std::map<std::string, double> times;
+  for (const TimedOp& op : timed_ops_) {
+    float ms = 0;
+    cudaEventElapsedTime(&ms, AsEvent(op.begin), AsEvent(op.end));
+    times[op.what] += ms;
+    cudaEventDestroy(AsEvent(op.begin));
+    cudaEventDestroy(AsEvent(op.end));
+  }
+  timed_ops_.clear();
+  Check("timing");
+  return times;
 }
 
 absl::StatusOr<Buffer> CudaBackend::Allocate(size_t bytes) {
   Use();
   void* data = nullptr;
-  if (const cudaError_t error = cudaMalloc(&data, std::max<size_t>(bytes, 1));
+  if (const cudaError_t error = cudaMallocAsync(&data, std::max<size_t>(bytes, 1), stream_);
       error != cudaSuccess) {
     cudaGetLastError();
     return MemoryError("device", bytes, error);
   }
-  return Buffer(data, bytes, [](void* p) { cudaFree(p); });
+  // Freed in the queue's order, and after the copies out that may read it.
+  return Buffer(data, bytes, [this, state = state_](void* p) {
+    Use();
+    if (state->copies_run.exchange(false)) {
+      cudaEventRecord(AsEvent(out_fence_), out_stream_);
+      cudaStreamWaitEvent(stream_, AsEvent(out_fence_));
+    }
+    cudaFreeAsync(p, stream_);
+  });
 }
 
 absl::StatusOr<Buffer> CudaBackend::AllocateHost(size_t bytes) {
   Use();
-  void* data = nullptr;
-  if (const cudaError_t error = cudaMallocHost(&data, std::max<size_t>(bytes, 1));
-      error != cudaSuccess) {
-    cudaGetLastError();
-    return MemoryError("pinned host", bytes, error);
+  return pinned_->Allocate(bytes);
+}
+
+bool CudaBackend::Grow(Buffer& buffer, size_t bytes) {
+  if (buffer.bytes() >= bytes) return true;
+  buffer = Buffer();
+  absl::StatusOr<Buffer> grown = Allocate(bytes);
+  if (!grown.ok()) {
+    state_->Keep(std::string(grown.status().message()));
+    return false;
   }
-  return Buffer(data, bytes, [](void* p) { cudaFreeHost(p); });
+  buffer = *std::move(grown);
+  return true;
 }
 
 void CudaBackend::Copy(void* to, const void* from, size_t bytes) {
-  Use();
-  if (bytes > 0) cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_);
-  Check("copy");
+  if (bytes == 0) return;
+  Launch("copy", [&] { cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_); });
 }
 
 EventPtr CudaBackend::Record() {
   Use();
-  return std::make_shared<CudaEvent>(errors_, stream_);
+  return std::make_shared<CudaEvent>(state_, stream_);
+}
+
+void CudaBackend::FollowQueue() {
+  Use();
+  if (!queue_moved_) return;
+  cudaEventRecord(AsEvent(queue_fence_), stream_);
+  cudaStreamWaitEvent(out_stream_, AsEvent(queue_fence_));
+  queue_moved_ = false;
+}
+
+void CudaBackend::CopyOut(void* to, const void* from, size_t bytes) {
+  if (bytes == 0) return;
+  FollowQueue();
+  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, out_stream_);
+  state_->copies_run = true;
+  Check("copy out");
+}
+
+// Writing to the host from a kernel would hold processors for as long as PCIe takes, so the rows
+// are gathered in device memory and copied from there, in turns between two places.
+void CudaBackend::GatherRowsOut(const GatherRowsParams& params) {
+  OutSlot& slot = out_slots_[next_out_slot_++ % out_slots_.size()];
+  const size_t bytes = static_cast<size_t>(params.heads) * params.rows * params.row_bytes;
+  Use();
+  cudaStreamWaitEvent(stream_, AsEvent(slot.copied));  // of two calls ago
+  if (!Grow(slot.memory, bytes)) return;
+  GatherRowsParams gather = params;
+  gather.out = slot.memory.data();
+  GatherRows(gather);
+  CopyOut(params.out, slot.memory.data(), bytes);
+  cudaEventRecord(AsEvent(slot.copied), out_stream_);
+  Check("gather out");
+}
+
+EventPtr CudaBackend::RecordOut() {
+  FollowQueue();
+  return std::make_shared<CudaEvent>(state_, out_stream_);
+}
+
+void CudaBackend::WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride,
+                           size_t width, size_t rows) {
+  Use();
+  cudaMemcpy2DAsync(to, to_stride, from, from_stride, width, rows, cudaMemcpyDefault, now_stream_);
+  cudaStreamSynchronize(now_stream_);
+  Check("write");
+}
+
+void CudaBackend::ZeroNow(void* at, size_t bytes) {
+  Use();
+  cudaMemsetAsync(at, 0, bytes, now_stream_);
+  cudaStreamSynchronize(now_stream_);
+  Check("zero");
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::Pack(const MatmulWeight& weight) {
@@ -167,93 +300,56 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::Pack(const MatmulWeig
 }
 
 void CudaBackend::Matmul(const PackedWeight& weight, const MatmulParams& params) {
-  Use();
-  const std::string error =
-      matmul_->Run(static_cast<const CudaWeight&>(weight).weight(), params, stream_);
-  if (!error.empty()) errors_->Keep(error);
-  Check("matmul");
+  Launch("matmul", [&] {
+    const std::string error =
+        matmul_->Run(static_cast<const CudaWeight&>(weight).weight(), params, stream_);
+    if (!error.empty()) state_->Keep(error);
+  });
 }
 
 void CudaBackend::WindowScores(const WindowScoresParams& params) {
-  Use();
-  const auto wanted = static_cast<size_t>(WindowScoresWorkspace(params));
-  if (scratch_.bytes() < wanted) {
-    scratch_ = Buffer();  // freeing waits for the kernels that use it
-    absl::StatusOr<Buffer> grown = Allocate(wanted);
-    if (!grown.ok()) {
-      errors_->Keep(std::string(grown.status().message()));
-      return;
-    }
-    scratch_ = *std::move(grown);
-  }
-  WindowScoresCuda(params, scratch_.data(), stream_);
-  Check("window scores");
+  if (!Grow(scratch_, static_cast<size_t>(WindowScoresWorkspace(params)))) return;
+  Launch("window scores", [&] { WindowScoresCuda(params, scratch_.data(), stream_); });
 }
 
 void CudaBackend::Fill(float* to, float value, int64_t count) {
-  Use();
-  FillCuda(to, value, count, stream_);
-  Check("fill");
+  Launch("fill", [&] { FillCuda(to, value, count, stream_); });
 }
 void CudaBackend::RmsNorm(const RmsNormParams& params) {
-  Use();
-  RmsNormCuda(params, stream_);
-  Check("RMS norm");
+  Launch("RMS norm", [&] { RmsNormCuda(params, stream_); });
 }
 void CudaBackend::Rope(const RopeParams& params) {
-  Use();
-  RopeCuda(params, stream_);
-  Check("RoPE");
+  Launch("RoPE", [&] { RopeCuda(params, stream_); });
 }
 void CudaBackend::StoreKv(const StoreKvParams& params) {
-  Use();
-  StoreKvCuda(params, stream_);
-  Check("KV store");
+  Launch("KV store", [&] { StoreKvCuda(params, stream_); });
 }
 void CudaBackend::SiluMul(const SiluMulParams& params) {
-  Use();
-  SiluMulCuda(params, stream_);
-  Check("SwiGLU");
+  Launch("SwiGLU", [&] { SiluMulCuda(params, stream_); });
 }
 void CudaBackend::Embedding(const EmbeddingParams& params) {
-  Use();
-  EmbeddingCuda(params, stream_);
-  Check("embedding");
+  Launch("embedding", [&] { EmbeddingCuda(params, stream_); });
 }
 void CudaBackend::Attention(const AttentionParams& params) {
-  Use();
-  AttentionCuda(params, stream_);
-  Check("attention");
+  Launch("attention", [&] { AttentionCuda(params, stream_); });
 }
 void CudaBackend::PagedAttention(const PagedAttentionParams& params) {
-  Use();
-  PagedAttentionCuda(params, stream_);
-  Check("paged attention");
+  Launch("paged attention", [&] { PagedAttentionCuda(params, stream_); });
 }
 void CudaBackend::PagedStoreKv(const PagedStoreKvParams& params) {
-  Use();
-  PagedStoreKvCuda(params, stream_);
-  Check("paged KV store");
+  Launch("paged KV store", [&] { PagedStoreKvCuda(params, stream_); });
 }
 void CudaBackend::GatherWindow(const GatherWindowParams& params) {
-  Use();
-  GatherWindowCuda(params, stream_);
-  Check("window gather");
+  Launch("window gather", [&] { GatherWindowCuda(params, stream_); });
 }
 void CudaBackend::MaxScores(const MaxScoresParams& params) {
-  Use();
-  MaxScoresCuda(params, stream_);
-  Check("maximum of scores");
+  Launch("maximum of scores", [&] { MaxScoresCuda(params, stream_); });
 }
 void CudaBackend::SelectTokens(const SelectTokensParams& params) {
-  Use();
-  SelectTokensCuda(params, stream_);
-  Check("selection");
+  Launch("selection", [&] { SelectTokensCuda(params, stream_); });
 }
 void CudaBackend::GatherRows(const GatherRowsParams& params) {
-  Use();
-  GatherRowsCuda(params, stream_);
-  Check("gather");
+  Launch("gather", [&] { GatherRowsCuda(params, stream_); });
 }
 
 }  // namespace winnow

@@ -1,16 +1,24 @@
 #pragma once
 
+#include <array>
+#include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "engine/device/backend.h"
+#include "engine/device/pinned_pool.h"
 #include "kernels/cublas_matmul.h"
 
 namespace winnow {
 
-// A GPU: one stream, in order. Errors of calls and kernels are kept, the first of them, and every
-// event recorded afterwards reports it.
+// A GPU. The queue is one stream; copies out of the device have a second, which waits for the queue
+// and is waited for only by what frees memory; what must be done at once has a third. Device memory
+// comes from CUDA's pool in the queue's order and stays there, pinned memory is kept for reuse.
+// Errors of calls and kernels are kept, the first of them, and every event recorded afterwards
+// reports it.
 class CudaBackend final : public Backend {
  public:
   struct Options {
@@ -24,12 +32,23 @@ class CudaBackend final : public Backend {
   std::string name() const override { return "cuda"; }
   DType dtype() const override { return options_.dtype; }
   CudaStream stream() const { return stream_; }
+  // Milliseconds that each kind of op took since it was switched on; waits for the queue.
+  void TimeOps(bool on) { time_ops_ = on; }
+  std::map<std::string, double> TakeOpTimes();
+  // How often the host has waited for an event or the whole queue.
+  int64_t num_waits() const { return state_->num_waits; }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes) override;
   absl::StatusOr<Buffer> AllocateHost(size_t bytes) override;
   void Copy(void* to, const void* from, size_t bytes) override;
   void Fill(float* to, float value, int64_t count) override;
   EventPtr Record() override;
+  void CopyOut(void* to, const void* from, size_t bytes) override;
+  void GatherRowsOut(const GatherRowsParams& params) override;
+  EventPtr RecordOut() override;
+  void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride, size_t width,
+                size_t rows) override;
+  void ZeroNow(void* at, size_t bytes) override;
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) override;
   void Matmul(const PackedWeight& weight, const MatmulParams& params) override;
@@ -48,25 +67,50 @@ class CudaBackend final : public Backend {
   void GatherRows(const GatherRowsParams& params) override;
 
  private:
-  // The first error, shared with events.
-  struct Errors {
+  // Shared with events and buffers.
+  struct State {
     std::mutex mutex;
-    absl::Status first;
+    absl::Status first_error;
+    std::atomic<int64_t> num_waits{0};
+    std::atomic<bool> copies_run{false};  // copies out that freeing must wait for
     void Keep(const std::string& text);
-    absl::Status Get();
+    absl::Status Error();
+  };
+  struct TimedOp {
+    const char* what;
+    void *begin, *end;  // cudaEvent_t
+  };
+  // Where rows are gathered before they are copied out.
+  struct OutSlot {
+    Buffer memory;
+    void* copied = nullptr;  // cudaEvent_t
   };
   class CudaEvent;
 
   explicit CudaBackend(const Options& options) : options_(options) {}
+  absl::Status CreateStreams();
   void Use() const;  // makes the device this thread's
-  // Keeps the error of the launches since the last look.
+  // Runs `launch`, which enqueues, and keeps the error of what was launched since the last look.
+  template <typename Launcher>
+  void Launch(const char* what, Launcher&& launch);
   void Check(const char* what);
+  // Device memory of at least so many bytes in `buffer`; false: there is none, which is kept.
+  bool Grow(Buffer& buffer, size_t bytes);
+  // The copying stream waits for what the queue holds now.
+  void FollowQueue();
 
   const Options options_;
-  CudaStream stream_ = nullptr;
+  CudaStream stream_ = nullptr, out_stream_ = nullptr, now_stream_ = nullptr;
+  void *queue_fence_ = nullptr, *out_fence_ = nullptr;  // cudaEvent_t
+  bool queue_moved_ = true;                             // since FollowQueue
   std::unique_ptr<CublasMatmul> matmul_;
   Buffer scratch_;  // of WindowScores; grows
-  std::shared_ptr<Errors> errors_ = std::make_shared<Errors>();
+  std::array<OutSlot, 2> out_slots_;
+  size_t next_out_slot_ = 0;
+  bool time_ops_ = false;
+  std::vector<TimedOp> timed_ops_;
+  std::shared_ptr<PinnedPool> pinned_ = std::make_shared<PinnedPool>();
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 // Number of GPUs that can be used here; 0 without a driver.

@@ -37,6 +37,16 @@ void HostBackend::Copy(void* to, const void* from, size_t bytes) {
 
 void HostBackend::Fill(float* to, float value, int64_t count) { std::fill(to, to + count, value); }
 
+void HostBackend::WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride,
+                           size_t width, size_t rows) {
+  for (size_t row = 0; row < rows; ++row) {
+    std::memcpy(static_cast<std::byte*>(to) + row * to_stride,
+                static_cast<const std::byte*>(from) + row * from_stride, width);
+  }
+}
+
+void HostBackend::ZeroNow(void* at, size_t bytes) { std::memset(at, 0, bytes); }
+
 EventPtr HostBackend::Record() {
   static const EventPtr done = std::make_shared<DoneEvent>();
   return done;

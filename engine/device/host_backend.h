@@ -16,6 +16,12 @@ class HostBackend : public Backend {
   void Copy(void* to, const void* from, size_t bytes) final;
   void Fill(float* to, float value, int64_t count) final;
   EventPtr Record() final;
+  void CopyOut(void* to, const void* from, size_t bytes) final { Copy(to, from, bytes); }
+  void GatherRowsOut(const GatherRowsParams& params) final { GatherRows(params); }
+  EventPtr RecordOut() final { return Record(); }
+  void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride, size_t width,
+                size_t rows) final;
+  void ZeroNow(void* at, size_t bytes) final;
 
  private:
   const DType dtype_;

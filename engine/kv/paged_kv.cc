@@ -32,6 +32,9 @@ absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
     WINNOW_ASSIGN_OR_RETURN(pool.k, o.backends[rank]->Allocate(bytes));
     WINNOW_ASSIGN_OR_RETURN(pool.v, o.backends[rank]->Allocate(bytes));
     kv->pools_.push_back(std::move(pool));
+    // Writes go beside the queue that the memory came from.
+    const RealClock clock;
+    WINNOW_RETURN_IF_ERROR(o.backends[rank]->Record()->Wait(clock, Deadline::Infinite()));
   }
   kv->free_.resize(o.num_blocks);
   std::iota(kv->free_.rbegin(), kv->free_.rend(), 0);  // block 0 goes out first
@@ -99,13 +102,22 @@ void PagedKv::Write(int64_t handle, int layer, bool is_value, int kv_head, int64
     const Buffer& to = is_value ? pool.v : pool.k;
     for (int64_t slot = slot_begin; slot < slot_begin + slot_count;) {
       const int64_t in_block = slot % block_size;
-      const int64_t run = std::min<int64_t>(block_size - in_block, slot_begin + slot_count - slot);
+      const int64_t left = slot_begin + slot_count - slot;
+      const int64_t width = std::min<int64_t>(block_size - in_block, left);
+      const int64_t index = slot / block_size;
+      // Whole blocks that follow one another in the pool are one copy.
+      int64_t rows = 1;
+      while (width == block_size && (rows + 1) * block_size <= left &&
+             blocks[index + rows] == blocks[index] + rows) {
+        ++rows;
+      }
       const int64_t row =
-          (int64_t{blocks[slot / block_size]} * pool.heads.kv_count + local) * block_size +
-          in_block;
-      options_.backends[rank]->Copy(to.at(row * row_bytes_),
-                                    data + (slot - slot_begin) * row_bytes_, run * row_bytes_);
-      slot += run;
+          (int64_t{blocks[index]} * pool.heads.kv_count + local) * block_size + in_block;
+      options_.backends[rank]->WriteNow(to.at(row * row_bytes_),
+                                        pool.heads.kv_count * block_size * row_bytes_,
+                                        data + (slot - slot_begin) * row_bytes_,
+                                        block_size * row_bytes_, width * row_bytes_, rows);
+      slot += width * rows;
     }
   }
 }
@@ -114,11 +126,16 @@ void PagedKv::Zero(const Sequence& sequence) {
   for (size_t rank = 0; rank < pools_.size(); ++rank) {
     const int64_t bytes = int64_t{pools_[rank].heads.kv_count} * options_.block_size * row_bytes_;
     for (const std::vector<int32_t>& blocks : sequence.blocks) {
-      for (int32_t block : blocks) {
-        for (const Buffer* pool : {&pools_[rank].k, &pools_[rank].v}) {
-          options_.backends[rank]->Fill(static_cast<float*>(pool->at(block * bytes)), 0.0f,
-                                        bytes / 4);
+      for (size_t i = 0; i < blocks.size();) {
+        size_t run = 1;
+        while (i + run < blocks.size() &&
+               blocks[i + run] == blocks[i] + static_cast<int32_t>(run)) {
+          ++run;
         }
+        for (const Buffer* pool : {&pools_[rank].k, &pools_[rank].v}) {
+          options_.backends[rank]->ZeroNow(pool->at(blocks[i] * bytes), run * bytes);
+        }
+        i += run;
       }
     }
   }
@@ -135,8 +152,10 @@ void PagedKv::Free(int64_t handle) {
   }
   if (options_.zero_freed) Zero(*sequence);
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const std::vector<int32_t>& blocks : sequence->blocks)
-    free_.insert(free_.end(), blocks.begin(), blocks.end());
+  // The other way round, so that neighbours go out together again.
+  for (auto blocks = sequence->blocks.rbegin(); blocks != sequence->blocks.rend(); ++blocks) {
+    free_.insert(free_.end(), blocks->rbegin(), blocks->rend());
+  }
 }
 
 int64_t PagedKv::free_blocks() const {

@@ -11,7 +11,6 @@
 #include "engine/device/cpu_backend.h"
 #include "engine/model/random_tensors.h"
 #include "engine/model/tensor_reader.h"
-#include "kernels/matmul.h"
 
 namespace winnow {
 namespace {
@@ -113,29 +112,6 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
                  options.model_dir, size, threads, progress.seconds());
   }
   return ranks;
-}
-
-absl::StatusOr<DType> ParseDTypeFlag(const std::string& name) {
-  if (name == "auto") return CpuHasBf16() ? DType::kBf16 : DType::kF32;
-  if (name == "f32") return DType::kF32;
-  if (name != "bf16") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--dtype must be auto, f32 or bf16, got '", name, "'"));
-  }
-  if (!CpuHasBf16()) {
-    return absl::FailedPreconditionError(
-        "--dtype bf16: this processor has no bf16 instructions (avx512_bf16 or AMX); use f32 or "
-        "auto");
-  }
-  return DType::kBf16;
-}
-
-absl::Status CheckDeviceFlag(const std::string& name) {
-  if (name == "auto" || name == "cpu") return absl::OkStatus();
-  if (name == "cuda")
-    return absl::UnimplementedError("--device cuda: this binary is built without CUDA; use cpu");
-  return absl::InvalidArgumentError(
-      absl::StrCat("--device must be auto, cpu or cuda, got '", name, "'"));
 }
 
 }  // namespace winnow

@@ -60,10 +60,5 @@ struct ModelRanks {
 // field. INVALID_ARGUMENT: a number of ranks that does not divide the model.
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options);
 
-// "auto" (bf16 where the processor multiplies it, else f32), "f32" or "bf16". INVALID_ARGUMENT for
-// another name, FAILED_PRECONDITION for bf16 without the instructions.
-absl::StatusOr<DType> ParseDTypeFlag(const std::string& name);
-// "auto" and "cpu"; "cuda" is UNIMPLEMENTED in a binary without it.
-absl::Status CheckDeviceFlag(const std::string& name);
 
 }  // namespace winnow

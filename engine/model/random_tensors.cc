@@ -32,17 +32,13 @@ void Fill(uint64_t seed, int64_t place, int64_t count, float middle, float width
   }
 }
 
-// Appends `count` elements from `place` on.
-void Append(DType dtype, uint64_t seed, int64_t place, int64_t count, bool is_norm,
-            std::vector<std::byte>& out) {
-  const size_t before = out.size();
-  out.resize(before + count * ElementSize(dtype));
+void Fill(DType dtype, uint64_t seed, int64_t place, int64_t count, bool is_norm, std::byte* to) {
   const float middle = is_norm ? 1.0f : 0.0f;
   const float width = kDeviation * std::sqrt(3.0f);
   if (dtype == DType::kF32) {
-    Fill<float>(seed, place, count, middle, width, out.data() + before);
+    Fill<float>(seed, place, count, middle, width, to);
   } else {
-    Fill<Bf16>(seed, place, count, middle, width, out.data() + before);
+    Fill<Bf16>(seed, place, count, middle, width, to);
   }
 }
 
@@ -52,18 +48,24 @@ absl::Status RandomTensors::AppendMatrix(const std::string& name, int64_t num_ro
                                          int64_t num_columns, Range rows, Range columns,
                                          std::vector<std::byte>& out) {
   const uint64_t seed = Seed(name);
-  out.reserve(out.size() + rows.count * columns.count * ElementSize(dtype_));
-  for (int64_t row = rows.begin; row < rows.begin + rows.count; ++row) {
-    Append(dtype_, seed, row * num_columns + columns.begin, columns.count, false, out);
+  const int64_t row_bytes = columns.count * ElementSize(dtype_);
+  const size_t before = out.size();
+  out.resize(before + rows.count * row_bytes);
+#pragma omp parallel for
+  for (int64_t i = 0; i < rows.count; ++i) {
+    Fill(dtype_, seed, (rows.begin + i) * num_columns + columns.begin, columns.count, false,
+         out.data() + before + i * row_bytes);
   }
-  bytes_read_ += rows.count * columns.count * ElementSize(dtype_);
+  bytes_read_ += rows.count * row_bytes;
   return absl::OkStatus();
 }
 
 absl::Status RandomTensors::AppendVector(const std::string& name, int64_t size, Range part,
                                          std::vector<std::byte>& out) {
   const bool is_norm = name.find("norm") != std::string::npos;
-  Append(dtype_, Seed(name), part.begin, part.count, is_norm, out);
+  const size_t before = out.size();
+  out.resize(before + part.count * ElementSize(dtype_));
+  Fill(dtype_, Seed(name), part.begin, part.count, is_norm, out.data() + before);
   bytes_read_ += part.count * ElementSize(dtype_);
   return absl::OkStatus();
 }

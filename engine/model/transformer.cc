@@ -21,10 +21,10 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
                           backend.Allocate(row * 2 * shard.heads.kv_count * shape.head_dim));
   WINNOW_ASSIGN_OR_RETURN(t->attention_,
                           backend.Allocate(row * shard.heads.q_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
   WINNOW_ASSIGN_OR_RETURN(t->gate_up_, backend.Allocate(row * 2 * shard.mlp_count));
   WINNOW_ASSIGN_OR_RETURN(t->mlp_, backend.Allocate(row * shard.mlp_count));
   if (communicator.size() > 1) {
+    WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
     const int64_t shard_bytes = max_logit_rows * shard.vocab_count * int64_t{sizeof(float)};
     WINNOW_ASSIGN_OR_RETURN(t->logits_shard_, backend.Allocate(shard_bytes));
     WINNOW_ASSIGN_OR_RETURN(t->logits_gathered_,
@@ -100,14 +100,18 @@ absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x,
   const ModelShape& shape = weights_.config.shape;
   const LayerWeights& w = weights_.layers[layer];
   const DType dtype = backend_.dtype();
+  // One rank's products are the whole sum and go straight into the residual stream.
+  const bool is_alone = communicator_.size() == 1;
+  void* delta = is_alone ? x : delta_.data();
   backend_.Matmul(*w.o, {.x = attention,
-                         .out = delta_.data(),
+                         .out = delta,
                          .rows = rows,
                          .x_stride = int64_t{weights_.shard.heads.q_count} * shape.head_dim,
-                         .out_dtype = dtype});
-  WINNOW_RETURN_IF_ERROR(ReduceRows(delta_.data(), rows, deadline));
+                         .out_dtype = dtype,
+                         .accumulate = is_alone});
+  WINNOW_RETURN_IF_ERROR(ReduceRows(delta, rows, deadline));
   RmsNormParams add_and_norm{.x = x,
-                             .delta = delta_.data(),
+                             .delta = is_alone ? nullptr : delta,
                              .weight = w.post_attention_norm.data(),
                              .out = normed_.data(),
                              .dtype = dtype,
@@ -126,11 +130,13 @@ absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x,
                     .rows = rows,
                     .width = weights_.shard.mlp_count});
   backend_.Matmul(*w.down, {.x = mlp_.data(),
-                            .out = delta_.data(),
+                            .out = delta,
                             .rows = rows,
                             .x_stride = weights_.shard.mlp_count,
-                            .out_dtype = dtype});
-  WINNOW_RETURN_IF_ERROR(ReduceRows(delta_.data(), rows, deadline));
+                            .out_dtype = dtype,
+                            .accumulate = is_alone});
+  if (is_alone) return absl::OkStatus();
+  WINNOW_RETURN_IF_ERROR(ReduceRows(delta, rows, deadline));
   add_and_norm.out = nullptr;  // only the add
   backend_.RmsNorm(add_and_norm);
   return absl::OkStatus();

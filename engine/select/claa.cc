@@ -27,6 +27,9 @@ absl::Status ClaaState::Allocate() {
   const int64_t window_begin = plan_.window_begin;
   const int num_scored = plan_.pivot_layer - plan_.first_scored_layer + 1;
   WINNOW_ASSIGN_OR_RETURN(window_q_, backend_.Allocate(num_scored * window_bytes()));
+  WINNOW_ASSIGN_OR_RETURN(window_lse_, backend_.Allocate(num_scored * int64_t{heads_.q_count} *
+                                                         rows_from_window() * sizeof(float)));
+  has_lse_.resize(num_scored);
   if (heads_.sharing_ranks > 1) {
     WINNOW_ASSIGN_OR_RETURN(gathered_q_, backend_.Allocate(communicator_.size() * window_bytes()));
   }
@@ -34,8 +37,8 @@ absl::Status ClaaState::Allocate() {
                           backend_.Allocate(heads_.kv_count * window_begin * sizeof(float)));
   WINNOW_ASSIGN_OR_RETURN(best_, backend_.Allocate((window_begin + 1) * sizeof(float)));
   WINNOW_ASSIGN_OR_RETURN(positions_, backend_.Allocate(plan_.num_kept * sizeof(int32_t)));
-  WINNOW_ASSIGN_OR_RETURN(head_positions_,
-                          backend_.Allocate(heads_.kv_count * plan_.num_kept * sizeof(int32_t)));
+  WINNOW_ASSIGN_OR_RETURN(head_positions_, backend_.Allocate(int64_t{num_scored} * heads_.kv_count *
+                                                             plan_.num_kept * sizeof(int32_t)));
   const std::vector<PositionSpan> spans = ProtectedSpans(config_, window_begin);
   num_spans_ = static_cast<int>(spans.size());
   WINNOW_ASSIGN_OR_RETURN(
@@ -66,6 +69,12 @@ void ClaaState::CaptureWindow(int layer, const void* q, int64_t row_begin, int64
                          .head_dim = plan_.head_dim});
 }
 
+float* ClaaState::window_lse(int layer, int64_t row_begin) {
+  if (row_begin > plan_.window_begin || heads_.sharing_ranks > 1) return nullptr;
+  has_lse_[layer - plan_.first_scored_layer] = true;
+  return lse_of(layer);
+}
+
 absl::Status ClaaState::ScoreLayer(int layer, const void* keys, Deadline deadline) {
   const void* window = window_q_.at((layer - plan_.first_scored_layer) * window_bytes());
   int q_heads = heads_.q_count;
@@ -78,17 +87,20 @@ absl::Status ClaaState::ScoreLayer(int layer, const void* keys, Deadline deadlin
     q_heads *= heads_.sharing_ranks;
   }
   const int64_t window_begin = plan_.window_begin;
-  backend_.WindowScores({.q = window,
-                         .k = keys,
-                         .scores = layer_scores_.data<float>(),
-                         .dtype = backend_.dtype(),
-                         .window_begin = window_begin,
-                         .capacity = plan_.num_prompt_tokens,
-                         .window = config_.window,
-                         .pool_kernel = config_.pool_kernel,
-                         .q_heads = q_heads,
-                         .kv_heads = heads_.kv_count,
-                         .head_dim = plan_.head_dim});
+  backend_.WindowScores(
+      {.q = window,
+       .k = keys,
+       .scores = layer_scores_.data<float>(),
+       .lse = has_lse_[layer - plan_.first_scored_layer] ? lse_of(layer) : nullptr,
+       .lse_stride = rows_from_window(),
+       .dtype = backend_.dtype(),
+       .window_begin = window_begin,
+       .capacity = plan_.num_prompt_tokens,
+       .window = config_.window,
+       .pool_kernel = config_.pool_kernel,
+       .q_heads = q_heads,
+       .kv_heads = heads_.kv_count,
+       .head_dim = plan_.head_dim});
   if (layer >= plan_.first_aggregated_layer) {
     backend_.MaxScores({.scores = layer_scores_.data<float>(),
                         .best = best_.data<float>(),
@@ -99,7 +111,7 @@ absl::Status ClaaState::ScoreLayer(int layer, const void* keys, Deadline deadlin
   if (plan_.form(layer) == KvLayerForm::kPerHead) {
     SelectTokensParams params = select_params();
     params.scores = layer_scores_.data<float>();
-    params.positions = head_positions_.data<int32_t>();
+    params.positions = head_positions(layer);
     params.rows = heads_.kv_count;
     backend_.SelectTokens(params);
   }

@@ -28,9 +28,14 @@ class ClaaState {
   // projection of the first of these rows: [rows][q_count][head_dim].
   void CaptureWindow(int layer, const void* q, int64_t row_begin, int64_t rows);
 
+  // Where attention leaves the logarithms of the softmax's denominators of the rows from the window
+  // on, [q_count][N − E], in a chunk [row_begin, …) that ends the prompt. Null: the window does not
+  // lie in that chunk whole, or the queries of other ranks are scored too.
+  float* window_lse(int layer, int64_t row_begin);
+
   // Scores `layer` against all its keys [kv_count][N][head_dim]. With shared KV heads the ranks
-  // that share one exchange their window queries first. After it head_positions() is valid for a
-  // layer that is compacted per head.
+  // that share one exchange their window queries first. After it head_positions(layer) is valid
+  // for a layer that is compacted per head.
   absl::Status ScoreLayer(int layer, const void* keys, Deadline deadline);
 
   // Merges the maximum over ranks: one all-reduce of E + 1 floats.
@@ -39,9 +44,11 @@ class ClaaState {
   void Select();
 
   const int32_t* positions() const { return positions_.data<int32_t>(); }  // [C], device
-  const int32_t* head_positions() const {
-    return head_positions_.data<int32_t>();
-  }  // [kv_count][C], device
+  // [kv_count][C], device. Each layer has its own: they are copied out beside the queue.
+  int32_t* head_positions(int layer) const {
+    return head_positions_.data<int32_t>() +
+           int64_t{layer - plan_.first_scored_layer} * heads_.kv_count * plan_.num_kept;
+  }
 
   // Aggregated scores S[j], j < E, then the flag (> 0: a NaN was seen on some rank). Device, E + 1
   // floats.
@@ -64,14 +71,22 @@ class ClaaState {
   const HeadSplit heads_;
   Backend& backend_;
   Communicator& communicator_;
-  Buffer window_q_;      // [scored layers][q_count][W][head_dim]
-  Buffer gathered_q_;    // [T][q_count][W][head_dim], with shared KV heads only
-  Buffer layer_scores_;  // [kv_count][E] f32
-  Buffer best_;          // [E + 1] f32
-  Buffer spans_;         // [num_spans][2] int32
+  int64_t rows_from_window() const { return plan_.num_prompt_tokens - plan_.window_begin; }
+  float* lse_of(int layer) const {
+    return window_lse_.data<float>() +
+           (layer - plan_.first_scored_layer) * int64_t{heads_.q_count} * rows_from_window();
+  }
+
+  Buffer window_q_;            // [scored layers][q_count][W][head_dim]
+  Buffer window_lse_;          // [scored layers][q_count][N − E] f32
+  std::vector<bool> has_lse_;  // by scored layer
+  Buffer gathered_q_;          // [T][q_count][W][head_dim], with shared KV heads only
+  Buffer layer_scores_;        // [kv_count][E] f32
+  Buffer best_;                // [E + 1] f32
+  Buffer spans_;               // [num_spans][2] int32
   int num_spans_ = 0;
   Buffer positions_;       // [C] int32
-  Buffer head_positions_;  // [kv_count][C] int32
+  Buffer head_positions_;  // [scored layers][kv_count][C] int32
 };
 
 // 64-bit digest of selected positions, equal on all ranks or the request fails.

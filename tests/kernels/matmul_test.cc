@@ -53,6 +53,30 @@ struct Problem {
   HostArray x, w, out;
 };
 
+std::vector<const char*> Implementations() {
+#ifdef WINNOW_CUDA
+  return {"ref", "cpu", "cuda"};
+#else
+  return {"ref", "cpu"};
+#endif
+}
+
+void RunOn(const std::string& how, const MatmulWeight& weight, const MatmulParams& params) {
+  if (how == "ref") {
+    MatmulRef(weight, params);
+  } else if (how == "cpu") {
+    CpuMatmul(weight).Run(params);
+  } else {
+#ifdef WINNOW_CUDA
+    std::string error;
+    CublasMatmul matmul(&error);
+    ASSERT_EQ(error, "");
+    ASSERT_EQ(matmul.Run(weight, params, nullptr), "");
+    WaitForGpu();
+#endif
+  }
+}
+
 struct Types {
   DType dtype, out_dtype;
 };
@@ -132,6 +156,38 @@ TEST_P(MatmulTypes, AddsTheBiasToEveryRow) {
             SumTolerance(c.in_features + 1, c.in_features + 3.0);
         ASSERT_NEAR(problem.out[i], expected, tolerance)
             << (reference ? "ref" : "cpu") << " at " << i;
+      }
+    }
+  }
+}
+
+// With and without a bias beside it.
+TEST_P(MatmulTypes, AccumulatesOntoWhatIsThere) {
+  if (GetParam().dtype != GetParam().out_dtype) GTEST_SKIP() << "no bias for this";
+  for (const MatmulCase& c :
+       {MatmulCase{1, 7, 16}, MatmulCase{5, 33, 64}, MatmulCase{130, 64, 48}}) {
+    SCOPED_TRACE(testing::Message() << c.rows << "x" << c.out_features << "x" << c.in_features);
+    const HostArray bias = HostArray::Random(GetParam().dtype, c.out_features, 3, -3.0f, 3.0f);
+    const HostArray before =
+        HostArray::Random(GetParam().out_dtype, c.rows * c.out_features, 4, -3.0f, 3.0f);
+    for (const bool has_bias : {false, true}) {
+      for (const char* how : Implementations()) {
+        SCOPED_TRACE(testing::Message() << how << (has_bias ? " with bias" : ""));
+        Problem plain(c, GetParam().dtype, GetParam().out_dtype), problem = plain;
+        MatmulParams params = plain.params();
+        if (has_bias) params.bias = bias.data();
+        MatmulRef(plain.weight(), params);
+        for (int64_t i = 0; i < before.count(); ++i) problem.out.Set(i, before[i]);
+        params.out = problem.out.data();
+        params.accumulate = true;
+        RunOn(how, problem.weight(), params);
+        for (int64_t i = 0; i < problem.out.count(); ++i) {
+          const double expected = double{plain.out[i]} + before[i];
+          const double tolerance = 2 * UnitRoundoff(GetParam().out_dtype) *
+                                       (std::abs(plain.out[i]) + std::abs(expected)) +
+                                   SumTolerance(c.in_features + 2, c.in_features + 6.0);
+          ASSERT_NEAR(problem.out[i], expected, tolerance) << "at " << i;
+        }
       }
     }
   }

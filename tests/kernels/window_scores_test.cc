@@ -43,6 +43,27 @@ struct Problem {
             .head_dim = size.head_dim};
   }
 
+  // Logarithms of the denominators, in double, where a stride of one more than the window puts
+  // them.
+  HostArray Denominators() const {
+    HostArray lse(DType::kF32, int64_t{size.q_heads} * (size.window + 1));
+    for (int h = 0; h < size.q_heads; ++h) {
+      for (int i = 0; i < size.window; ++i) {
+        const int64_t query = (int64_t{h} * size.window + i) * size.head_dim;
+        double sum = 0;
+        for (int64_t j = 0; j <= size.window_begin + i; ++j) {
+          double dot = 0;
+          for (int c = 0; c < size.head_dim; ++c) {
+            dot += double{q[query + c]} * k[KeyAt(h / (size.q_heads / size.kv_heads), j) + c];
+          }
+          sum += std::exp(dot / std::sqrt(static_cast<double>(size.head_dim)));
+        }
+        lse.Set(int64_t{h} * (size.window + 1) + i, static_cast<float>(std::log(sum)));
+      }
+    }
+    return lse;
+  }
+
   // Steps 1 to 4 in double.
   void Check() const {
     EXPECT_TRUE(scores.GuardsIntact());
@@ -95,6 +116,22 @@ TEST_P(WindowScoresTest, EqualsTheFormulaInDouble) {
                  << ", heads " << c.q_heads << "/" << c.kv_heads << " x " << c.head_dim);
     Problem problem(c, GetParam().dtype);
     GetParam().run(problem.params());
+    problem.Check();
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_P(WindowScoresTest, MayTakeTheDenominatorsFromAttention) {
+  for (const WindowScoresCase& c : WindowScoresTestCases()) {
+    SCOPED_TRACE(testing::Message()
+                 << "E " << c.window_begin << ", W " << c.window << ", pool " << c.pool_kernel
+                 << ", heads " << c.q_heads << "/" << c.kv_heads << " x " << c.head_dim);
+    Problem problem(c, GetParam().dtype);
+    const HostArray lse = problem.Denominators();
+    WindowScoresParams params = problem.params();
+    params.lse = static_cast<const float*>(lse.data());
+    params.lse_stride = c.window + 1;
+    GetParam().run(params);
     problem.Check();
     if (HasFatalFailure()) return;
   }
