@@ -25,6 +25,9 @@ using MarkedText = std::vector<TextPart>;
 void Append(const TextPart& part, MarkedText& out);
 void Append(const MarkedText& text, MarkedText& out);
 size_t TextSize(const MarkedText& text);
+// Bytes [begin, end), marked as they were; when that is nothing, one empty part with the origin of
+// the text there. REQUIRES: begin ≤ end ≤ TextSize(text).
+MarkedText SliceText(const MarkedText& text, size_t begin, size_t end);
 std::string PlainText(const MarkedText& text);
 
 }  // namespace winnow

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"
 
@@ -69,7 +70,7 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::EncodeChat(
 
 absl::StatusOr<MarkedText> Tokenizer::Render(const std::vector<ChatTurn>& messages) const {
   absl::StatusOr<MarkedText> text =
-      chat_template_->Render(messages, config_.bos_token, config_.eos_token);
+      chat_template_->Render(messages, config_.bos_token, config_.eos_token, absl::Now());
   if (text.ok()) return text;
   return absl::InvalidArgumentError(absl::StrCat("chat: ", text.status().message()));
 }

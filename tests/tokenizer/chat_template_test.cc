@@ -20,7 +20,7 @@ absl::StatusOr<MarkedText> Render(const std::string& source,
                                   const std::vector<ChatTurn>& messages) {
   const auto compiled = ChatTemplate::Create(source);
   if (!compiled.ok()) return compiled.status();
-  return compiled->Render(messages, "<bos>", "<eos>");
+  return compiled->Render(messages, "<bos>", "<eos>", absl::FromUnixSeconds(1764000000));
 }
 
 std::string Text(const std::string& source, const std::vector<ChatTurn>& messages) {
@@ -92,6 +92,39 @@ TEST(ChatTemplateTest, EvaluatesExpressionsAsJinjaDoes) {
       {"messages[0].content", "C"},
       {"messages[0]['ro' + 'le']", "R"},
       {"messages[7]", ""},
+      {"messages[-1].content", "C"},
+      {"'abcd'[1:3] + 'abcd'[-1] + 'abcd'[::-1] + 'abcd'[:-1]", "bcddcbaabc"},
+      {"'\u6f22\u5b57a'[1]", "\u5b57"},
+      {"messages[1:] | length", "0"},
+      {"(messages | length - 1) * 3 + 7 // 2 - 7 % 4", "0"},
+      {"-7 // 2 ~ '|' ~ -7 % 4", "-4|1"},
+      {"1 < 2 and 2 <= 2 and 3 > 2 and not 2 >= 3 and 'a' < 'b'", "True"},
+      {"'b' in 'abc' and 'x' not in 'abc' and 2 in [1, 2] and 'role' in messages[0]", "True"},
+      {"'yes' if messages else 'no'", "yes"},
+      {"'yes' if nothing", ""},
+      {"'a' 'b' \"c\"", "abc"},
+      {"none", "None"},
+      {"nothing is defined or none is not none or tools is not none", "False"},
+      {"nothing is undefined and 'a' is string and messages is iterable", "True"},
+      {"messages[0] is mapping and 'a' is not mapping and 1 is number", "True"},
+      {"false is false and 0 is not false and 3 is odd", "True"},
+      {"'  a b\\n' | trim ~ '|'", "a b|"},
+      {"'xxaxx'.strip('x') + ' b '.lstrip() + '|' + ' c '.rstrip() + '|'", "ab | c|"},
+      {"'a</t>b</t>c'.split('</t>')[-1] + ' d  e '.split()[1]", "ce"},
+      {"'abc'.startswith('ab') and 'abc'.endswith('bc') and not 'a'.startswith('ab')", "True"},
+      {"'a-b-c' | replace('-', '+')", "a+b+c"},
+      {"'aB'.upper() + 'aB' | lower", "ABab"},
+      {"[1, 'a'] | join(', ')", "1, a"},
+      {"nothing | default('d') + '' | default('d', true)", "dd"},
+      {"messages | selectattr('role', 'equalto', 'R') | list | length", "1"},
+      {"messages | rejectattr('role', 'equalto', 'R') | list | length", "0"},
+      {"messages | selectattr('tool_calls', 'undefined') | first is mapping", "True"},
+      {"['a', 'b'] | reject('equalto', 'a') | join", "b"},
+      {"[1, none, true, 'a\\n\"'] | tojson", R"([1, null, true, "a\n\""])"},
+      {"messages[0] | tojson", R"({"content": "C", "role": "R"})"},
+      {"strftime_now('%d %b %Y')", "24 Nov 2025"},
+      {"strftime_now is defined and strftime is not defined", "True"},
+      {"range(3) | join", "012"},
       {"messages[0].nothing", ""},
       {"add_generation_prompt", "True"},
       {R"('\'\\\n\t')", "'\\\n\t"},
@@ -102,6 +135,53 @@ TEST(ChatTemplateTest, EvaluatesExpressionsAsJinjaDoes) {
               expected + "|C")
         << expression;
   }
+}
+
+TEST(ChatTemplateTest, LoopsChooseUnpackAndHaveAnElse) {
+  const std::vector<ChatTurn> turns = {{"u", "1"}, {"a", "2"}, {"u", "3"}};
+  const std::string all = "{% for m in messages %}{{ m.content }}{% endfor %}|";
+  EXPECT_EQ(
+      Text(all + "{% for m in messages if m.role == 'u' %}{{ loop.index ~ '/' ~ loop.length }}"
+                 "{{ m.content }}{% endfor %}",
+           turns),
+      "123|1/212/23");
+  EXPECT_EQ(Text(all + "{% for k, v in messages[0].items() %}{{ k + v }};{% endfor %}", turns),
+            "123|content1;roleu;");
+  EXPECT_EQ(Text(all + "{% for x in [] %}no{% else %}none{% endfor %}", turns), "123|none");
+  EXPECT_EQ(Text(all + "{% for m in messages %}{% if loop.previtem is defined %}"
+                       "{{ loop.previtem.content }}{% endif %}<{{ loop.revindex }} {% endfor %}",
+                 turns),
+            "123|<3 1<2 2<1 ");
+}
+
+TEST(ChatTemplateTest, ANamespaceKeepsWhatALoopSets) {
+  EXPECT_EQ(Text("{% set ns = namespace(found=false, n=0) %}{% for m in messages %}"
+                 "{% set ns.n = ns.n + 1 %}{% set ns.found = true %}{{ m.content }}{% endfor %}"
+                 "{{ ns.found }}{{ ns.n }}{{ ns.other is defined }}",
+                 {{"u", "a"}, {"u", "b"}}),
+            "abTrue2False");
+  EXPECT_THAT(Error("{% set ns = namespace() %}{% set ns.self = ns %}"), HasSubstr("namespace"));
+}
+
+TEST(ChatTemplateTest, TextStaysMarkedWhateverIsDoneToIt) {
+  const std::vector<ChatTurn> turns = {{"u", " <s>a-b "}};
+  const std::string x = "{% set x = '(' + messages[0].content + ')' %}";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"messages[0].content | trim", "[<s>a-b]"},
+      {"messages[0].content.split('-')[-1]", "[b ]"},
+      {"x[1:4]", "[ <s]"},
+      {"x[::-1]", ")[ b-a>s< ]("},
+      {"x | replace('-', '+') | upper", "([ <S>A]+[B ])"},
+      {"'=' ~ x ~ 1", "=([ <s>a-b ])1"},
+      {"['=', messages[0].content] | join('; ')", "=; [ <s>a-b ]"},
+      {"messages[0].content | tojson", "\"[ <s>a-b ]\""},
+      {"messages[0].content if true else ''", "[ <s>a-b ]"},
+  };
+  for (const auto& [expression, expected] : cases) {
+    EXPECT_EQ(Marked(x + "{{ " + expression + " }}", turns), expected) << expression;
+  }
+  // Nothing is left of a message, but it was used.
+  EXPECT_EQ(Text("{{ messages[0].content | trim }}", {{"u", "  "}}), "");
 }
 
 TEST(ChatTemplateTest, TreatsWhiteSpaceAsTransformersDoes) {
@@ -139,25 +219,21 @@ TEST(ChatTemplateTest, AMessageThatLeavesNoTraceIsNamed) {
 TEST(ChatTemplateTest, RefusesOtherJinjaQuotingIt) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"{% macro f() %}{% endmacro %}", "macro f()"},
-      {"{{ bos_token | upper }}", "| upper"},
-      {"{{ raise_exception('no') }}", "('no')"},
-      {"{{ messages[0:1] }}", ":1]"},
-      {"{{ messages[-1] }}", "-1]"},
-      {"{{ 'a' if true else 'b' }}", "if true"},
-      {"{% if messages is defined %}{% endif %}", "is defined"},
-      {"{% if 'a' in messages %}{% endif %}", "in messages"},
       {"{{ 1 == 1 == 1 }}", "== 1"},
-      {"{{ 'a' ~ 'b' }}", "~ 'b'"},
+      {"{{ bos_token | no_such_filter }}", "| no_such_filter"},
+      {"{{ bos_token is no_such_test }}", "is no_such_test"},
+      {"{{ bos_token.no_such_method() }}", ".no_such_method()"},
+      {"{{ no_such_function(1) }}", "no_such_function(1)"},
+      {"{{ {'a': 1} }}", "{'a': 1}"},
+      {"{{ messages[0:1:2:3] }}", "3]"},
+      {"{{ namespace(a=1, 2) }}", "2)"},
+      {"{{ 1 / 2 }}", "/ 2"},
       {"{{ 1.5 }}", "1.5"},
       {"{{ '\\x41' }}", "x41"},
-      {"{{ none }}", "none"},
-      {"{{ tools }}", "'tools'"},
-      {"{{ loop.length }}", "length"},
       {"{% for m in messages %}", "the end of the template"},
-      {"{% for a, b in messages %}{% endfor %}", "for a, b in"},
-      {"{% for m in messages %}{% else %}{% endfor %}", "else"},
       {"{% for m in messages %}{% endif %}", "endif"},
-      {"{% set a.b = 1 %}", "set a.b"},
+      {"{% for a, b, c in messages %}{% endfor %}", "for a, b, c in"},
+      {"{% set a.b.c = 1 %}", "set a.b.c"},
       {"{% set loop = 1 %}", "set loop"},
       {"{% set x %}a{% endset %}", "set x"},
       {"{% if true %}", "the end of the template"},
@@ -193,8 +269,18 @@ TEST(ChatTemplateTest, RefusesOperationsThatTheValuesDoNotHave) {
   EXPECT_THAT(Error("{{ messages }}"), HasSubstr("list"));
   EXPECT_THAT(Error("{{ 'a' + 1 }}"), HasSubstr("text and integer"));
   EXPECT_THAT(Error("{{ messages[0].content }}"), HasSubstr("undefined"));
-  EXPECT_THAT(Error("{{ 'abc'[0] }}"), HasSubstr("text"));
+  EXPECT_THAT(Error("{{ nothing.x }}"), HasSubstr("undefined"));
   EXPECT_THAT(Error("{{ messages == messages }}"), HasSubstr("comparing"));
+  EXPECT_THAT(Error("{{ 'a' < 1 }}"), HasSubstr("ordering"));
+  EXPECT_THAT(Error("{{ 'a' - 1 }}"), HasSubstr("arithmetic"));
+  EXPECT_THAT(Error("{{ 1 // 0 }}"), HasSubstr("range"));
+  EXPECT_THAT(Error("{{ 1 in 2 }}"), HasSubstr("looking"));
+  EXPECT_THAT(Error("{{ none | length }}"), HasSubstr("length"));
+  EXPECT_THAT(Error("{{ 1 | trim }}"), HasSubstr("'strip'"));
+  EXPECT_THAT(Error("{{ [[1]] }}"), HasSubstr("a list in a list"));
+  EXPECT_THAT(Error("{% set x.y = 1 %}"), HasSubstr("undefined"));
+  EXPECT_THAT(Error("{% for a, b in [1] %}{% endfor %}"), HasSubstr("pairs"));
+  EXPECT_THAT(Error("{{ raise_exception('no ' + 'tools') }}"), HasSubstr("no tools"));
   EXPECT_THAT(Error("{% for x in 'abc' %}{% endfor %}"), HasSubstr("list"));
 }
 
@@ -213,6 +299,14 @@ TEST(ChatTemplateTest, HostileTemplatesEndInAnError) {
   // Doubling 64 times would make 10¹⁹ bytes.
   EXPECT_THAT(Error("{% set x = 'xxxxxxxx' %}" + repeat("{% set x = x + x %}", 64)),
               HasSubstr("steps"));
+  EXPECT_THAT(Error("{% set x = messages[0].content %}" +
+                        repeat("{% set x = x.replace('x', 'xxxxxxxxxxxxxxxx') %}", 12),
+                    {{"u", std::string(64, 'x')}}),
+              HasSubstr("steps"));
+  EXPECT_THAT(Error("{% set x = range(100000) %}" + repeat("{% set x = x + x %}", 40)),
+              HasSubstr("steps"));
+  Error("{{ range(1000000000) }}");
+  Error("{{ 'a'.strip" + repeat("('a').strip", 1000) + "('a') }}");
   // 100 messages, five loops deep: 10¹⁰ turns.
   EXPECT_THAT(Error(repeat("{% for m in messages %}", 5) + "x" + repeat("{% endfor %}", 5),
                     std::vector<ChatTurn>(100, {"u", "c"})),

@@ -3,7 +3,7 @@
 // For comparing with other tokenizers. DOCUMENTS is a JSON list of texts. RESULT is one JSON
 // object: ids (a list for each text, special tokens parsed, nothing added), text (what the ids
 // decode to, special tokens left out, invalid bytes as U+FFFD), seconds (encoding alone, one
-// thread, best of three).
+// thread, best of three), chat_suffix_tokens (window_offset of chats).
 
 #include <algorithm>
 #include <chrono>
@@ -62,6 +62,10 @@ int main(int argc, char** argv) {
   }
   Json text = Json::array();
   for (const auto& list : ids) text.push_back(Decode(**tokenizer, list));
-  std::cout << Json{{"ids", ids}, {"text", text}, {"seconds", seconds}} << "\n";
+  std::cout << Json{{"ids", ids},
+                    {"text", text},
+                    {"seconds", seconds},
+                    {"chat_suffix_tokens", (*tokenizer)->chat_suffix_tokens()}}
+            << "\n";
   return std::cout.good() ? 0 : 1;
 }

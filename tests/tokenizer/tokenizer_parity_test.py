@@ -106,6 +106,13 @@ class TokenizerParityTest(unittest.TestCase):
                     (pathlib.Path(folder) / "tokenizer.json").write_text(json.dumps(file))
                     self.expect_same(pathlib.Path(folder), texts)
 
+    def test_chats_end_in_the_templates_suffix(self):
+        """Tokens after the last message's content: the window of scoring queries skips them."""
+        expected = {"llama2": 0, "mistral": 0, "llama3": 5, "llama3.1": 5, "llama3.2": 5, "mistral_nemo": 1,
+                    "qwen2.5": 5, "qwen3": 5}  # 0: the file has no template
+        for family in FAMILIES:
+            self.assertEqual(ours(model_folder(family), [])["chat_suffix_tokens"], expected[family], family)
+
     def test_llama_cpp_goldens(self):
         for name, family in GOLDENS.items():
             with self.subTest(name):
