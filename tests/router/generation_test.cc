@@ -111,6 +111,7 @@ TEST_F(GenerationTest, OnlyChatPromptsHaveTheirWindowMoved) {
   Workers();
   Begin(Ask("What is it?", 1));
   EXPECT_EQ(workers_.prefills.at(0)->request.selection().window_offset(), 0);
+  generation_->Cancel();
   v1::GenerateRequest chat;
   chat.set_text("What is it?");
   chat.mutable_sampling()->set_max_tokens(1);
