@@ -27,8 +27,9 @@ class LoadProgress {
     const absl::Time now = clock_.Now();
     if (!log_ || now - logged_ < absl::Seconds(5)) return;
     logged_ = now;
-    spdlog::info("loading weights: {:.0f} MB after {:.0f} s", total_ * 1e-6,
-                 absl::ToDoubleSeconds(now - begin_));
+    const double seconds = absl::ToDoubleSeconds(now - begin_);
+    spdlog::info("loading weights: {:.0f} MB after {:.0f} s ({:.0f} MB/s)", total_ * 1e-6, seconds,
+                 total_ * 1e-6 / seconds);
   }
   int64_t total() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -107,9 +108,10 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
     return absl::OkStatus();
   }));
   if (options.log_progress) {
-    spdlog::info("loaded {:.1f} MB of {}{} on {} rank(s) x {} thread(s) in {:.2f} s",
+    const double seconds = progress.seconds();
+    spdlog::info("loaded {:.1f} MB of {}{} on {} rank(s) x {} thread(s) in {:.2f} s ({:.0f} MB/s)",
                  progress.total() * 1e-6, options.random_weights ? "random weights for " : "",
-                 options.model_dir, size, threads, progress.seconds());
+                 options.model_dir, size, threads, seconds, progress.total() * 1e-6 / seconds);
   }
   return ranks;
 }
