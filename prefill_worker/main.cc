@@ -4,6 +4,7 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
 #include "checkpoint/selection_profile.h"
 #include "common/http_server.h"
 #include "common/log.h"
@@ -26,6 +27,9 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:50061",
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
 ABSL_FLAG(std::string, model, "",
           "folder with a Hugging Face model, and claa.json if it has a profile (required)");
+ABSL_FLAG(
+    std::string, claa, "",
+    "fields that stand above the model's claa.json, as it writes them: {\"keep_ppm\": 200000}");
 ABSL_FLAG(bool, random_weights, false,
           "make the weights up, to measure speed; of --model only the configuration is read");
 ABSL_FLAG(std::string, device, "auto", "auto (a GPU for every rank if there is), cpu or cuda");
@@ -71,6 +75,17 @@ int64_t ChunkTokens(const ModelRanks& ranks) {
   return ranks.backends[0]->name() == "cuda" ? 8192 : 1024;
 }
 
+// The model folder's profile with what --claa says.
+absl::StatusOr<SelectionConfig> Profile(const std::string& model_dir, const ModelShape& shape) {
+  WINNOW_ASSIGN_OR_RETURN(const SelectionConfig profile, LoadSelectionProfile(model_dir, shape));
+  const std::string fields = absl::GetFlag(FLAGS_claa);
+  if (fields.empty()) return profile;
+  const absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(fields);
+  if (overrides.ok()) return ResolveSelectionConfig(profile, *overrides, shape);
+  return absl::InvalidArgumentError(
+      absl::StrCat("--claa, read as a claa.json: ", std::string(overrides.status().message())));
+}
+
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
@@ -103,8 +118,7 @@ absl::Status Run() {
                           .wire_version = kWireVersion};
   identity.layout_digest = LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape,
                                         ranks->config.rope.theta);
-  WINNOW_ASSIGN_OR_RETURN(identity.profile,
-                          LoadSelectionProfile(load.model_dir, ranks->config.shape));
+  WINNOW_ASSIGN_OR_RETURN(identity.profile, Profile(load.model_dir, ranks->config.shape));
   spdlog::info("selection profile: {}", SelectionConfigToJson(identity.profile));
 
   MetricsRegistry registry;

@@ -33,10 +33,10 @@ class BadModelTest(unittest.TestCase):
             os.symlink(file, self.folder / file.name)
         self.shard = self.folder / SHARD
 
-    def assert_refuses(self, *words, programs=("winnow-prefill-worker", "winnow-decode-worker")):
+    def assert_refuses(self, *words, programs=("winnow-prefill-worker", "winnow-decode-worker"), flags=()):
         for name in programs:
             with self.subTest(program=name):
-                child = subprocess.run([BIN / name, f"--model={self.folder}", "--listen=127.0.0.1:0"],
+                child = subprocess.run([BIN / name, f"--model={self.folder}", "--listen=127.0.0.1:0", *flags],
                                        capture_output=True, text=True, timeout=60, check=False)
                 self.assertEqual(child.returncode, 1, child.stderr)
                 self.assertNotIn("ready on", child.stderr)
@@ -46,6 +46,12 @@ class BadModelTest(unittest.TestCase):
     def replace(self, name, text):
         (self.folder / name).unlink()
         (self.folder / name).write_text(text, encoding="utf-8")
+
+    def test_a_profile_by_flag(self):
+        prefill = ("winnow-prefill-worker",)
+        self.assert_refuses("--claa", "'windo'", programs=prefill, flags=['--claa={"windo": 3}'])
+        self.assert_refuses("window must be in", programs=prefill, flags=['--claa={"window": 0}'])
+        self.assert_refuses("--device", "'tpu'", flags=["--device=tpu"])
 
     def test_a_truncated_file(self):
         data = self.shard.read_bytes()
