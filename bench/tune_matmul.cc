@@ -13,14 +13,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <random>
-#include <sstream>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "checkpoint/model_config.h"
 #include "checkpoint/shard_plan.h"
+#include "common/read_file.h"
 #include "kernels/cublas_matmul.h"
 
 namespace winnow {
@@ -177,9 +176,7 @@ int Main(int argc, char** argv) {
     }
   }
   if (!flags.keep.empty()) {
-    std::stringstream text;
-    text << std::ifstream(flags.keep).rdbuf();
-    const CublasAlgorithmTable kept(text.str());
+    const CublasAlgorithmTable kept(ReadFile(flags.keep).value_or(""));
     for (const CublasAlgorithmTable::Entry& old : kept.entries()) {
       const bool is_renewed = std::any_of(found.begin(), found.end(), [&](const auto& entry) {
         return entry.gpu == old.gpu && entry.version == old.version && entry.product == old.product;

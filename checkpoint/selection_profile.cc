@@ -1,9 +1,7 @@
 #include "checkpoint/selection_profile.h"
 
-#include <fstream>
-#include <sstream>
-
 #include "absl/strings/str_cat.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 
 namespace winnow {
@@ -12,13 +10,10 @@ absl::StatusOr<SelectionConfig> LoadSelectionProfile(const std::string& model_di
                                                      const ModelShape& shape) {
   const SelectionConfig defaults = DefaultSelectionConfig(shape);
   const std::string path = model_dir + "/claa.json";
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return ResolveSelectionConfig(defaults, {}, shape);
-  std::stringstream text;
-  text << file.rdbuf();
+  const std::optional<std::string> text = ReadFile(path);
+  if (!text) return ResolveSelectionConfig(defaults, {}, shape);
   absl::StatusOr<SelectionConfig> config;
-  if (absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(text.str());
-      overrides.ok()) {
+  if (absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(*text); overrides.ok()) {
     config = ResolveSelectionConfig(defaults, *overrides, shape);
   } else {
     config = overrides.status();

@@ -144,7 +144,8 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
       ShipRows(layer, item, item.row_begin, item.row_begin + item.row_count);
     }
     if (item.is_last_chunk && item.state->plan().is_scored(layer)) {
-      WINNOW_RETURN_IF_ERROR(Score(layer, item, deadline));
+      const float* lse = item.state->claa()->window_lse(layer, item.row_begin);
+      WINNOW_RETURN_IF_ERROR(Score(layer, item, lse, deadline));
     }
   }
 
@@ -191,7 +192,7 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
         item.state->claa()->CaptureWindow(layer, q, first, wanted);
       }
       Charge({item}, &StageTimes::score, score_begin);
-      if (item.is_last_chunk) WINNOW_RETURN_IF_ERROR(Score(layer, item, deadline));
+      if (item.is_last_chunk) WINNOW_RETURN_IF_ERROR(Score(layer, item, nullptr, deadline));
     }
     if (plan.form(layer) == KvLayerForm::kAll) {
       ShipRows(layer, item, item.row_begin, item.row_begin + item.row_count);
@@ -201,9 +202,11 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
   return absl::OkStatus();
 }
 
-absl::Status PrefillRank::Score(int layer, const PackedItem& item, Deadline deadline) {
+absl::Status PrefillRank::Score(int layer, const PackedItem& item, const float* lse,
+                                Deadline deadline) {
   const absl::Time begin = clock_.Now();
-  WINNOW_RETURN_IF_ERROR(item.state->claa()->ScoreLayer(layer, item.state->keys(layer), deadline));
+  WINNOW_RETURN_IF_ERROR(
+      item.state->claa()->ScoreLayer(layer, item.state->keys(layer), lse, deadline));
   if (item.state->plan().form(layer) == KvLayerForm::kPerHead) ShipPerHead(layer, item);
   Charge({item}, &StageTimes::score, begin);
   return absl::OkStatus();

@@ -65,8 +65,8 @@ class PrefillRank {
                          Deadline deadline);
   absl::Status LastLayer(int layer, const std::vector<PackedItem>& items, int64_t rows,
                          Deadline deadline);
-  // Scores a layer of a sequence whose keys are complete.
-  absl::Status Score(int layer, const PackedItem& item, Deadline deadline);
+  // Scores a layer of a sequence whose keys are complete; `lse` of ClaaState::ScoreLayer.
+  absl::Status Score(int layer, const PackedItem& item, const float* lse, Deadline deadline);
   absl::Status ReduceAndSelect(const PackedItem& item, Deadline deadline);
   absl::Status MakeLogits(const std::vector<PackedItem>& items, Deadline deadline);
 

@@ -1,10 +1,10 @@
 #include "tokenizer/json_field.h"
 
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/read_file.h"
+#include "common/status_macros.h"
 
 namespace winnow {
 namespace {
@@ -17,16 +17,14 @@ constexpr size_t kMaxQuote = 200;
 }  // namespace
 
 absl::StatusOr<Json> ReadJsonObject(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError("no such file");
-  std::stringstream text;
-  text << file.rdbuf();
+  const std::optional<std::string> text = ReadFile(path);
+  if (!text) return absl::NotFoundError("no such file");
   bool is_deep = false;
   const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
     is_deep = is_deep || depth > kMaxDepth;
     return !is_deep;
   };
-  Json json = Json::parse(text.str(), check_depth, /*allow_exceptions=*/false);
+  Json json = Json::parse(*text, check_depth, /*allow_exceptions=*/false);
   if (is_deep) return absl::InvalidArgumentError("nested deeper than 64 levels");
   if (!json.is_object()) return absl::InvalidArgumentError("expected a JSON object");
   return json;
@@ -53,6 +51,19 @@ absl::StatusOr<std::string> StringField(const Json& object, const char* name,
   if (value.is_null()) return otherwise;
   if (!value.is_string()) return Unexpected(where, "a string", value);
   return value.get<std::string>();
+}
+
+absl::Status ForEachPart(
+    const Json& json, const char* list, const std::string& where,
+    const std::function<absl::Status(const Json& part, const std::string& where)>& add) {
+  if (Field(json, "type") != "Sequence") return add(json, where);
+  const Json& parts = Field(json, list);
+  const std::string at = absl::StrCat(where, ".", list);
+  if (!parts.is_array()) return Unexpected(at, "a list", parts);
+  for (size_t i = 0; i < parts.size(); ++i) {
+    WINNOW_RETURN_IF_ERROR(ForEachPart(parts[i], list, absl::StrCat(at, "[", i, "]"), add));
+  }
+  return absl::OkStatus();
 }
 
 std::string Quote(const Json& value) {

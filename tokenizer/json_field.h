@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -21,6 +22,13 @@ absl::StatusOr<bool> BoolField(const nlohmann::json& object, const char* name, b
                                const std::string& where);
 absl::StatusOr<std::string> StringField(const nlohmann::json& object, const char* name,
                                         const std::string& otherwise, const std::string& where);
+
+// Calls `add` for what a Sequence of a tokenizer.json holds in its field `list`, Sequences in it
+// opened too, or for `json` itself if it is none; the first error ends it. INVALID_ARGUMENT: `list`
+// is no list.
+absl::Status ForEachPart(
+    const nlohmann::json& json, const char* list, const std::string& where,
+    const std::function<absl::Status(const nlohmann::json& part, const std::string& where)>& add);
 
 // The value as text, cut to a length that suits a message.
 std::string Quote(const nlohmann::json& value);

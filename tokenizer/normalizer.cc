@@ -104,20 +104,16 @@ absl::StatusOr<std::string> ToForm(std::string_view text, int options, unsigned 
 
 absl::StatusOr<Normalizer> Normalizer::Create(const Json& json) {
   Normalizer out;
-  if (!json.is_null()) WINNOW_RETURN_IF_ERROR(out.Add(json, "normalizer"));
+  if (!json.is_null()) {
+    WINNOW_RETURN_IF_ERROR(ForEachPart(
+        json, "normalizers", "normalizer",
+        [&](const Json& part, const std::string& where) { return out.Add(part, where); }));
+  }
   return out;
 }
 
 absl::Status Normalizer::Add(const Json& json, const std::string& where) {
   const Json& type = Field(json, "type");
-  if (type == "Sequence") {
-    const Json& parts = Field(json, "normalizers");
-    if (!parts.is_array()) return Unexpected(where + ".normalizers", "a list", parts);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      WINNOW_RETURN_IF_ERROR(Add(parts[i], absl::StrCat(where, ".normalizers[", i, "]")));
-    }
-    return absl::OkStatus();
-  }
   Step step;
   if (type == "NFC") {
     step.kind = Kind::kNfc;

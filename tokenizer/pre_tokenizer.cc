@@ -21,7 +21,11 @@ constexpr char kMetaspace[] = "\u2581";
 
 absl::StatusOr<PreTokenizer> PreTokenizer::Create(const Json& json) {
   PreTokenizer out;
-  if (!json.is_null()) WINNOW_RETURN_IF_ERROR(out.Add(json, "pre_tokenizer"));
+  if (!json.is_null()) {
+    WINNOW_RETURN_IF_ERROR(ForEachPart(
+        json, "pretokenizers", "pre_tokenizer",
+        [&](const Json& part, const std::string& where) { return out.Add(part, where); }));
+  }
   if (out.is_byte_level_ && !out.space_.empty()) {
     return Unexpected("pre_tokenizer", "either ByteLevel or Metaspace", json);
   }
@@ -30,14 +34,6 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const Json& json) {
 
 absl::Status PreTokenizer::Add(const Json& json, const std::string& where) {
   const Json& type = Field(json, "type");
-  if (type == "Sequence") {
-    const Json& parts = Field(json, "pretokenizers");
-    if (!parts.is_array()) return Unexpected(where + ".pretokenizers", "a list", parts);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      WINNOW_RETURN_IF_ERROR(Add(parts[i], absl::StrCat(where, ".pretokenizers[", i, "]")));
-    }
-    return absl::OkStatus();
-  }
   if (is_byte_level_) return Unexpected(where, "nothing after ByteLevel", json);
   if (type == "ByteLevel") return AddByteLevel(json, where);
   if (type == "Metaspace") return AddMetaspace(json, where);

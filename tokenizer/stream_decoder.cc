@@ -11,13 +11,7 @@ constexpr char kReplacement[] = "\xEF\xBF\xBD";  // U+FFFD
 
 std::string StreamDecoder::Add(int32_t id) {
   if (tokenizer_.IsSpecial(id)) return "";
-  std::string_view bytes = tokenizer_.TokenBytes(id);
-  while (blanks_to_drop_ > 0 && !bytes.empty()) {
-    const bool is_blank = bytes.front() == ' ';
-    blanks_to_drop_ = is_blank ? blanks_to_drop_ - 1 : 0;
-    if (is_blank) bytes.remove_prefix(1);
-  }
-  pending_ += bytes;
+  pending_ += Tokenizer::DropBlanks(tokenizer_.TokenBytes(id), blanks_to_drop_);
   return Take(pending_.size() - IncompleteUtf8Tail(pending_));
 }
 

@@ -1,4 +1,6 @@
 #include <cctype>
+#include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -97,21 +99,25 @@ class Parser {
     --nesting_;
     return node;
   }
-  absl::StatusOr<NodePtr> Or() {
-    WINNOW_ASSIGN_OR_RETURN(NodePtr left, And());
-    while (TakeWord("or")) {
-      WINNOW_ASSIGN_OR_RETURN(NodePtr right, And());
-      left = Make(Op::kOr, {left, right});
+  // Operands joined from the left for as long as `take_operator` finds one.
+  absl::StatusOr<NodePtr> Chain(absl::StatusOr<NodePtr> (Parser::*operand)(),
+                                const std::function<std::optional<Op>()>& take_operator) {
+    WINNOW_ASSIGN_OR_RETURN(NodePtr left, (this->*operand)());
+    while (const std::optional<Op> op = take_operator()) {
+      WINNOW_ASSIGN_OR_RETURN(NodePtr right, (this->*operand)());
+      left = Make(*op, {left, right});
     }
     return left;
   }
+  static std::optional<Op> If(bool taken, Op op) {
+    return taken ? std::optional<Op>(op) : std::nullopt;
+  }
+
+  absl::StatusOr<NodePtr> Or() {
+    return Chain(&Parser::And, [&] { return If(TakeWord("or"), Op::kOr); });
+  }
   absl::StatusOr<NodePtr> And() {
-    WINNOW_ASSIGN_OR_RETURN(NodePtr left, Not());
-    while (TakeWord("and")) {
-      WINNOW_ASSIGN_OR_RETURN(NodePtr right, Not());
-      left = Make(Op::kAnd, {left, right});
-    }
-    return left;
+    return Chain(&Parser::Not, [&] { return If(TakeWord("and"), Op::kAnd); });
   }
   absl::StatusOr<NodePtr> Not() {
     bool is_negated = false, is_not = false;
@@ -146,33 +152,16 @@ class Parser {
     return is_negated ? Make(Op::kNot, {in}) : in;
   }
   absl::StatusOr<NodePtr> Sum() {
-    WINNOW_ASSIGN_OR_RETURN(NodePtr left, Join());
-    while (true) {
-      const Op op = Take("+") ? Op::kAdd : Take("-") ? Op::kSubtract : Op::kLiteral;
-      if (op == Op::kLiteral) return left;
-      WINNOW_ASSIGN_OR_RETURN(NodePtr right, Join());
-      left = Make(op, {left, right});
-    }
+    return Chain(&Parser::Join,
+                 [&] { return Take("+") ? Op::kAdd : If(Take("-"), Op::kSubtract); });
   }
   absl::StatusOr<NodePtr> Join() {
-    WINNOW_ASSIGN_OR_RETURN(NodePtr left, Product());
-    while (Take("~")) {
-      WINNOW_ASSIGN_OR_RETURN(NodePtr right, Product());
-      left = Make(Op::kJoin, {left, right});
-    }
-    return left;
+    return Chain(&Parser::Product, [&] { return If(Take("~"), Op::kJoin); });
   }
   absl::StatusOr<NodePtr> Product() {
-    WINNOW_ASSIGN_OR_RETURN(NodePtr left, Unary());
-    while (true) {
-      const Op op = Take("//")  ? Op::kDivide
-                    : Take("*") ? Op::kMultiply
-                    : Take("%") ? Op::kModulo
-                                : Op::kLiteral;
-      if (op == Op::kLiteral) return left;
-      WINNOW_ASSIGN_OR_RETURN(NodePtr right, Unary());
-      left = Make(op, {left, right});
-    }
+    return Chain(&Parser::Unary, [&] {
+      return Take("//") ? Op::kDivide : Take("*") ? Op::kMultiply : If(Take("%"), Op::kModulo);
+    });
   }
   absl::StatusOr<NodePtr> Unary() {
     if (++operands_ > kMaxOperands) return Unsupported();

@@ -31,20 +31,14 @@ std::optional<unsigned char> ParseByteToken(const std::string& text) {
 
 absl::StatusOr<TokenDecoder> TokenDecoder::Create(const Json& json) {
   TokenDecoder out;
-  WINNOW_RETURN_IF_ERROR(out.Add(json, "decoder"));
+  WINNOW_RETURN_IF_ERROR(ForEachPart(
+      json, "decoders", "decoder",
+      [&](const Json& part, const std::string& where) { return out.Add(part, where); }));
   return out;
 }
 
 absl::Status TokenDecoder::Add(const Json& json, const std::string& where) {
   const Json& type = Field(json, "type");
-  if (type == "Sequence") {
-    const Json& parts = Field(json, "decoders");
-    if (!parts.is_array()) return Unexpected(where + ".decoders", "a list", parts);
-    for (size_t i = 0; i < parts.size(); ++i) {
-      WINNOW_RETURN_IF_ERROR(Add(parts[i], absl::StrCat(where, ".decoders[", i, "]")));
-    }
-    return absl::OkStatus();
-  }
   if (is_byte_level_) return Unexpected(where, "nothing after ByteLevel", json);
   if (type == "ByteLevel") {
     if (has_byte_fallback_ || !replacements_.empty()) {

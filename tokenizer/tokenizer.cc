@@ -136,17 +136,22 @@ bool Tokenizer::IsSpecial(int32_t id) const {
   return id >= 0 && id < vocab_size() && file_.tokens[id].is_special;
 }
 
+std::string_view Tokenizer::DropBlanks(std::string_view bytes, int& left) {
+  while (left > 0 && !bytes.empty()) {
+    const bool is_blank = bytes.front() == ' ';
+    left = is_blank ? left - 1 : 0;
+    if (is_blank) bytes.remove_prefix(1);
+  }
+  return bytes;
+}
+
 std::string Tokenizer::Decode(const std::vector<int32_t>& ids, bool skip_special) const {
   std::string out;
+  int blanks = leading_blanks();
   for (int32_t id : ids) {
-    if (!skip_special || !IsSpecial(id)) out += TokenBytes(id);
+    if (!skip_special || !IsSpecial(id)) out += DropBlanks(TokenBytes(id), blanks);
   }
-  size_t blanks = 0;
-  while (blanks < out.size() && blanks < static_cast<size_t>(leading_blanks()) &&
-         out[blanks] == ' ') {
-    ++blanks;
-  }
-  return out.substr(blanks);
+  return out;
 }
 
 }  // namespace winnow

@@ -46,7 +46,9 @@ class Tokenizer {
   const std::string& TokenBytes(int32_t id) const;
   // A control token, whose text is not part of an answer.
   bool IsSpecial(int32_t id) const;
-  // Blanks that a decoder drops where a text begins.
+  // Blanks that a decoder drops where a text begins, and a token's bytes without those of them that
+  // are `left`, which counts down; none is left after the first other byte.
+  static std::string_view DropBlanks(std::string_view bytes, int& left);
   int leading_blanks() const { return file_.leading_blanks; }
   // Bytes of all tokens, less the leading blanks. May be invalid UTF-8 when ids are cut inside a
   // character.

@@ -1,10 +1,9 @@
 #include "tokenizer/tokenizer_file.h"
 
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/read_file.h"
 #include "common/status_macros.h"
 #include "tokenizer/byte_level.h"
 #include "tokenizer/json_field.h"
@@ -256,10 +255,8 @@ absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir
   } else if (!absl::IsNotFound(json.status())) {
     return InFile(path, json.status());
   }
-  if (std::ifstream file(model_dir + "/chat_template.jinja", std::ios::binary); file) {
-    std::stringstream text;
-    text << file.rdbuf();
-    config.chat_template = text.str();
+  if (auto text = ReadFile(model_dir + "/chat_template.jinja")) {
+    config.chat_template = *std::move(text);
   }
   return config;
 }

@@ -29,7 +29,6 @@ absl::Status ClaaState::Allocate() {
   WINNOW_ASSIGN_OR_RETURN(window_q_, backend_.Allocate(num_scored * window_bytes()));
   WINNOW_ASSIGN_OR_RETURN(window_lse_, backend_.Allocate(num_scored * int64_t{heads_.q_count} *
                                                          rows_from_window() * sizeof(float)));
-  has_lse_.resize(num_scored);
   if (heads_.sharing_ranks > 1) {
     WINNOW_ASSIGN_OR_RETURN(gathered_q_, backend_.Allocate(communicator_.size() * window_bytes()));
   }
@@ -69,13 +68,14 @@ void ClaaState::CaptureWindow(int layer, const void* q, int64_t row_begin, int64
                          .head_dim = plan_.head_dim});
 }
 
-float* ClaaState::window_lse(int layer, int64_t row_begin) {
+float* ClaaState::window_lse(int layer, int64_t row_begin) const {
   if (row_begin > plan_.window_begin || heads_.sharing_ranks > 1) return nullptr;
-  has_lse_[layer - plan_.first_scored_layer] = true;
-  return lse_of(layer);
+  return window_lse_.data<float>() +
+         (layer - plan_.first_scored_layer) * int64_t{heads_.q_count} * rows_from_window();
 }
 
-absl::Status ClaaState::ScoreLayer(int layer, const void* keys, Deadline deadline) {
+absl::Status ClaaState::ScoreLayer(int layer, const void* keys, const float* lse,
+                                   Deadline deadline) {
   const void* window = window_q_.at((layer - plan_.first_scored_layer) * window_bytes());
   int q_heads = heads_.q_count;
   if (heads_.sharing_ranks > 1) {
@@ -87,20 +87,19 @@ absl::Status ClaaState::ScoreLayer(int layer, const void* keys, Deadline deadlin
     q_heads *= heads_.sharing_ranks;
   }
   const int64_t window_begin = plan_.window_begin;
-  backend_.WindowScores(
-      {.q = window,
-       .k = keys,
-       .scores = layer_scores_.data<float>(),
-       .lse = has_lse_[layer - plan_.first_scored_layer] ? lse_of(layer) : nullptr,
-       .lse_stride = rows_from_window(),
-       .dtype = backend_.dtype(),
-       .window_begin = window_begin,
-       .capacity = plan_.num_prompt_tokens,
-       .window = config_.window,
-       .pool_kernel = config_.pool_kernel,
-       .q_heads = q_heads,
-       .kv_heads = heads_.kv_count,
-       .head_dim = plan_.head_dim});
+  backend_.WindowScores({.q = window,
+                         .k = keys,
+                         .scores = layer_scores_.data<float>(),
+                         .lse = lse,
+                         .lse_stride = rows_from_window(),
+                         .dtype = backend_.dtype(),
+                         .window_begin = window_begin,
+                         .capacity = plan_.num_prompt_tokens,
+                         .window = config_.window,
+                         .pool_kernel = config_.pool_kernel,
+                         .q_heads = q_heads,
+                         .kv_heads = heads_.kv_count,
+                         .head_dim = plan_.head_dim});
   if (layer >= plan_.first_aggregated_layer) {
     backend_.MaxScores({.scores = layer_scores_.data<float>(),
                         .best = best_.data<float>(),

@@ -31,12 +31,12 @@ class ClaaState {
   // Where attention leaves the logarithms of the softmax's denominators of the rows from the window
   // on, [q_count][N − E], in a chunk [row_begin, …) that ends the prompt. Null: the window does not
   // lie in that chunk whole, or the queries of other ranks are scored too.
-  float* window_lse(int layer, int64_t row_begin);
+  float* window_lse(int layer, int64_t row_begin) const;
 
-  // Scores `layer` against all its keys [kv_count][N][head_dim]. With shared KV heads the ranks
-  // that share one exchange their window queries first. After it head_positions(layer) is valid
-  // for a layer that is compacted per head.
-  absl::Status ScoreLayer(int layer, const void* keys, Deadline deadline);
+  // Scores `layer` against all its keys [kv_count][N][head_dim]; `lse`: window_lse, once attention
+  // has filled it, or null. With shared KV heads the ranks that share one exchange their window
+  // queries first. After it head_positions(layer) is valid for a layer that is compacted per head.
+  absl::Status ScoreLayer(int layer, const void* keys, const float* lse, Deadline deadline);
 
   // Merges the maximum over ranks: one all-reduce of E + 1 floats.
   absl::Status Reduce(Deadline deadline);
@@ -72,18 +72,13 @@ class ClaaState {
   Backend& backend_;
   Communicator& communicator_;
   int64_t rows_from_window() const { return plan_.num_prompt_tokens - plan_.window_begin; }
-  float* lse_of(int layer) const {
-    return window_lse_.data<float>() +
-           (layer - plan_.first_scored_layer) * int64_t{heads_.q_count} * rows_from_window();
-  }
 
-  Buffer window_q_;            // [scored layers][q_count][W][head_dim]
-  Buffer window_lse_;          // [scored layers][q_count][N − E] f32
-  std::vector<bool> has_lse_;  // by scored layer
-  Buffer gathered_q_;          // [T][q_count][W][head_dim], with shared KV heads only
-  Buffer layer_scores_;        // [kv_count][E] f32
-  Buffer best_;                // [E + 1] f32
-  Buffer spans_;               // [num_spans][2] int32
+  Buffer window_q_;      // [scored layers][q_count][W][head_dim]
+  Buffer window_lse_;    // [scored layers][q_count][N − E] f32
+  Buffer gathered_q_;    // [T][q_count][W][head_dim], with shared KV heads only
+  Buffer layer_scores_;  // [kv_count][E] f32
+  Buffer best_;          // [E + 1] f32
+  Buffer spans_;         // [num_spans][2] int32
   int num_spans_ = 0;
   Buffer positions_;       // [C] int32
   Buffer head_positions_;  // [scored layers][kv_count][C] int32

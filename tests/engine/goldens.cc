@@ -4,6 +4,8 @@
 #include <cmath>
 #include <fstream>
 
+#include "checkpoint/model_config.h"
+#include "checkpoint/shard_plan.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
@@ -19,6 +21,17 @@ const std::vector<std::string>& GoldenModels() {
 
 std::string GoldenModelFolder(const std::string& name) {
   return std::string(WINNOW_SOURCE_DIR) + "/tests/golden/models/" + name;
+}
+
+std::vector<int> GoldenSplits(const std::string& name) {
+  const auto config = LoadModelConfig(GoldenModelFolder(name));
+  EXPECT_TRUE(config.ok()) << config.status();
+  std::vector<int> splits;
+  for (const int size : {1, 2, 3, 4}) {
+    if (MakeShardPlan(config->shape, size, 0).ok()) splits.push_back(size);
+  }
+  EXPECT_GE(splits.size(), 2u) << "only T = 1";
+  return splits;
 }
 
 std::vector<ModelPrompt> LoadModelPrompts(const std::string& name) {

@@ -13,6 +13,8 @@ struct ModelPrompt {
 };
 const std::vector<std::string>& GoldenModels();  // their names
 std::string GoldenModelFolder(const std::string& name);
+// Tensor-parallel sizes of 1 to 4 that the model can be split into; expects more than one.
+std::vector<int> GoldenSplits(const std::string& name);
 std::vector<ModelPrompt> LoadModelPrompts(const std::string& name);
 
 int32_t ArgMax(const std::vector<float>& values);

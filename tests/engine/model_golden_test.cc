@@ -12,23 +12,10 @@ namespace {
 // Largest difference of a logit, relative to the largest logit.
 constexpr double kF32Tolerance = 2e-3;
 
-class ModelGoldenTest : public ::testing::TestWithParam<std::string> {
- protected:
-  // Tensor-parallel sizes of 1 to 4 that the model can be split into.
-  std::vector<int> Splits() const {
-    const auto config = LoadModelConfig(GoldenModelFolder(GetParam()));
-    EXPECT_TRUE(config.ok()) << config.status();
-    std::vector<int> splits;
-    for (const int size : {1, 2, 3, 4}) {
-      if (MakeShardPlan(config->shape, size, 0).ok()) splits.push_back(size);
-    }
-    EXPECT_GE(splits.size(), 2u) << "only T = 1";
-    return splits;
-  }
-};
+class ModelGoldenTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(ModelGoldenTest, LogitsAgreeInF32OnAnyNumberOfRanks) {
-  for (const int size : Splits()) {
+  for (const int size : GoldenSplits(GetParam())) {
     SCOPED_TRACE(testing::Message() << "T = " << size);
     PrefillFixture fixture({.model_dir = GoldenModelFolder(GetParam()), .tensor_parallel = size});
     for (const ModelPrompt& prompt : LoadModelPrompts(GetParam())) {
@@ -65,7 +52,7 @@ TEST_P(ModelGoldenTest, LogitsAgreeInBf16) {
 }
 
 TEST_P(ModelGoldenTest, DecodingGoesOnAsTheReferenceDoes) {
-  for (const int size : Splits()) {
+  for (const int size : GoldenSplits(GetParam())) {
     SCOPED_TRACE(testing::Message() << "T = " << size);
     PrefillFixture prefill({.model_dir = GoldenModelFolder(GetParam()), .tensor_parallel = size});
     Decoder decoder(size, DType::kF32, 8, absl::Seconds(60), GoldenModelFolder(GetParam()));

@@ -26,20 +26,10 @@ SelectionOverrides Overrides(const Json& selection) {
   return overrides;
 }
 
-class SelectionGoldenTest : public ::testing::TestWithParam<std::string> {
- protected:
-  std::vector<int> Splits() const {
-    const auto config = LoadModelConfig(GoldenModelFolder(GetParam()));
-    std::vector<int> splits;
-    for (const int size : {1, 2, 4}) {
-      if (MakeShardPlan(config->shape, size, 0).ok()) splits.push_back(size);
-    }
-    return splits;
-  }
-};
+class SelectionGoldenTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(SelectionGoldenTest, KeepsTheSameTokensAfterThePivot) {
-  for (const int size : Splits()) {
+  for (const int size : GoldenSplits(GetParam())) {
     PrefillFixture fixture({.model_dir = GoldenModelFolder(GetParam()), .tensor_parallel = size});
     for (const Json& golden : LoadCases(GetParam())) {
       SCOPED_TRACE(testing::Message() << "T = " << size << ", " << golden["selection"]);
@@ -63,7 +53,7 @@ TEST_P(SelectionGoldenTest, KeepsTheSameTokensAfterThePivot) {
 
 // What is stored of the layers up to the pivot: each KV head's own choice.
 TEST_P(SelectionGoldenTest, KeepsTheSameEntriesOfEveryHead) {
-  for (const int size : Splits()) {
+  for (const int size : GoldenSplits(GetParam())) {
     PrefillFixture fixture({.model_dir = GoldenModelFolder(GetParam()), .tensor_parallel = size});
     for (const Json& golden : LoadCases(GetParam())) {
       SCOPED_TRACE(testing::Message() << "T = " << size << ", " << golden["selection"]);

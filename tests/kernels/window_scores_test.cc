@@ -43,22 +43,21 @@ struct Problem {
             .head_dim = size.head_dim};
   }
 
-  // Logarithms of the denominators, in double, where a stride of one more than the window puts
-  // them.
+  // A window row's attention in double.
+  AttentionOracle Row(int head, int row) const {
+    const int64_t query = (int64_t{head} * size.window + row) * size.head_dim;
+    const int kv_head = head / (size.q_heads / size.kv_heads);
+    return AttendInDouble(
+        size.head_dim, size.window_begin + row + 1, [&](int c) { return q[query + c]; },
+        [&](int64_t j, int c) { return k[KeyAt(kv_head, j) + c]; },
+        [](int64_t, int) { return 0.0; }, {});
+  }
+  // Logarithms of the denominators, where a stride of one more than the window puts them.
   HostArray Denominators() const {
     HostArray lse(DType::kF32, int64_t{size.q_heads} * (size.window + 1));
     for (int h = 0; h < size.q_heads; ++h) {
       for (int i = 0; i < size.window; ++i) {
-        const int64_t query = (int64_t{h} * size.window + i) * size.head_dim;
-        double sum = 0;
-        for (int64_t j = 0; j <= size.window_begin + i; ++j) {
-          double dot = 0;
-          for (int c = 0; c < size.head_dim; ++c) {
-            dot += double{q[query + c]} * k[KeyAt(h / (size.q_heads / size.kv_heads), j) + c];
-          }
-          sum += std::exp(dot / std::sqrt(static_cast<double>(size.head_dim)));
-        }
-        lse.Set(int64_t{h} * (size.window + 1) + i, static_cast<float>(std::log(sum)));
+        lse.Set(int64_t{h} * (size.window + 1) + i, static_cast<float>(Row(h, i).lse));
       }
     }
     return lse;
@@ -74,11 +73,7 @@ struct Problem {
       double relative = 0;
       for (int g = 0; g < group; ++g) {
         for (int i = 0; i < size.window; ++i) {
-          const int64_t query = (int64_t{u * group + g} * size.window + i) * size.head_dim;
-          const AttentionOracle row = AttendInDouble(
-              size.head_dim, size.window_begin + i + 1, [&](int c) { return q[query + c]; },
-              [&](int64_t j, int c) { return k[KeyAt(u, j) + c]; },
-              [](int64_t, int) { return 0.0; }, {});
+          const AttentionOracle row = Row(u * group + g, i);
           for (int64_t j = 0; j < size.window_begin; ++j) a[j] += row.weights[j];
           relative = std::max(relative, row.weight_tolerance);
         }
