@@ -1,1 +1,5 @@
 winnow_benchmark(attention_bench SOURCES attention_bench.cc DEPS winnow_kernels winnow_bench_main)
+if(WINNOW_CUDA)
+  winnow_binary(attention_cuda_bench SOURCES attention_cuda_bench.cu DEPS winnow_attention_cuda)
+  target_compile_options(attention_cuda_bench PRIVATE ${WINNOW_CUDA_PORTABLE})
+endif()

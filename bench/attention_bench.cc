@@ -105,7 +105,7 @@ void BM_PagedAttention(benchmark::State& state, int32_t length, DType dtype, int
                                     .dtype = dtype,
                                     .batch = 1,
                                     .q_stride = kQueryHeads * kHeadDim,
-                                    .max_blocks = length / kBlock,
+                                    .table_stride = length / kBlock,
                                     .block_size = kBlock,
                                     .q_heads = kQueryHeads,
                                     .kv_heads = kKvHeads,

@@ -5,12 +5,13 @@
 //                      [--tp 1] [--details 1]
 //
 // Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "dense_untrimmed_ms": {N: …},
-// "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "score_share":
-// {N: …}, "stream_drains"}. Medians after one warm-up run; dense and CLAA compute one row of the
-// last layer of an unpruned prompt, dense_untrimmed all. shipping_ms, op_ms and score_share
-// (scores, selection and gathers in CLAA's time) are of runs of the first --keep whose KV goes to
-// pinned memory as a handoff's does. stream_drains: how often, in the worst run, the host waited
-// for the GPU before the wait for the logits.
+// "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "stage_ms":
+// {N: {stage: …}}, "score_share": {N: …}, "stream_drains"}. Medians after one warm-up run; dense
+// and CLAA compute one row of the last layer of an unpruned prompt, dense_untrimmed all.
+// shipping_ms, op_ms, stage_ms (the engine's stages in the median run) and score_share (scores,
+// reduction, selection and gathers: the stages score, allreduce and select in their sum) are of
+// runs of the first --keep whose KV goes to pinned memory as a handoff's does. stream_drains: how
+// often, in the worst run, the host waited for the GPU before the wait for the logits.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -100,6 +101,7 @@ class Engine {
   struct Result {
     double ms = 0;
     int64_t drains = 0;
+    StageTimes stages;
   };
   Result Run(const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
              bool ships = false) {
@@ -123,7 +125,7 @@ class Engine {
       const std::vector<PrefillOutput> outputs = Unwrap(engine_->Step({item}));
       if (outputs.empty()) continue;
       const Result result{absl::ToDoubleMilliseconds(clock_.Now() - begin),
-                          backend().num_waits() - waits - 1};
+                          backend().num_waits() - waits - 1, outputs[0].stages};
       sink_.Wait(clock_);
       engine_->Release(sequence);
       return result;
@@ -169,19 +171,22 @@ SelectionOverrides Claa(const std::string& keep) {
 struct Median {
   double ms = 0;
   int64_t drains = 0;  // of the worst run
+  StageTimes stages;   // of the run in the middle
 };
 Median Measure(Engine& engine, const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
                int repeats, bool ships = false) {
   engine.Run(ids, overrides, ships);
-  std::vector<double> times;
+  std::vector<Engine::Result> results;
   Median median;
   for (int i = 0; i < repeats; ++i) {
-    const Engine::Result result = engine.Run(ids, overrides, ships);
-    times.push_back(result.ms);
-    median.drains = std::max(median.drains, result.drains);
+    results.push_back(engine.Run(ids, overrides, ships));
+    median.drains = std::max(median.drains, results.back().drains);
   }
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  median.ms = times[repeats / 2];
+  const auto middle = results.begin() + repeats / 2;
+  std::nth_element(results.begin(), middle, results.end(),
+                   [](const auto& a, const auto& b) { return a.ms < b.ms; });
+  median.ms = middle->ms;
+  median.stages = middle->stages;
   return median;
 }
 
@@ -234,15 +239,13 @@ int Main(int argc, char** argv) {
       const Median shipping = Measure(engine, ids, claa, flags.repeats, /*ships=*/true);
       json["shipping_ms"][n] = report("claa that ships " + flags.keep[0], shipping);
       json["op_ms"]["dense"][n] = OpTimes(engine, ids, dense);
-      const std::map<std::string, double> ops = OpTimes(engine, ids, claa);
-      json["op_ms"]["claa"][n] = ops;
-      double scoring = 0;
-      for (const auto& [op, ms] : ops) {
-        const bool counts = op == "window scores" || op == "window gather" || op == "selection" ||
-                            op == "maximum of scores" || op == "gather";
-        if (counts) scoring += ms;
-      }
-      json["score_share"][n] = scoring / shipping.ms;
+      json["op_ms"]["claa"][n] = OpTimes(engine, ids, claa);
+      const StageTimes& s = shipping.stages;
+      json["stage_ms"][n] = {{"full_layers", s.full_layers * 1e3},     {"score", s.score * 1e3},
+                             {"allreduce", s.allreduce * 1e3},         {"select", s.select * 1e3},
+                             {"pruned_layers", s.pruned_layers * 1e3}, {"head", s.head * 1e3}};
+      const double scoring = s.score + s.allreduce + s.select;
+      json["score_share"][n] = scoring / (s.full_layers + scoring + s.pruned_layers + s.head);
     }
   }
   if (flags.has_details) {

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """The whole service on one GPU: router, prefill worker and decode worker as processes that share it.
 
-    bench/gpu_service.py [--device cuda] [--documents 20] [--repeats 5] [--parts demo,8b] [--out FILE]
+    bench/gpu_service.py [--device cuda] [--documents 20] [--repeats 5] [--parts demo,8b]
+                         [--streams 4] [--out FILE]
 
 demo: rates of exact answers with the demo model at 8K and 16K tokens, policy full and claa. 8b: the
-Llama-3.1-8B shape with random weights, a prompt of 8,192 ids: medians of the time to the first token
-as the router sees it, of what of it is not the engine's, and of the time to the second token. Prints
-a JSON object. WINNOW_BIN_DIR names the folder with the programs.
+Llama-3.1-8B shape with random weights, a prompt of 8,192 ids, once for every number of push streams:
+medians of the time to the first token as the router sees it, of what of it is not the engine's, and of
+the time to the second token. Prints a JSON object. WINNOW_BIN_DIR names the folder with the programs.
 """
 
 import argparse
@@ -62,13 +63,18 @@ def time_requests(address, selection, repeats):
 
 
 def large(args):
-    options = {"model": ROOT / "bench/configs/llama-3.1-8b", "tokenizer": ROOT / "models/demo",
-               "random_weights": True, "device": args.device, "max_model_len": 16384,
-               "kv_cache_mib": 8192, "timeout": 300}
-    with LocalCluster(**options) as cluster:
-        return {name: time_requests(cluster.address, selection, args.repeats)
+    """{"N streams": {policy: medians}}"""
+    results = {}
+    for streams in args.streams.split(","):
+        options = {"model": ROOT / "bench/configs/llama-3.1-8b", "tokenizer": ROOT / "models/demo",
+                   "random_weights": True, "device": args.device, "max_model_len": 16384,
+                   "kv_cache_mib": 8192, "streams_per_rank": streams, "timeout": 300}
+        with LocalCluster(**options) as cluster:
+            results[f"{streams} streams"] = {
+                name: time_requests(cluster.address, selection, args.repeats)
                 for name, selection in (("full", {"policy": "full"}),
                                         ("claa", {"policy": "claa", "keep_ratio": 0.1}))}
+    return results
 
 
 def main():
@@ -77,6 +83,7 @@ def main():
     parser.add_argument("--documents", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--parts", default="demo,8b")
+    parser.add_argument("--streams", default="4", help="push streams per rank, to try one after another")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     parts = {"demo": demo, "8b": large}

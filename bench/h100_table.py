@@ -63,6 +63,7 @@ def main():
             after["claa_ms"][keep].update(times)
         for policy, times in long["op_ms"].items():
             after["op_ms"][policy].update(times)
+        after["stage_ms"].update(long["stage_ms"])
         after["stream_drains"] = max(after["stream_drains"], long["stream_drains"])
     dense = mean_of(before["dense_ms"], after["dense_ms"])
     claa = mean_of(before["claa_ms"], after["claa_ms"])
@@ -79,7 +80,7 @@ def main():
         "score_share": {n: round((before["score_share"][n] + share) / 2, 5)
                         for n, share in after["score_share"].items()},
         "attention_tflops": attention_tflops(after["op_ms"]["dense"]),
-        "op_ms": after["op_ms"],
+        "op_ms": after["op_ms"], "stage_ms": after["stage_ms"],
         "stream_drains": max(before["stream_drains"], after["stream_drains"]),
     }
     path = pathlib.Path(args.out)

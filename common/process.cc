@@ -1,5 +1,7 @@
 #include "common/process.h"
 
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -30,6 +32,11 @@ bool WaitForStopSignal(absl::Duration timeout) {
   const sigset_t set = StopSignals();
   const timespec wait = absl::ToTimespec(timeout);
   return sigtimedwait(&set, nullptr, &wait) > 0;
+}
+
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
 }
 
 void AcceptDashesInFlags(int argc, char** argv) {

@@ -20,6 +20,9 @@ namespace winnow {
 void BlockStopSignals();
 // True once one of them came; false after `timeout`.
 bool WaitForStopSignal(absl::Duration timeout);
+// Keeps freed memory of up to half a gigabyte per arena for reuse: a worker that receives or loads
+// gigabytes would otherwise map and clear the same pages again and again.
+void KeepFreedMemory();
 // absl flags are named with underscores; users may write --max-model-len as well. Changes argv in
 // place.
 void AcceptDashesInFlags(int argc, char** argv);

@@ -273,6 +273,10 @@ bool DecodeScheduler::StepOnce() {
     Sequence& sequence = sequences_.at(ids[i]);
     ++sequence.next_input;
     if (items[i].sampling == nullptr) continue;
+    if ((*drawn)[i] < 0) {
+      Remove(ids[i], absl::InternalError("decode: the model's logits are not finite numbers"));
+      continue;
+    }
     sequence.tokens.push_back((*drawn)[i]);
     sequence.done = Describe(sequence, static_cast<int32_t>(sequence.tokens.size()) - 1).is_last;
     if (sequence.done) GiveBack(sequence, absl::OkStatus());

@@ -1,6 +1,8 @@
 // The decode worker: receives KV, decodes, streams tokens.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <limits>
 #include <thread>
 
 #include "absl/flags/flag.h"
@@ -37,7 +39,10 @@ ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
 ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
 ABSL_FLAG(int64_t, max_model_len, 0,
           "prompt + generated tokens at most; 0: the model's own context");
-ABSL_FLAG(int64_t, kv_cache_mib, 1024, "memory for KV blocks, over all ranks");
+ABSL_FLAG(
+    int64_t, kv_cache_mib, 0,
+    "memory for KV blocks, over all ranks; 0: 1024 on the CPU, nine tenths of what the weights "
+    "leave on GPUs");
 ABSL_FLAG(int, kv_block_size, 16, "entries per KV block");
 ABSL_FLAG(bool, zero_freed_kv, true, "overwrite KV blocks when their sequence ends");
 ABSL_FLAG(int, max_batch, 64, "sequences in one decode step");
@@ -55,11 +60,20 @@ absl::Status CheckFlags() {
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-cache-mib", absl::GetFlag(FLAGS_kv_cache_mib), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-cache-mib", absl::GetFlag(FLAGS_kv_cache_mib), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-block-size", absl::GetFlag(FLAGS_kv_block_size), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-batch", absl::GetFlag(FLAGS_max_batch), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("lease-ttl-ms", absl::GetFlag(FLAGS_lease_ttl_ms), 1));
   return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
+}
+
+// Over all ranks.
+int64_t KvCacheBytes(const ModelRanks& ranks) {
+  if (const int64_t mib = absl::GetFlag(FLAGS_kv_cache_mib); mib > 0) return mib << 20;
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const auto& backend : ranks.backends) least = std::min(least, backend->FreeBytes());
+  if (least == std::numeric_limits<int64_t>::max()) return int64_t{1} << 30;
+  return least / 10 * 9 * static_cast<int64_t>(ranks.backends.size());
 }
 
 absl::Status Run() {
@@ -84,7 +98,7 @@ absl::Status Run() {
   for (const auto& backend : ranks->backends) kv_options.backends.push_back(backend.get());
   const int64_t block_bytes = PagedKv::BlockBytes(kv_options.shape, load.tensor_parallel,
                                                   kv_options.block_size, ElementSize(load.dtype));
-  kv_options.num_blocks = (absl::GetFlag(FLAGS_kv_cache_mib) << 20) / block_bytes;
+  kv_options.num_blocks = KvCacheBytes(*ranks) / block_bytes;
   kv_options.zero_freed = absl::GetFlag(FLAGS_zero_freed_kv);
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<PagedKv> kv, PagedKv::Create(kv_options));
   engine_options.kv = kv.get();
@@ -178,6 +192,7 @@ int main(int argc, char** argv) {
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level));
+  winnow::KeepFreedMemory();
   winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());
 }

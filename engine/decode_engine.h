@@ -20,13 +20,17 @@ struct DecodeStepItem {
   int64_t sample_index = 0;                  // of the token that is drawn
 };
 
+// In place of a token in a step's result.
+constexpr int32_t kNoTokenWanted = -1;
+constexpr int32_t kLogitsNotFinite = -2;  // NaN, or the highest is infinite: this sequence is lost
+
 // Runs decode steps on a group of ranks. One thread calls it.
 class DecodeEngine {
  public:
   virtual ~DecodeEngine() = default;
   virtual const ModelShape& shape() const = 0;
   virtual int max_batch() const = 0;
-  // The token drawn for each item (−1 where none was wanted). An error concerns the whole batch.
+  // The token drawn for each item, or why there is none. An error concerns the whole batch.
   virtual absl::StatusOr<std::vector<int32_t>> Step(absl::Span<const DecodeStepItem> items) = 0;
 };
 

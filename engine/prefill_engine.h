@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -52,6 +53,13 @@ struct PrefillOutput {
   StageTimes stages;                    // the engine's stages, summed over chunks
 };
 
+// Device memory for a prompt, on the rank that has least. What cannot be counted has no end.
+struct PrefillRoom {
+  int64_t needed = 0;                                   // by the prompt, from Admit to Release
+  int64_t free = std::numeric_limits<int64_t>::max();   // now
+  int64_t total = std::numeric_limits<int64_t>::max();  // when no other prompt is there
+};
+
 // Computes prefills on a group of ranks. One thread calls it. Sequences are independent: a Step
 // packs chunks of several.
 class PrefillEngine {
@@ -63,6 +71,9 @@ class PrefillEngine {
   virtual int kv_element_bytes() const = 0;
   // Most rows that one Step takes, over all its items.
   virtual int64_t max_step_rows() const = 0;
+
+  // May be called from any thread.
+  virtual PrefillRoom RoomFor(const KvPlan& plan, const SelectionConfig& selection) const = 0;
 
   // Host memory for a plan's stored KV. RESOURCE_EXHAUSTED says how much was asked for. May be
   // called from any thread.

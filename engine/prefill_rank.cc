@@ -34,25 +34,19 @@ absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(const Options& 
   return r;
 }
 
-void PrefillRank::Charge(const std::vector<PackedItem>& items, double StageTimes::*stage,
-                         absl::Time since) {
-  if (rank_ != 0) return;
-  const double seconds = absl::ToDoubleSeconds(clock_.Now() - since);
-  for (const PackedItem& item : items) item.stages->*stage += seconds;
-}
-
-absl::Status PrefillRank::RunPrompt(const std::vector<PackedItem>& items, Deadline deadline) {
+absl::Status PrefillRank::RunPrompt(const std::vector<PackedItem>& items, StageTimeline* timeline,
+                                    Deadline deadline) {
+  timeline_ = timeline;
   const int pivot = items.front().state->plan().pivot_layer;
   const int64_t rows = TotalRows(items);
   PackPositions(items);
-  const absl::Time begin = clock_.Now();
   int64_t offset = 0;
   for (const PackedItem& item : items) {
     WINNOW_RETURN_IF_ERROR(transformer_->Embed(item.state->ids() + item.row_begin, item.row_count,
                                                row(x_, offset), deadline));
     offset += item.row_count;
   }
-  Charge(items, &StageTimes::full_layers, begin);
+  EndStage(&StageTimes::full_layers);
   for (int layer = 0; layer < pivot; ++layer) {
     WINNOW_RETURN_IF_ERROR(PromptLayer(layer, items, rows, deadline));
   }
@@ -105,7 +99,6 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const int64_t element = ElementSize(backend_.dtype());
 
-  absl::Time begin = clock_.Now();
   const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
   StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
   const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), rows);
@@ -137,7 +130,7 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
     }
     offset += item.row_count;
   }
-  Charge(items, &StageTimes::full_layers, begin);
+  EndStage(&StageTimes::full_layers);
 
   for (const PackedItem& item : items) {
     if (item.state->plan().form(layer) == KvLayerForm::kAll) {
@@ -149,16 +142,14 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
     }
   }
 
-  begin = clock_.Now();
   WINNOW_RETURN_IF_ERROR(
       transformer_->FinishLayer(layer, transformer_->attention_out(), x_.data(), rows, deadline));
-  Charge(items, &StageTimes::full_layers, begin);
+  EndStage(&StageTimes::full_layers);
   return absl::OkStatus();
 }
 
 absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows,
                                   Deadline deadline) {
-  const absl::Time begin = clock_.Now();
   int64_t offset = 0;
   for (const PackedItem& item : items) {  // the rows that phase kKept starts from
     const int64_t held_begin = std::max(item.row_begin, item.state->pivot_rows_begin());
@@ -174,13 +165,12 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
   if (!options_.trim_last_layer && is_last) return PromptLayer(layer, items, rows, deadline);
   const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
   StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
-  Charge(items, &StageTimes::full_layers, begin);
+  EndStage(&StageTimes::full_layers);
 
   offset = 0;
   for (const PackedItem& item : items) {
     const KvPlan& plan = item.state->plan();
     if (plan.is_scored(layer)) {
-      const absl::Time score_begin = clock_.Now();
       const int64_t first =
           std::max(item.row_begin, plan.window_begin);  // only the window's queries are needed
       const int64_t wanted = item.row_begin + item.row_count - first;
@@ -191,7 +181,7 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
             positions_.data<int32_t>() + packed, wanted);
         item.state->claa()->CaptureWindow(layer, q, first, wanted);
       }
-      Charge({item}, &StageTimes::score, score_begin);
+      EndStage(&StageTimes::score);
       if (item.is_last_chunk) WINNOW_RETURN_IF_ERROR(Score(layer, item, nullptr, deadline));
     }
     if (plan.form(layer) == KvLayerForm::kAll) {
@@ -204,35 +194,34 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
 
 absl::Status PrefillRank::Score(int layer, const PackedItem& item, const float* lse,
                                 Deadline deadline) {
-  const absl::Time begin = clock_.Now();
   WINNOW_RETURN_IF_ERROR(
       item.state->claa()->ScoreLayer(layer, item.state->keys(layer), lse, deadline));
   if (item.state->plan().form(layer) == KvLayerForm::kPerHead) ShipPerHead(layer, item);
-  Charge({item}, &StageTimes::score, begin);
+  EndStage(&StageTimes::score);
   return absl::OkStatus();
 }
 
 absl::Status PrefillRank::ReduceAndSelect(const PackedItem& item, Deadline deadline) {
-  absl::Time begin = clock_.Now();
   WINNOW_RETURN_IF_ERROR(item.state->claa()->Reduce(deadline));
-  Charge({item}, &StageTimes::allreduce, begin);
-  begin = clock_.Now();
+  EndStage(&StageTimes::allreduce);
   item.state->claa()->Select();
-  Charge({item}, &StageTimes::select, begin);
+  EndStage(&StageTimes::select);
   return absl::OkStatus();
 }
 
-absl::Status PrefillRank::RunKept(const std::vector<PackedItem>& items, Deadline deadline) {
+absl::Status PrefillRank::RunKept(const std::vector<PackedItem>& items, StageTimeline* timeline,
+                                  Deadline deadline) {
+  timeline_ = timeline;
   const KvPlan& plan = items.front().state->plan();
   const int64_t rows = TotalRows(items);
-  const absl::Time begin = clock_.Now();
   LoadKeptRows(items, plan.pivot_layer);
+  EndStage(plan.pruned ? &StageTimes::select : &StageTimes::pruned_layers);
   const int last_layer = plan.num_layers - 1;
   for (int layer = plan.pivot_layer; layer < last_layer; ++layer) {
     WINNOW_RETURN_IF_ERROR(KeptLayer(layer, items, rows, deadline));
   }
   WINNOW_RETURN_IF_ERROR(LastLayer(last_layer, items, rows, deadline));
-  Charge(items, &StageTimes::pruned_layers, begin);
+  EndStage(&StageTimes::pruned_layers);
   return MakeLogits(items, deadline);
 }
 
@@ -339,7 +328,6 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
 }
 
 absl::Status PrefillRank::MakeLogits(const std::vector<PackedItem>& items, Deadline deadline) {
-  const absl::Time begin = clock_.Now();
   int64_t index = 0;
   for (const PackedItem& item : items) {
     if (!item.is_last_chunk) continue;
@@ -349,7 +337,7 @@ absl::Status PrefillRank::MakeLogits(const std::vector<PackedItem>& items, Deadl
   }
   if (index > 0) {  // the one host read of a prefill
     WINNOW_RETURN_IF_ERROR(backend_.Record()->Wait(clock_, deadline));
-    Charge(items, &StageTimes::head, begin);
+    EndStage(&StageTimes::head);
   }
   return absl::OkStatus();
 }
@@ -389,10 +377,10 @@ void PrefillRank::ShipPerHead(int layer, const PackedItem& item) {
                           .heads = item.staging->heads.kv_count};
   gather.in = item.state->keys(layer);
   gather.out = item.staging->at(layout.key_offset(layer, 0, 0));
-  backend_.GatherRowsOut(gather);
+  backend_.GatherRowsOut(gather, item.state->next_gather_workspace());
   gather.in = item.state->values(layer);
   gather.out = item.staging->at(layout.value_offset(layer, 0, 0));
-  backend_.GatherRowsOut(gather);
+  backend_.GatherRowsOut(gather, item.state->next_gather_workspace());
   backend_.CopyOut(item.staging->at(layout.positions_offset(layer, 0, 0)),
                    item.state->claa()->head_positions(layer),
                    gather.heads * kept * sizeof(int32_t));

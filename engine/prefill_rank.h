@@ -6,7 +6,7 @@
 #include "absl/status/statusor.h"
 #include "engine/model/transformer.h"
 #include "engine/prefill_state.h"
-#include "plan/ledger.h"
+#include "engine/stage_timeline.h"
 
 namespace winnow {
 
@@ -15,7 +15,6 @@ struct PackedItem {
   PrefillState* state = nullptr;
   const KvStaging::Rank* staging = nullptr;  // null: nothing is stored
   KvSink* sink = nullptr;
-  StageTimes* stages = nullptr;  // the sequence's clock; written on rank 0 only
   int64_t row_begin = 0;
   int64_t row_count = 0;
   bool is_last_chunk = false;  // of its phase
@@ -38,10 +37,12 @@ class PrefillRank {
                                                              Communicator& communicator,
                                                              const Clock& clock);
 
-  // Phase kPrompt.
-  absl::Status RunPrompt(const std::vector<PackedItem>& items, Deadline deadline);
+  // Phase kPrompt. `timeline`, if not null, gets the stages.
+  absl::Status RunPrompt(const std::vector<PackedItem>& items, StageTimeline* timeline,
+                         Deadline deadline);
   // Phase kKept.
-  absl::Status RunKept(const std::vector<PackedItem>& items, Deadline deadline);
+  absl::Status RunKept(const std::vector<PackedItem>& items, StageTimeline* timeline,
+                       Deadline deadline);
 
  private:
   PrefillRank(const Options& options, const ModelWeights& weights, Backend& backend,
@@ -76,8 +77,9 @@ class PrefillRank {
   void ShipPerHead(int layer, const PackedItem& item);
 
   void* row(const Buffer& rows, int64_t index) const { return rows.at(index * hidden_bytes_); }
-  // Elapsed time since `since` goes to a stage of every item; on rank 0.
-  void Charge(const std::vector<PackedItem>& items, double StageTimes::*stage, absl::Time since);
+  void EndStage(double StageTimes::*stage) {
+    if (timeline_ != nullptr) timeline_->End(stage);
+  }
 
   const Options options_;
   const int rank_;
@@ -86,6 +88,7 @@ class PrefillRank {
   Communicator& communicator_;
   const Clock& clock_;
   std::unique_ptr<Transformer> transformer_;
+  StageTimeline* timeline_ = nullptr;  // of the step that runs
   int64_t hidden_bytes_ = 0;
   Buffer x_;          // [max_rows][hidden]
   Buffer last_rows_;  // [max_rows][hidden]: rows of the last layer whose logits are wanted

@@ -16,18 +16,44 @@ absl::StatusOr<std::unique_ptr<PrefillState>> PrefillState::Create(const Prefill
   return state;
 }
 
+// Bytes of every device buffer but CLAA's.
+struct PrefillState::Sizes {
+  int64_t prompt_kv, kept_kv, pivot_rows, gather_workspace, logits;
+
+  Sizes(const KvPlan& plan, const ModelShape& shape, const HeadSplit& heads,
+        const Backend& backend) {
+    const int64_t element = ElementSize(backend.dtype());
+    const int64_t slot_bytes = int64_t{heads.kv_count} * shape.head_dim * element;
+    const int64_t prompt_layers = plan.pivot_layer + 1;
+    bool has_per_head = false;
+    for (int layer = 0; layer < plan.num_layers; ++layer) {
+      has_per_head |= plan.form(layer) == KvLayerForm::kPerHead;
+    }
+    prompt_kv = prompt_layers * 2 * plan.num_prompt_tokens * slot_bytes;
+    kept_kv = (plan.num_layers - prompt_layers) * 2 * plan.num_kept * slot_bytes;
+    pivot_rows = (plan.pruned ? plan.num_prompt_tokens : 1) * shape.hidden * element;
+    gather_workspace = has_per_head ? 2 * plan.num_kept * slot_bytes : 0;
+    logits = shape.vocab_size * static_cast<int64_t>(sizeof(float));
+  }
+};
+
+int64_t PrefillState::DeviceBytes(const KvPlan& plan, const SelectionConfig& selection,
+                                  const ModelShape& shape, const HeadSplit& heads,
+                                  const Backend& backend, int num_ranks) {
+  const Sizes s(plan, shape, heads, backend);
+  const int64_t claa =
+      plan.pruned ? ClaaState::DeviceBytes(plan, selection, heads, backend, num_ranks) : 0;
+  return s.prompt_kv + s.kept_kv + s.pivot_rows + s.gather_workspace + s.logits + claa;
+}
+
 absl::Status PrefillState::Allocate(Communicator& communicator) {
   const KvPlan& p = plan();
-  const int64_t element = ElementSize(backend_.dtype());
-  const int64_t slot_bytes = int64_t{heads_.kv_count} * shape_.head_dim * element;
-  const int64_t prompt_layers = p.pivot_layer + 1;
-  const int64_t kept_layers = p.num_layers - prompt_layers;
-  const int64_t held_rows = p.num_prompt_tokens - pivot_rows_begin();
-  WINNOW_ASSIGN_OR_RETURN(prompt_kv_,
-                          backend_.Allocate(prompt_layers * 2 * p.num_prompt_tokens * slot_bytes));
-  WINNOW_ASSIGN_OR_RETURN(kept_kv_, backend_.Allocate(kept_layers * 2 * p.num_kept * slot_bytes));
-  WINNOW_ASSIGN_OR_RETURN(pivot_rows_, backend_.Allocate(held_rows * shape_.hidden * element));
-  WINNOW_ASSIGN_OR_RETURN(logits_, backend_.Allocate(shape_.vocab_size * sizeof(float)));
+  const Sizes sizes(p, shape_, heads_, backend_);
+  WINNOW_ASSIGN_OR_RETURN(prompt_kv_, backend_.Allocate(sizes.prompt_kv));
+  WINNOW_ASSIGN_OR_RETURN(kept_kv_, backend_.Allocate(sizes.kept_kv));
+  WINNOW_ASSIGN_OR_RETURN(pivot_rows_, backend_.Allocate(sizes.pivot_rows));
+  WINNOW_ASSIGN_OR_RETURN(gather_workspace_, backend_.Allocate(sizes.gather_workspace));
+  WINNOW_ASSIGN_OR_RETURN(logits_, backend_.Allocate(sizes.logits));
   WINNOW_ASSIGN_OR_RETURN(results_.logits,
                           backend_.AllocateHost(shape_.vocab_size * sizeof(float)));
   WINNOW_ASSIGN_OR_RETURN(ids_, backend_.AllocateHost(p.num_prompt_tokens * sizeof(int32_t)));

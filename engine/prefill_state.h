@@ -22,6 +22,10 @@ class PrefillState {
                                                               const HeadSplit& heads,
                                                               Backend& backend,
                                                               Communicator& communicator);
+  // Device memory that Create takes on a rank of `num_ranks`.
+  static int64_t DeviceBytes(const KvPlan& plan, const SelectionConfig& selection,
+                             const ModelShape& shape, const HeadSplit& heads,
+                             const Backend& backend, int num_ranks);
 
   const KvPlan& plan() const { return spec_.plan; }
   // Cached K or V of a layer, [kv_count][capacity][head_dim]: capacity N up to the pivot, then C.
@@ -38,6 +42,12 @@ class PrefillState {
   // First row held by pivot_rows().
   int64_t pivot_rows_begin() const { return plan().pruned ? 0 : plan().num_prompt_tokens - 1; }
 
+  // Two places in turns, for rows of a head-compacted layer on their way to the host.
+  void* next_gather_workspace() {
+    gather_turn_ = 1 - gather_turn_;
+    return gather_workspace_.at(gather_turn_ * gather_workspace_.bytes() / 2);
+  }
+
   ClaaState* claa() const { return claa_.get(); }          // null when not pruned
   float* logits() const { return logits_.data<float>(); }  // [vocab], device
 
@@ -52,6 +62,7 @@ class PrefillState {
   void CopyResults();
 
  private:
+  struct Sizes;
   PrefillState(const PrefillSpec& spec, const ModelShape& shape, const HeadSplit& heads,
                Backend& backend)
       : spec_(spec), shape_(shape), heads_(heads), backend_(backend) {}
@@ -66,6 +77,8 @@ class PrefillState {
   Buffer prompt_kv_;  // [pivot + 1][K, V][kv_count][N][head_dim]
   Buffer kept_kv_;    // [L − 1 − pivot][K, V][kv_count][C][head_dim]
   Buffer pivot_rows_;
+  Buffer gather_workspace_;  // [2][kv_count][C][head_dim], when layers are compacted per head
+  size_t gather_turn_ = 0;
   Buffer logits_;
   std::unique_ptr<ClaaState> claa_;
   Results results_;

@@ -22,7 +22,7 @@ absl::StatusOr<int32_t> SampleToken(absl::Span<const float> logits, const Sampli
     return absl::InternalError(
         absl::StrCat("sampling: the highest of ", logits.size(), " logits is not a finite number"));
   }
-  if (params.temperature <= 0.0) return static_cast<int32_t>(best);
+  if (params.is_greedy()) return static_cast<int32_t>(best);
 
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);

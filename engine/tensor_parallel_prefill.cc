@@ -1,12 +1,16 @@
 #include "engine/tensor_parallel_prefill.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
 namespace winnow {
 namespace {
+
+// Of a device, for what libraries allocate by themselves.
+constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
 ModelShape WithContext(ModelShape shape, int64_t max_context) {
   if (max_context > 0) shape.max_context = std::min(shape.max_context, max_context);
@@ -34,7 +38,25 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
                                                 *r.weights, *r.backend, *r.communicator, *o.clock));
     engine->ranks_.push_back(std::move(prefill_rank));
   }
+  engine->total_bytes_ = std::numeric_limits<int64_t>::max();
+  for (const Rank& rank : o.ranks) {
+    engine->total_bytes_ = std::min(engine->total_bytes_, rank.backend->FreeBytes());
+  }
+  if (engine->total_bytes_ < std::numeric_limits<int64_t>::max()) {
+    engine->total_bytes_ = std::max<int64_t>(0, engine->total_bytes_ - kSpareBytes);
+  }
   return engine;
+}
+
+PrefillRoom TensorParallelPrefill::RoomFor(const KvPlan& plan,
+                                           const SelectionConfig& selection) const {
+  PrefillRoom room{.free = total_bytes_ - taken_bytes_, .total = total_bytes_};
+  for (const Rank& rank : options_.ranks) {
+    const int64_t bytes = PrefillState::DeviceBytes(
+        plan, selection, shape_, rank.weights->shard.heads, *rank.backend, tensor_parallel());
+    room.needed = std::max(room.needed, bytes);
+  }
+  return room;
 }
 
 absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStaging(
@@ -71,7 +93,14 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
           absl::StrCat("prefill: token id must be in [0, ", shape_.vocab_size, "), got ", id));
     }
   }
+  const PrefillRoom room = RoomFor(spec.plan, spec.selection);
+  if (room.needed > room.free) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("prefill: a prompt of ", num_tokens, " tokens needs ", room.needed,
+                     " bytes of device memory, ", room.free, " of ", room.total, " are free"));
+  }
   auto sequence = std::make_unique<Sequence>();
+  sequence->device_bytes = room.needed;
   sequence->spec = std::move(spec);
   sequence->staging = std::move(staging);
   sequence->sink = sink;
@@ -83,6 +112,7 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
     sequence->ranks.push_back(std::move(state));
   }
   const int64_t id = next_sequence_++;
+  taken_bytes_ += sequence->device_bytes;
   sequences_[id] = std::move(sequence);
   return id;
 }
@@ -139,7 +169,6 @@ std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank
         {.state = sequence.ranks[rank].get(),
          .staging = sequence.staging ? &sequence.staging->ranks[rank] : nullptr,
          .sink = sequence.sink,
-         .stages = &sequence.stages,
          .row_begin = item.row_begin,
          .row_count = item.row_count,
          .is_last_chunk = item.row_begin + item.row_count == sequence.progress.num_rows});
@@ -149,11 +178,17 @@ std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank
 
 absl::Status TensorParallelPrefill::RunGroup(const Group& group) {
   const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
+  const auto timeline = std::make_shared<StageTimeline>(*options_.ranks[0].backend);
+  for (const PrefillStepItem& item : group.items) {
+    sequences_.at(item.sequence)->timelines.push_back(timeline);
+  }
   const absl::Status status = options_.group->Run(
       [&](int rank) {
         const std::vector<PackedItem> packed = Pack(group, rank);
-        return group.phase == PrefillPhase::kPrompt ? ranks_[rank]->RunPrompt(packed, deadline)
-                                                    : ranks_[rank]->RunKept(packed, deadline);
+        StageTimeline* clock = rank == 0 ? timeline.get() : nullptr;
+        return group.phase == PrefillPhase::kPrompt
+                   ? ranks_[rank]->RunPrompt(packed, clock, deadline)
+                   : ranks_[rank]->RunKept(packed, clock, deadline);
       },
       [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
   if (!status.ok() && options_.reset_communicators) options_.reset_communicators();
@@ -190,7 +225,7 @@ absl::StatusOr<std::vector<PrefillOutput>> TensorParallelPrefill::Step(
 absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequence& sequence) {
   PrefillOutput output;
   output.sequence = id;
-  output.stages = sequence.stages;
+  for (const auto& timeline : sequence.timelines) timeline->AddTo(output.stages);
   const PrefillState::Results& first = sequence.ranks[0]->results();
   output.logits.assign(first.logits.data<float>(), first.logits.data<float>() + shape_.vocab_size);
   if (!sequence.spec.plan.pruned) return output;
@@ -221,6 +256,11 @@ absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequenc
   return output;
 }
 
-void TensorParallelPrefill::Release(int64_t sequence) { sequences_.erase(sequence); }
+void TensorParallelPrefill::Release(int64_t sequence) {
+  const auto it = sequences_.find(sequence);
+  if (it == sequences_.end()) return;
+  taken_bytes_ -= it->second->device_bytes;
+  sequences_.erase(it);
+}
 
 }  // namespace winnow

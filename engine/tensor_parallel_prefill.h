@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -44,6 +45,7 @@ class TensorParallelPrefill final : public PrefillEngine {
   int tensor_parallel() const override { return static_cast<int>(options_.ranks.size()); }
   int kv_element_bytes() const override { return ElementSize(options_.ranks[0].backend->dtype()); }
   int64_t max_step_rows() const override { return options_.max_step_rows; }
+  PrefillRoom RoomFor(const KvPlan& plan, const SelectionConfig& selection) const override;
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;
   absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
                                 KvSink* sink) override;
@@ -57,7 +59,8 @@ class TensorParallelPrefill final : public PrefillEngine {
     std::shared_ptr<KvStaging> staging;
     KvSink* sink = nullptr;
     PrefillProgress progress;
-    StageTimes stages;
+    int64_t device_bytes = 0;                                     // PrefillRoom::needed
+    std::vector<std::shared_ptr<const StageTimeline>> timelines;  // of its steps, by rank 0
     std::vector<std::unique_ptr<PrefillState>> ranks;
   };
   // Items of one phase and pivot, run together.
@@ -80,6 +83,8 @@ class TensorParallelPrefill final : public PrefillEngine {
   std::vector<std::unique_ptr<PrefillRank>> ranks_;
   std::map<int64_t, std::unique_ptr<Sequence>> sequences_;
   int64_t next_sequence_ = 1;
+  int64_t total_bytes_ = 0;               // PrefillRoom::total
+  std::atomic<int64_t> taken_bytes_ = 0;  // by the sequences
 };
 
 }  // namespace winnow

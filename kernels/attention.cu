@@ -1,5 +1,6 @@
 #include "kernels/attention.h"
 
+#include "kernels/attention_sm80.h"
 #include "kernels/attention_sm90.h"
 #include "kernels/cuda_types.cuh"
 
@@ -9,18 +10,18 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kMaxHeadDim = 256;
 
-bool IsHopper() {
-  static const bool hopper = [] {
+int ComputeCapabilityMajor() {
+  static const int capability = [] {
     int device = 0, major = 0;
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    return major == 9;
+    return major;
   }();
-  return hopper;
+  return capability;
 }
 
-// For what has no fast path (f32, odd head sizes, other GPUs): a warp per (row, head) walks the
-// keys with a running maximum.
+// For what has no fast path (f32, odd head sizes, unaligned rows, older GPUs): a warp per (row,
+// head) walks the keys with a running maximum.
 template <typename T>
 __global__ void AttentionKernel(AttentionParams p) {
   const int64_t pair = blockIdx.x * int64_t{kWarps} + threadIdx.x / 32;
@@ -76,10 +77,9 @@ __global__ void AttentionKernel(AttentionParams p) {
 
 void AttentionCuda(const AttentionParams& p, CudaStream stream) {
   if (p.rows == 0) return;
-  if (IsHopper() && AttentionSm90Supports(p)) {
-    AttentionSm90(p, stream);
-    return;
-  }
+  const int major = ComputeCapabilityMajor();
+  if (major == 9 && AttentionSm90Supports(p)) return AttentionSm90(p, stream);
+  if (major >= 8 && AttentionSm80Supports(p)) return AttentionSm80(p, stream);
   DispatchDType(p.dtype, [&]<typename T>() {
     AttentionKernel<T><<<NumBlocks(p.rows * p.q_heads, kWarps), kWarps * 32, 0, stream>>>(p);
   });

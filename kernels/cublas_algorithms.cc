@@ -47,12 +47,16 @@ const CublasAlgorithm* CublasAlgorithmTable::Find(const std::string& gpu, uint64
                                                   const MatmulClass& product) const {
   const CublasAlgorithm* best = nullptr;
   double best_ratio = kMaxRatio;
+  bool best_has_room = false;  // as many rows, or more
   for (const Entry& entry : entries_) {
     MatmulClass same_rows = product;
     same_rows.rows = entry.product.rows;
     if (entry.gpu != gpu || entry.version != version || entry.product != same_rows) continue;
     const double ratio = std::abs(std::log(static_cast<double>(product.rows) / same_rows.rows));
-    if (ratio > best_ratio) continue;
+    const bool has_room = same_rows.rows >= product.rows;
+    if (ratio > kMaxRatio || (best_has_room && !has_room)) continue;
+    if (best_has_room == has_room && ratio > best_ratio) continue;
+    best_has_room = has_room;
     best_ratio = ratio;
     best = &entry.algorithm;
   }

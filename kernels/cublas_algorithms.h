@@ -42,7 +42,8 @@ class CublasAlgorithmTable {
   // Lines as FormatCublasAlgorithms writes them; a line that is none is left out.
   explicit CublasAlgorithmTable(const std::string& text);
 
-  // Of the entry whose rows are nearest, by ratio and within a third; null: none.
+  // Within a third of its rows: of the entry that has as many or the next more, since one row more
+  // than a tile takes as long as a tile more, else of the next fewer; null: none.
   const CublasAlgorithm* Find(const std::string& gpu, uint64_t version,
                               const MatmulClass& product) const;
   const std::vector<Entry>& entries() const { return entries_; }

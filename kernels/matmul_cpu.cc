@@ -44,8 +44,8 @@ auto OrDie(const char* what, F&& f) -> decltype(f()) {
 }  // namespace
 
 struct CpuMatmul::Impl {
-  // Rows, out_dtype, whether there is a bias, whether it accumulates, threads. A primitive splits its work for the team
-  // size at its creation and always asks for it.
+  // Rows, out_dtype, whether there is a bias, whether it accumulates, threads. A primitive splits
+  // its work for the team size at its creation and always asks for it.
   using Key = std::tuple<int64_t, DType, bool, bool, int>;
 
   explicit Impl(const MatmulWeight& w)
@@ -137,7 +137,8 @@ void CpuMatmul::Run(const MatmulParams& p) {
   if (p.rows == 0) return;
   OrDie("matmul", [&] {
     const bool has_bias = p.bias != nullptr;
-    Impl::Cached& cached = impl_->Find({p.rows, p.out_dtype, has_bias, p.accumulate, omp_get_max_threads()});
+    Impl::Cached& cached =
+        impl_->Find({p.rows, p.out_dtype, has_bias, p.accumulate, omp_get_max_threads()});
     memory x(cached.x, impl_->engine, const_cast<void*>(impl_->Dense(p)));
     memory out(cached.out, impl_->engine, p.out);
     std::unordered_map<int, memory> arguments = {{DNNL_ARG_SRC, x},

@@ -15,12 +15,12 @@ struct PagedAttentionParams {
   const void* k_blocks = nullptr;        // [block][kv_heads][block_size][head_dim]
   const void* v_blocks = nullptr;        // [block][kv_heads][block_size][head_dim]
   void* out = nullptr;                   // [batch][q_heads][head_dim], dense
-  const int32_t* block_table = nullptr;  // [batch][max_blocks]: block ids in order
+  const int32_t* block_table = nullptr;  // a row per sequence: block ids in order
   const int32_t* lengths = nullptr;      // [batch]: entries, ≥ 1
   DType dtype = DType::kF32;             // of q, k, v, out
   int64_t batch = 0;
   int64_t q_stride = 0;
-  int64_t max_blocks = 0;
+  int64_t table_stride = 0;  // ids from row to row of block_table
   int block_size = 0;
   int q_heads = 0;
   int kv_heads = 0;
@@ -29,7 +29,10 @@ struct PagedAttentionParams {
 
 void PagedAttentionRef(const PagedAttentionParams& p);
 void PagedAttentionCpu(const PagedAttentionParams& p);
-void PagedAttentionCuda(const PagedAttentionParams& p, CudaStream stream);
+// `workspace`: PagedAttentionWorkspace(p) bytes of device memory, all zero before its first use and
+// left so that any call in the same stream may use it next.
+void PagedAttentionCuda(const PagedAttentionParams& p, void* workspace, CudaStream stream);
+int64_t PagedAttentionWorkspace(const PagedAttentionParams& p);
 
 // Writes one new K (rotated) and V per sequence into its blocks at entry slots[i].
 struct PagedStoreKvParams {
@@ -38,11 +41,11 @@ struct PagedStoreKvParams {
   const float* inv_freq = nullptr;     // [head_dim / 2]
   void* k_blocks = nullptr;            // [block][kv_heads][block_size][head_dim]
   void* v_blocks = nullptr;
-  const int32_t* block_table = nullptr;  // [batch][max_blocks]
+  const int32_t* block_table = nullptr;  // a row per sequence
   const int32_t* slots = nullptr;        // [batch]: entry index within the sequence
   DType dtype = DType::kF32;
   int64_t batch = 0;
-  int64_t max_blocks = 0;
+  int64_t table_stride = 0;  // ids from row to row of block_table
   int block_size = 0;
   int kv_heads = 0;
   int head_dim = 0;

@@ -52,7 +52,7 @@ class PagedUnit {
 
  private:
   void Gather(int64_t sequence, int kv_head, int32_t begin, int count) {
-    const int32_t* blocks = p_.block_table + sequence * p_.max_blocks;
+    const int32_t* blocks = p_.block_table + sequence * p_.table_stride;
     for (int done = 0; done < count;) {
       const int32_t slot = (begin + done) % p_.block_size;
       const int run = std::min(count - done, p_.block_size - slot);

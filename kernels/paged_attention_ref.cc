@@ -19,7 +19,7 @@ int64_t EntryAt(const int32_t* blocks, int64_t slot, int kv_head, int kv_heads, 
 template <typename T>
 void RunHead(const PagedAttentionParams& p, int64_t b, int h) {
   const int kv_head = h / (p.q_heads / p.kv_heads);
-  const int32_t* blocks = p.block_table + b * p.max_blocks;
+  const int32_t* blocks = p.block_table + b * p.table_stride;
   const T* q = static_cast<const T*>(p.q) + b * p.q_stride + int64_t{h} * p.head_dim;
   const int32_t length = p.lengths[b];
   std::vector<float> weight(length);
@@ -66,7 +66,7 @@ void PagedStoreKvRef(const PagedStoreKvParams& p) {
   const int64_t block_bytes = int64_t{p.kv_heads} * p.block_size * p.head_dim * element;
   for (int64_t b = 0; b < p.batch; ++b) {
     // A block is a cache of block_size slots per head.
-    const int64_t block = p.block_table[b * p.max_blocks + p.slots[b] / p.block_size];
+    const int64_t block = p.block_table[b * p.table_stride + p.slots[b] / p.block_size];
     StoreKvRef({.kv = static_cast<const char*>(p.kv) + b * row_bytes,
                 .positions = p.positions + b,
                 .inv_freq = p.inv_freq,

@@ -120,7 +120,7 @@ __global__ void PagedStoreKvKernel(PagedStoreKvParams p) {
   FillAngles(angles, p.positions[b], p.inv_freq, half, p.scale);
   const int64_t width = int64_t{p.kv_heads} * p.head_dim;
   const T* k = static_cast<const T*>(p.kv) + b * 2 * width;  // [kv_heads][head_dim]
-  const int64_t block = p.block_table[b * p.max_blocks + p.slots[b] / p.block_size];
+  const int64_t block = p.block_table[b * p.table_stride + p.slots[b] / p.block_size];
   for (int h = threadIdx.x / 32; h < p.kv_heads; h += kThreads / 32) {
     const int64_t to =
         ((block * p.kv_heads + h) * p.block_size + p.slots[b] % p.block_size) * p.head_dim;

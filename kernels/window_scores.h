@@ -13,9 +13,9 @@ namespace winnow {
 //   p[h,j]
 // fp32. Cost: one read of K or two, 2·q_heads·W·(E+W)·d FLOP.
 struct WindowScoresParams {
-  const void* q = nullptr;    // [q_heads][window][head_dim], rotated
-  const void* k = nullptr;    // [kv_heads][capacity][head_dim], rotated
-  float* scores = nullptr;    // [kv_heads][window_begin]
+  const void* q = nullptr;  // [q_heads][window][head_dim], rotated
+  const void* k = nullptr;  // [kv_heads][capacity][head_dim], rotated
+  float* scores = nullptr;  // [kv_heads][window_begin]
   // Where attention has them: natural logarithms of the softmax's denominators, of window row i and
   // head h at lse[h · lse_stride + i]. An implementation may use them and read K once.
   const float* lse = nullptr;

@@ -15,6 +15,7 @@ struct SamplingParams {
   int max_tokens = 256;                 // ≥ 1
   std::vector<int32_t> stop_token_ids;  // all ids that end the generation
 
+  bool is_greedy() const { return temperature <= 0.0; }
   bool IsStop(int32_t id) const {
     for (int32_t stop : stop_token_ids) {
       if (stop == id) return true;

@@ -56,6 +56,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
                   std::function<void(absl::StatusOr<KvHandoff::Summary>)> done);
   void ScheduleRenew();
   void SendRenew();
+  void ForEachStream(void (PushStream::*action)());
 
   GrpcKvHandoffs& owner_;
   const HandoffTarget target_;
@@ -68,7 +69,12 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
   uint64_t target_incarnation_ = 0;
   int64_t credit_bytes_ = 0;
   absl::Duration ttl_;
-  std::vector<PushStream*> streams_;  // null once ended
+  // A stream has a lock of its own: writing to it may write to its socket.
+  struct StreamSlot {
+    std::mutex mutex;
+    PushStream* stream = nullptr;  // null once ended
+  };
+  std::vector<std::unique_ptr<StreamSlot>> streams_;
   grpc::Alarm renew_;
   bool ended_ = false;  // committed or aborted
 };
@@ -203,7 +209,9 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
     channels.push_back(*std::move(channel));
   }
   std::unique_lock<std::mutex> lock(mutex_);
-  streams_.resize(num_streams, nullptr);
+  for (int stream = 0; stream < num_streams; ++stream) {
+    streams_.push_back(std::make_unique<StreamSlot>());
+  }
   if (ended_ || static_cast<int>(channels.size()) < num_streams) {
     lock.unlock();
     sender_->Fail(
@@ -221,22 +229,33 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
     };
     callbacks.ended = [self = shared_from_this(), stream](const absl::Status& status) {
       {
-        std::lock_guard<std::mutex> lock(self->mutex_);
-        self->streams_[stream] = nullptr;
+        StreamSlot& slot = *self->streams_[stream];
+        std::lock_guard<std::mutex> lock(slot.mutex);
+        slot.stream = nullptr;
       }
       // A stream that ends well has nothing left to acknowledge; otherwise this is the news.
       self->sender_->Fail(status.ok()
                               ? absl::UnavailableError("push: the decode worker ended the stream")
                               : status);
     };
-    streams_[stream] = PushStream::Start(channels[stream], open, target_.deadline,
-                                         *owner_.options().clock, staging, std::move(callbacks));
+    std::lock_guard<std::mutex> slot_lock(streams_[stream]->mutex);  // `ended` waits for it
+    streams_[stream]->stream =
+        PushStream::Start(channels[stream], open, target_.deadline, *owner_.options().clock,
+                          staging, std::move(callbacks));
   }
 }
 
 void Core::Send(int stream, const KvChunk& chunk) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (streams_[stream] != nullptr) streams_[stream]->Send(chunk);
+  StreamSlot& slot = *streams_[stream];
+  std::lock_guard<std::mutex> lock(slot.mutex);
+  if (slot.stream != nullptr) slot.stream->Send(chunk);
+}
+
+void Core::ForEachStream(void (PushStream::*action)()) {
+  for (const std::unique_ptr<StreamSlot>& slot : streams_) {
+    std::lock_guard<std::mutex> lock(slot->mutex);
+    if (slot->stream != nullptr) (slot->stream->*action)();
+  }
 }
 
 void Core::OnKvReady(const KvReady& part, EventPtr event) {
@@ -310,9 +329,7 @@ void Core::SendCommit(v1::CommitRequest request, int tries_left,
                              std::lock_guard<std::mutex> lock(self->mutex_);
                              self->ended_ = true;
                              self->renew_.Cancel();
-                             for (PushStream* stream : self->streams_) {
-                               if (stream != nullptr) stream->FinishWrites();
-                             }
+                             self->ForEachStream(&PushStream::FinishWrites);
                            }
                            done(KvHandoff::Summary{self->sender_->kv_payload_bytes()});
                          });
@@ -324,9 +341,7 @@ void Core::Abort(const std::string& reason) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (std::exchange(ended_, true)) return;
     renew_.Cancel();
-    for (PushStream* stream : streams_) {
-      if (stream != nullptr) stream->Cancel();
-    }
+    ForEachStream(&PushStream::Cancel);
     if (reservation_id_.empty()) return;  // none yet; OnGrant sees ended_
     call->request.set_reservation_id(reservation_id_);
   }

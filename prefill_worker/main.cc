@@ -1,5 +1,7 @@
 // The prefill worker: computes prompts, makes token 0, ships the KV.
+#include <algorithm>
 #include <atomic>
+#include <limits>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -40,7 +42,7 @@ ABSL_FLAG(int64_t, max_model_len, 0,
           "prompt + generated tokens at most; 0: the model's own context");
 ABSL_FLAG(int64_t, chunk_tokens, 0,
           "prompt rows computed in one step, over all requests; 0: 1024 on the CPU, 8192 on a GPU");
-ABSL_FLAG(int, streams_per_rank, 1,
+ABSL_FLAG(int, streams_per_rank, 4,
           "push streams, each on a connection of its own, per rank that sends");
 ABSL_FLAG(int, max_queue, 256, "requests waiting and running; more are refused");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
@@ -86,6 +88,26 @@ absl::StatusOr<SelectionConfig> Profile(const std::string& model_dir, const Mode
       absl::StrCat("--claa, read as a claa.json: ", std::string(overrides.status().message())));
 }
 
+// What the device holds for prompts, and what the longest one takes.
+void LogMemoryPlan(const TensorParallelPrefill& engine, const SelectionConfig& profile) {
+  const ModelShape& shape = engine.shape();
+  SelectionConfig full = profile;
+  full.policy = SelectionPolicy::kFull;
+  const auto room = [&](const SelectionConfig& selection) {
+    return engine.RoomFor(MakeKvPlan(shape, selection, shape.max_context), selection);
+  };
+  const PrefillRoom pruned = room(profile), unpruned = room(full);
+  if (pruned.total == std::numeric_limits<int64_t>::max()) return;  // the host's memory
+  constexpr double kGib = 1 << 30;
+  spdlog::info(
+      "memory plan of a rank: {:.2f} GiB for prompts beside the weights and the buffers of a step; "
+      "one of {} tokens takes {:.2f} GiB by the profile and {:.2f} GiB unpruned",
+      pruned.total / kGib, shape.max_context, pruned.needed / kGib, unpruned.needed / kGib);
+  if (std::max(pruned.needed, unpruned.needed) > pruned.total) {
+    spdlog::warn("the longest prompts do not fit and will be refused");
+  }
+}
+
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
@@ -120,6 +142,7 @@ absl::Status Run() {
                                         ranks->config.rope.theta);
   WINNOW_ASSIGN_OR_RETURN(identity.profile, Profile(load.model_dir, ranks->config.shape));
   spdlog::info("selection profile: {}", SelectionConfigToJson(identity.profile));
+  LogMemoryPlan(*engine, identity.profile);
 
   MetricsRegistry registry;
   PrefillMetrics metrics(registry);
@@ -173,6 +196,7 @@ int main(int argc, char** argv) {
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::InitLog("prefill", absl::GetFlag(FLAGS_log_level));
+  winnow::KeepFreedMemory();
   winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());
 }

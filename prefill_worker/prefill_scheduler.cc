@@ -63,6 +63,13 @@ absl::StatusOr<int64_t> PrefillScheduler::Submit(PrefillJob job, PrefillCallback
   }
   Task task;
   task.plan = MakeKvPlan(engine_.shape(), job.selection, num_tokens);
+  const PrefillRoom room = engine_.RoomFor(task.plan, job.selection);
+  if (room.needed > room.total) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prefill: a prompt of ", num_tokens, " tokens with policy ",
+        SelectionPolicyName(job.selection.policy), " needs ", room.needed >> 20,
+        " MiB of device memory, this worker has ", room.total >> 20, " MiB for prompts"));
+  }
   task.job = std::move(job);
   task.callbacks = std::move(callbacks);
   task.submitted = clock_.Now();
@@ -239,6 +246,9 @@ void PrefillScheduler::AdmitGranted() {
     if (task.state != State::kGranted) continue;
     if (task.resent) {
       Ship(id, task);
+    } else if (const PrefillRoom room = engine_.RoomFor(task.plan, task.job.selection);
+               room.needed > room.free) {
+      break;  // until others have left; in order, so that nobody starves
     } else if (absl::Status status = Admit(task); !status.ok()) {
       failed.emplace_back(id, std::move(status));
     }

@@ -132,7 +132,7 @@ absl::StatusOr<ChunkAck> KvReceiver::OnChunk(const ChunkHeader& h, const std::by
   const bool stale = h.attempt != options_.attempt || h.sequence < stream.received.num_chunks;
   if (stale) {
     ++dropped_chunks_;
-    return ChunkAck{stream.received.num_chunks, 0};
+    return ChunkAck{.acknowledged_sequence = stream.received.num_chunks};
   }
   if (h.sequence > stream.received.num_chunks) {
     return absl::DataLossError(
@@ -148,12 +148,11 @@ absl::StatusOr<ChunkAck> KvReceiver::OnChunk(const ChunkHeader& h, const std::by
     WINNOW_ASSIGN_OR_RETURN(run, ReadPositions(h, payload));
   }
   WINNOW_RETURN_IF_ERROR(Cover(h, run));
-  options_.target->Write(options_.handle, h, payload);
   stream.credits -= h.payload_bytes;
   if (h.kind != ChunkKind::kPositions) kv_payload_bytes_ += h.payload_bytes;
   stream.received.crc32c = ExtendStreamCrc(stream.received.crc32c, h.crc32c);
   ++stream.received.num_chunks;
-  return ChunkAck{stream.received.num_chunks, h.payload_bytes};  // stored: the room is free again
+  return ChunkAck{stream.received.num_chunks, h.payload_bytes, /*is_new=*/true};
 }
 
 void KvReceiver::OnCreditsSent(uint32_t stream, int64_t bytes) {

@@ -11,14 +11,16 @@
 
 namespace winnow {
 
-// Credits and acknowledgement for one chunk, to be sent back on its stream.
+// Credits and acknowledgement for one chunk, to be sent back on its stream once it is stored.
 struct ChunkAck {
   uint64_t acknowledged_sequence = 0;
   int64_t credit_bytes = 0;
+  bool is_new = false;  // and must be stored; else it was dropped
 };
 
-// The chunks of one reservation: order, credits, bounds, coverage (every slot exactly once),
-// positions. Not thread-safe; its reservation's lock guards it. `target` must outlive it.
+// The books of one reservation's chunks: order, credits, bounds, coverage (every slot exactly
+// once), positions. What it accepts is the caller's to store. Not thread-safe; its reservation's
+// lock guards it.
 class KvReceiver {
  public:
   struct Options {
@@ -27,8 +29,6 @@ class KvReceiver {
     int num_streams = 0;
     uint32_t attempt = 0;
     int64_t credit_bytes_per_stream = 0;
-    int64_t handle = 0;
-    KvTarget* target = nullptr;
   };
   explicit KvReceiver(Options options);
 

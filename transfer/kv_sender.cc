@@ -24,7 +24,7 @@ KvSender::KvSender(Options options) : options_(std::move(options)) {
 }
 
 void KvSender::OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
   if (!status_.ok() || first_stream_[rank] < 0) return;
   const SourceRank& source = options_.ranks[rank];
   const int first_stream = first_stream_[rank];
@@ -38,7 +38,11 @@ void KvSender::OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end
   for (int row = 0; row < rows; ++row) {
     Cut(source, first_stream, ChunkKind::kPositions, layer, row, slot_begin, slot_end);
   }
-  for (int i = 0; i < options_.streams_per_rank; ++i) Pump(first_stream + i);
+  for (int i = 0; i < options_.streams_per_rank; ++i) Pump(first_stream + i, lock);
+  const std::function<void(const absl::Status&)> done = TakeDone();
+  const absl::Status status = status_;
+  lock.unlock();
+  if (done) done(status);
 }
 
 void KvSender::Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer,
@@ -76,19 +80,25 @@ void KvSender::Cut(const SourceRank& source, int first_stream, ChunkKind kind, i
   }
 }
 
-void KvSender::Pump(int index) {
+void KvSender::Pump(int index, std::unique_lock<std::mutex>& lock) {
   Stream& stream = streams_[index];
+  if (std::exchange(stream.is_pumped, true)) return;  // whoever does sees what is new
   while (!stream.waiting.empty() && stream.credits >= stream.waiting.front().header.payload_bytes) {
     KvChunk chunk = stream.waiting.front();
     stream.waiting.pop_front();
     chunk.header.sequence = stream.summary.num_chunks++;
-    SealChunk(chunk.header, chunk.payload);
-    stream.summary.crc32c = ExtendStreamCrc(stream.summary.crc32c, chunk.header.crc32c);
     stream.credits -= chunk.header.payload_bytes;
     (chunk.header.kind == ChunkKind::kPositions ? position_bytes_ : kv_payload_bytes_) +=
         chunk.header.payload_bytes;
+    lock.unlock();
+    SealChunk(chunk.header, chunk.payload);
+    lock.lock();
+    stream.summary.crc32c = ExtendStreamCrc(stream.summary.crc32c, chunk.header.crc32c);
+    lock.unlock();
     options_.transport->Send(index, chunk);
+    lock.lock();
   }
+  stream.is_pumped = false;
   CountStall(stream);
 }
 
@@ -101,23 +111,21 @@ void KvSender::CountStall(Stream& stream) {
 }
 
 void KvSender::OnAck(int stream, uint64_t acknowledged, int64_t credit_bytes) {
-  std::function<void(const absl::Status&)> done;
-  absl::Status status;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (!status_.ok()) return;
-    Stream& s = streams_[stream];
-    if (acknowledged > s.summary.num_chunks || credit_bytes < 0) {
-      status = FailLocked(absl::InternalError(
-          absl::StrCat("push: stream ", stream, " sent ", s.summary.num_chunks, " chunks, but ",
-                       acknowledged, " were acknowledged and ", credit_bytes, " bytes granted")));
-    } else {
-      s.acknowledged = std::max(s.acknowledged, acknowledged);
-      s.credits += credit_bytes;
-      Pump(stream);
-    }
-    done = TakeDone();
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (!status_.ok()) return;
+  Stream& s = streams_[stream];
+  if (acknowledged > s.summary.num_chunks || credit_bytes < 0) {
+    FailLocked(absl::InternalError(
+        absl::StrCat("push: stream ", stream, " sent ", s.summary.num_chunks, " chunks, but ",
+                     acknowledged, " were acknowledged and ", credit_bytes, " bytes granted")));
+  } else {
+    s.acknowledged = std::max(s.acknowledged, acknowledged);
+    s.credits += credit_bytes;
+    Pump(stream, lock);
   }
+  const std::function<void(const absl::Status&)> done = TakeDone();
+  const absl::Status status = status_;
+  lock.unlock();
   if (done) done(status);
 }
 
@@ -155,7 +163,8 @@ const absl::Status& KvSender::FailLocked(const absl::Status& status) {
 
 bool KvSender::AllAcknowledged() const {
   return std::all_of(streams_.begin(), streams_.end(), [](const Stream& stream) {
-    return stream.waiting.empty() && stream.acknowledged == stream.summary.num_chunks;
+    return stream.waiting.empty() && !stream.is_pumped &&
+           stream.acknowledged == stream.summary.num_chunks;
   });
 }
 

@@ -17,7 +17,7 @@
 namespace winnow {
 
 // Carries chunks of one stream in order. Must not block and must not call the sender back from
-// inside Send.
+// inside Send, which is called for different streams side by side.
 class PushTransport {
  public:
   virtual ~PushTransport() = default;
@@ -86,11 +86,14 @@ class KvSender {
     int64_t credits = 0;
     uint64_t acknowledged = 0;
     absl::Time stalled_since = absl::InfiniteFuture();  // future: not stalled
+    bool is_pumped = false;                             // by one thread at a time
     StreamSummary summary;
   };
   void Cut(const SourceRank& source, int first_stream, ChunkKind kind, int layer, int local_head,
            int64_t begin, int64_t end);
-  void Pump(int stream);
+  // Sends what the credits allow. Checksums are made and chunks given to the transport without
+  // `lock`, which is held before and after.
+  void Pump(int stream, std::unique_lock<std::mutex>& lock);
   void CountStall(Stream& stream);
   const absl::Status& FailLocked(const absl::Status& status);  // the lock is held
   bool AllAcknowledged() const;

@@ -9,8 +9,8 @@
 
 namespace winnow {
 
-// Where received KV goes: the decode worker's paged memory. Thread-safe for different handles;
-// writes to one handle are serialised by the caller.
+// Where received KV goes: the decode worker's paged memory. Thread-safe, but that no slot is
+// written twice at a time and nothing is written while its handle is freed.
 class KvTarget {
  public:
   virtual ~KvTarget() = default;

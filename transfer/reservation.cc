@@ -66,7 +66,11 @@ class ReservationTable::Access {
     reservation_->end_status = why;
     why_ = why;
     end_state_ = state;
-    table_.options_.target->Free(reservation_->handle);
+    if (reservation_->num_writing > 0) {
+      reservation_->frees_later = true;
+    } else {
+      table_.options_.target->Free(reservation_->handle);
+    }
   }
   void Renew() { reservation_->lease_end = now_ + table_.options_.ttl; }
 
@@ -158,9 +162,7 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
                           .element_bytes = options_.kv_element_bytes,
                           .num_streams = request.num_streams,
                           .attempt = request.identity.attempt,
-                          .credit_bytes_per_stream = options_.credit_bytes_per_stream,
-                          .handle = *handle,
-                          .target = options_.target});
+                          .credit_bytes_per_stream = options_.credit_bytes_per_stream});
   {
     std::lock_guard<std::mutex> lock(mutex_);
     reservations_[id] = std::move(reservation);
@@ -211,7 +213,21 @@ absl::Status ReservationTable::OpenStream(const std::string& reservation_id,
 absl::StatusOr<ChunkAck> ReservationTable::OnChunk(const std::string& reservation_id, int stream,
                                                    const ChunkHeader& header,
                                                    const std::byte* payload) {
-  Access r(*this, reservation_id);
+  const std::shared_ptr<Reservation> reservation = Find(reservation_id);
+  absl::StatusOr<ChunkAck> ack = Accept(reservation_id, reservation, stream, header, payload);
+  if (!ack.ok() || !ack->is_new) return ack;
+  options_.target->Write(reservation->handle, header, payload);
+  Access r(*this, reservation_id, reservation);
+  if (--r->num_writing == 0 && r->frees_later) options_.target->Free(r->handle);
+  WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
+  return ack;
+}
+
+absl::StatusOr<ChunkAck> ReservationTable::Accept(const std::string& reservation_id,
+                                                  const std::shared_ptr<Reservation>& reservation,
+                                                  int stream, const ChunkHeader& header,
+                                                  const std::byte* payload) {
+  Access r(*this, reservation_id, reservation);
   if (!r.found()) return NotFound();
   WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
   r->state = ReservationState::kReceiving;
@@ -223,7 +239,11 @@ absl::StatusOr<ChunkAck> ReservationTable::OnChunk(const std::string& reservatio
   } else {
     ack = r->receiver->OnChunk(header, payload);
   }
-  if (!ack.ok()) r.End(ReservationState::kAborted, ack.status());
+  if (!ack.ok()) {
+    r.End(ReservationState::kAborted, ack.status());
+  } else if (ack->is_new) {
+    ++r->num_writing;
+  }
   return ack;
 }
 
@@ -240,6 +260,10 @@ void ReservationTable::Fail(const std::string& reservation_id, const absl::Statu
 absl::Status ReservationTable::CheckCommit(const Reservation& r,
                                            const CommitRequest& request) const {
   const KvPlan& plan = r.plan;
+  if (r.num_writing > 0) {
+    return absl::DataLossError(
+        absl::StrCat("commit: it came before ", r.num_writing, " chunk(s) were acknowledged"));
+  }
   if (request.num_prompt_tokens != plan.num_prompt_tokens ||
       request.next_position != plan.num_prompt_tokens) {
     return absl::DataLossError(absl::StrCat(

@@ -79,8 +79,8 @@ struct ReservationStatus {
 // The decode worker's side of the handoff, without gRPC: leases, identities, states, idempotent
 // answers. What ended stays known for two leases, so that late messages get the right answer: after
 // an abort ABORTED, after an expiry FAILED_PRECONDITION, after a failure that failure's status. A
-// lease counts by the clock, whether Expire was called or not. Thread-safe; chunks of different
-// reservations do not wait for each other.
+// lease counts by the clock, whether Expire was called or not. Thread-safe; chunks are stored side
+// by side, those of one stream in order.
 class ReservationTable {
  public:
   struct Options {
@@ -148,6 +148,8 @@ class ReservationTable {
     ReservationState state = ReservationState::kReserved;
     absl::Time lease_end, ended;
     std::unique_ptr<KvReceiver> receiver;  // while open
+    int num_writing = 0;                   // chunks that are being stored, without the lock
+    bool frees_later = false;              // the room, by whoever stores the last of them
     absl::Status end_status;  // what late callers hear; OK while open and after the commit
     int64_t received_bytes = 0,
             dropped_chunks = 0;  // once not open; the first is the commit's answer
@@ -157,6 +159,10 @@ class ReservationTable {
     }
   };
   class Access;
+  // Enters a chunk in the books; one that is new counts as being written.
+  absl::StatusOr<ChunkAck> Accept(const std::string& reservation_id,
+                                  const std::shared_ptr<Reservation>& reservation, int stream,
+                                  const ChunkHeader& header, const std::byte* payload);
   std::shared_ptr<Reservation> Find(const std::string& reservation_id) const;
   std::vector<std::pair<std::string, std::shared_ptr<Reservation>>> All() const;
   absl::Status CheckCaller(const Reservation& reservation, const TransferIdentity& identity) const;

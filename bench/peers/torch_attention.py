@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""cuDNN's causal attention through torch: the yardstick of bench/attention_sm90_bench.cu.
+"""cuDNN's causal attention through torch: the yardstick of bench/attention_cuda_bench.cu.
 
     bench/peers/torch_attention.py [--tokens 2048,4096,8192,16384,32768] [--repeats 21]
 

@@ -57,26 +57,42 @@ struct MaxOp {
 // Elements that fill whole cache lines of either type, so that no two ranks write to one.
 constexpr int64_t kSliceGrain = 256;
 
-// Reduces elements [begin, end) of all ranks' buffers, in rank order and in fp32, and writes them
-// to all of them. Only one rank touches these elements, so no copy of the buffers is needed. The
-// block stays in L1.
+// Only one rank touches these elements, so no copy of the buffers is needed. The block stays in L1.
 template <typename T, typename Combine>
-void ReduceSlice(const std::vector<Call>& calls, int64_t begin, int64_t end, Combine combine) {
+void ReduceSlice(absl::Span<void* const> buffers, int64_t begin, int64_t end, Combine combine) {
   float sum[kSliceGrain];
   for (int64_t block = begin; block < end; block += kSliceGrain) {
     const int64_t size = std::min(kSliceGrain, end - block);
-    const T* first = static_cast<const T*>(calls[0].data) + block;
+    const T* first = static_cast<const T*>(buffers[0]) + block;
     for (int64_t i = 0; i < size; ++i) sum[i] = ToFloat(first[i]);
-    for (size_t rank = 1; rank < calls.size(); ++rank) {
-      const T* in = static_cast<const T*>(calls[rank].data) + block;
+    for (void* buffer : buffers.subspan(1)) {
+      const T* in = static_cast<const T*>(buffer) + block;
       for (int64_t i = 0; i < size; ++i) sum[i] = combine(sum[i], ToFloat(in[i]));
     }
-    for (const Call& call : calls) {
-      T* out = static_cast<T*>(call.data) + block;
+    for (void* buffer : buffers) {
+      T* out = static_cast<T*>(buffer) + block;
       for (int64_t i = 0; i < size; ++i) out[i] = FromFloat<T>(sum[i]);
     }
   }
 }
+
+// Calls are done when they return: there is nothing to follow.
+class HostMemory final : public PeerMemory {
+ public:
+  void Ready(int) override {}
+  void Follow(int) override {}
+  void Reduce(int, absl::Span<void* const> buffers, DType dtype, int64_t begin, int64_t end,
+              Reduction reduction) override {
+    const auto run = [&](auto combine) {
+      dtype == DType::kF32 ? ReduceSlice<float>(buffers, begin, end, combine)
+                           : ReduceSlice<Bf16>(buffers, begin, end, combine);
+    };
+    reduction == Reduction::kSum ? run(SumOp()) : run(MaxOp());
+  }
+  void Copy(int, void* to, const void* from, int64_t bytes) override {
+    std::memcpy(to, from, bytes);
+  }
+};
 
 }  // namespace
 
@@ -85,7 +101,8 @@ void ReduceSlice(const std::vector<Call>& calls, int64_t begin, int64_t end, Com
 // early, because the group broke, first waits until no peer is busy, since the peer may be using
 // its buffer.
 struct LocalGroup::State {
-  State(int size, const Clock& clock) : clock(clock), calls(size), arrived(size, false) {}
+  State(int size, const Clock& clock, std::unique_ptr<PeerMemory> memory)
+      : clock(clock), memory(std::move(memory)), calls(size), arrived(size, false) {}
 
   absl::Status Enter(int rank, Call call, Deadline deadline);
   absl::Status Leave(int rank, Deadline deadline);
@@ -99,6 +116,7 @@ struct LocalGroup::State {
   std::string Missing() const;
 
   const Clock& clock;
+  const std::unique_ptr<PeerMemory> memory;
   std::mutex mutex;
   std::condition_variable wake;
   std::vector<Call> calls;
@@ -204,35 +222,22 @@ class LocalGroup::Endpoint final : public Communicator {
   int size() const override { return static_cast<int>(state_.calls.size()); }
 
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
-    WINNOW_RETURN_IF_ERROR(state_.Enter(
-        rank_, {.op = Op::kSum, .dtype = dtype, .count = count, .data = data}, deadline));
-    const auto [begin, end] = Slice(count);
-    if (dtype == DType::kF32) {
-      ReduceSlice<float>(state_.calls, begin, end, SumOp());
-    } else {
-      ReduceSlice<Bf16>(state_.calls, begin, end, SumOp());
-    }
-    return state_.Leave(rank_, deadline);
+    return Reduce({.op = Op::kSum, .dtype = dtype, .count = count, .data = data}, Reduction::kSum,
+                  deadline);
   }
-
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
-    WINNOW_RETURN_IF_ERROR(
-        state_.Enter(rank_, {.op = Op::kMax, .count = count, .data = data}, deadline));
-    const auto [begin, end] = Slice(count);
-    ReduceSlice<float>(state_.calls, begin, end, MaxOp());
-    return state_.Leave(rank_, deadline);
+    return Reduce({.op = Op::kMax, .count = count, .data = data}, Reduction::kMax, deadline);
   }
 
   absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
-    WINNOW_RETURN_IF_ERROR(state_.Enter(
-        rank_, {.op = Op::kGather, .count = bytes, .data = const_cast<void*>(in)}, deadline));
-    auto* to = static_cast<std::byte*>(out);
-    for (const Call& call : state_.calls) {
-      if (to != call.data && bytes > 0)
-        std::memcpy(to, call.data, bytes);  // `in` may be its own place in `out`
-      to += bytes;
-    }
-    return state_.Leave(rank_, deadline);
+    const Call call{.op = Op::kGather, .count = bytes, .data = const_cast<void*>(in)};
+    return Collect(call, deadline, [&] {
+      auto* to = static_cast<std::byte*>(out);
+      for (const Call& peer : state_.calls) {  // `in` may be its own place in `out`
+        if (to != peer.data && bytes > 0) state_.memory->Copy(rank_, to, peer.data, bytes);
+        to += bytes;
+      }
+    });
   }
 
   absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
@@ -246,6 +251,29 @@ class LocalGroup::Endpoint final : public Communicator {
   void Abort(const absl::Status& reason) override { state_.Abort(reason); }
 
  private:
+  absl::Status Reduce(const Call& call, Reduction reduction, Deadline deadline) {
+    return Collect(call, deadline, [&] {
+      std::vector<void*> buffers;
+      for (const Call& peer : state_.calls) buffers.push_back(peer.data);
+      const auto [begin, end] = Slice(call.count);
+      state_.memory->Reduce(rank_, buffers, call.dtype, begin, end, reduction);
+    });
+  }
+
+  // `work` touches all ranks' memory, between the two phases.
+  template <typename Work>
+  absl::Status Collect(const Call& call, Deadline deadline, Work work) {
+    PeerMemory& memory = *state_.memory;
+    memory.Ready(rank_);
+    WINNOW_RETURN_IF_ERROR(state_.Enter(rank_, call, deadline));
+    memory.Follow(rank_);
+    work();
+    memory.Ready(rank_);
+    const absl::Status left = state_.Leave(rank_, deadline);
+    memory.Follow(rank_);  // also after a failure: peers may still be at this rank's memory
+    return left;
+  }
+
   // This rank's share of `count` elements: ranks share the cores, so each reduces a part.
   std::pair<int64_t, int64_t> Slice(int64_t count) const {
     const int64_t grains = (count + kSliceGrain - 1) / kSliceGrain;
@@ -257,8 +285,9 @@ class LocalGroup::Endpoint final : public Communicator {
   const int rank_;
 };
 
-LocalGroup::LocalGroup(int size, const Clock& clock)
-    : state_(std::make_unique<State>(size, clock)) {
+LocalGroup::LocalGroup(int size, const Clock& clock, std::unique_ptr<PeerMemory> memory)
+    : state_(std::make_unique<State>(
+          size, clock, memory != nullptr ? std::move(memory) : std::make_unique<HostMemory>())) {
   for (int rank = 0; rank < size; ++rank)
     endpoints_.push_back(std::make_unique<Endpoint>(*state_, rank));
 }

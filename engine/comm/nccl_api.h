@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/comm/peer_memory.h"
 #include "kernels/types.h"
 
 namespace winnow {
@@ -18,7 +19,6 @@ using NcclComm = void*;  // one rank's end
 class NcclApi {
  public:
   enum class Result { kSuccess, kInProgress, kError };
-  enum class Reduction { kSum, kMax };
 
   virtual ~NcclApi() = default;
 

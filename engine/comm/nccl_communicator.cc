@@ -109,10 +109,10 @@ class NcclGroup::Endpoint final : public Communicator {
   int size() const override { return static_cast<int>(state_.options.devices.size()); }
 
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
-    return Reduce("AllReduceSum", data, dtype, count, NcclApi::Reduction::kSum, deadline);
+    return Reduce("AllReduceSum", data, dtype, count, Reduction::kSum, deadline);
   }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
-    return Reduce("AllReduceMax", data, DType::kF32, count, NcclApi::Reduction::kMax, deadline);
+    return Reduce("AllReduceMax", data, DType::kF32, count, Reduction::kMax, deadline);
   }
   absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
     return Call("AllGather", deadline, [&](NcclComm comm, CudaStream stream) {
@@ -128,8 +128,8 @@ class NcclGroup::Endpoint final : public Communicator {
   }
 
  private:
-  absl::Status Reduce(const char* what, void* data, DType dtype, int64_t count,
-                      NcclApi::Reduction reduction, Deadline deadline) {
+  absl::Status Reduce(const char* what, void* data, DType dtype, int64_t count, Reduction reduction,
+                      Deadline deadline) {
     return Call(what, deadline, [&](NcclComm comm, CudaStream stream) {
       return state_.options.api->AllReduce(comm, data, dtype, count, reduction, stream);
     });

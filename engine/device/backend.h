@@ -1,12 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "common/deadline.h"
 #include "engine/device/buffer.h"
+#include "kernels/argmax.h"
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
 #include "kernels/gather_rows.h"
@@ -30,6 +33,15 @@ class Event {
   virtual absl::Status Wait(const Clock& clock, Deadline deadline) = 0;
 };
 using EventPtr = std::shared_ptr<Event>;
+
+// When a Backend's queue came to a point.
+class Moment {
+ public:
+  virtual ~Moment() = default;
+  // Of an earlier one of the same queue. REQUIRES: the queue has passed this one.
+  virtual double SecondsSince(const Moment& earlier) const = 0;
+};
+using MomentPtr = std::unique_ptr<Moment>;
 
 // A weight in the backend's own layout.
 class PackedWeight {
@@ -60,14 +72,19 @@ class Backend {
   virtual void Fill(float* to, float value, int64_t count) = 0;
   // Everything enqueued so far.
   virtual EventPtr Record() = 0;
+  // The moment at which all that was enqueued so far is done.
+  virtual MomentPtr Mark() = 0;
+  // Bytes that Allocate could give now, roughly; int64's end where nobody counts.
+  virtual int64_t FreeBytes() const = 0;
 
   // Copies out of the device go beside the queue: each begins when what was enqueued before it is
   // done, and what is enqueued later need not wait for it. So what they read must not be
   // overwritten before an event that RecordOut gave later is done; freeing it is safe. Into
   // AllocateHost memory.
   virtual void CopyOut(void* to, const void* from, size_t bytes) = 0;
-  // GatherRows whose out is such memory, [heads][rows][row_bytes], dense.
-  virtual void GatherRowsOut(const GatherRowsParams& params) = 0;
+  // GatherRows whose out is such memory, [heads][rows][row_bytes], dense. `workspace`: as many
+  // bytes of device memory; the next call must have another, the one after it may have the same.
+  virtual void GatherRowsOut(const GatherRowsParams& params, void* workspace) = 0;
   // All copies out so far, and with them everything enqueued before the last.
   virtual EventPtr RecordOut() = 0;
 
@@ -76,6 +93,12 @@ class Backend {
   virtual void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride,
                         size_t width, size_t rows) = 0;
   virtual void ZeroNow(void* at, size_t bytes) = 0;
+
+  // Runs `enqueue`, which enqueues the same calls on the same memory whenever `key` is the same and
+  // waits for nothing. A backend may record them and play the recording from then on.
+  virtual absl::Status Replay(int64_t key, const std::function<absl::Status()>& enqueue) {
+    return enqueue();
+  }
 
   // Copies `weight` (host memory) into the backend's layout at once.
   virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) = 0;
@@ -87,13 +110,19 @@ class Backend {
   virtual void SiluMul(const SiluMulParams& params) = 0;
   virtual void Embedding(const EmbeddingParams& params) = 0;
   virtual void Attention(const AttentionParams& params) = 0;
-  virtual void PagedAttention(const PagedAttentionParams& params) = 0;
+  // `workspace`: WorkspaceBytes(params) of device memory, all zero before its first use and left
+  // fit for the next.
+  virtual void PagedAttention(const PagedAttentionParams& params, void* workspace) = 0;
+  virtual int64_t WorkspaceBytes(const PagedAttentionParams& params) const = 0;
   virtual void PagedStoreKv(const PagedStoreKvParams& params) = 0;
   virtual void GatherWindow(const GatherWindowParams& params) = 0;
-  virtual void WindowScores(const WindowScoresParams& params) = 0;
+  // `workspace`: WorkspaceBytes(params) of device memory.
+  virtual void WindowScores(const WindowScoresParams& params, void* workspace) = 0;
+  virtual int64_t WorkspaceBytes(const WindowScoresParams& params) const = 0;
   virtual void MaxScores(const MaxScoresParams& params) = 0;
   virtual void SelectTokens(const SelectTokensParams& params) = 0;
   virtual void GatherRows(const GatherRowsParams& params) = 0;
+  virtual void ArgMax(const ArgMaxParams& params) = 0;
 };
 
 }  // namespace winnow

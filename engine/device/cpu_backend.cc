@@ -56,7 +56,7 @@ void CpuBackend::Attention(const AttentionParams& params) {
   UseThreads(4.0 * params.rows * params.capacity * params.q_heads * params.head_dim);
   AttentionCpu(params);
 }
-void CpuBackend::PagedAttention(const PagedAttentionParams& params) {
+void CpuBackend::PagedAttention(const PagedAttentionParams& params, void*) {
   double entries = 0;
   for (int64_t i = 0; i < params.batch; ++i) entries += params.lengths[i];
   UseThreads(4.0 * entries * params.q_heads * params.head_dim);
@@ -68,7 +68,7 @@ void CpuBackend::PagedStoreKv(const PagedStoreKvParams& params) {
 void CpuBackend::GatherWindow(const GatherWindowParams& params) {
   UseThreads(kManyFlop), GatherWindowCpu(params);
 }
-void CpuBackend::WindowScores(const WindowScoresParams& params) {
+void CpuBackend::WindowScores(const WindowScoresParams& params, void*) {
   UseThreads(kManyFlop), WindowScoresCpu(params);
 }
 void CpuBackend::MaxScores(const MaxScoresParams& params) {
@@ -80,5 +80,6 @@ void CpuBackend::SelectTokens(const SelectTokensParams& params) {
 void CpuBackend::GatherRows(const GatherRowsParams& params) {
   UseThreads(kManyFlop), GatherRowsCpu(params);
 }
+void CpuBackend::ArgMax(const ArgMaxParams& params) { UseThreads(kManyFlop), ArgMaxCpu(params); }
 
 }  // namespace winnow

@@ -24,13 +24,14 @@ class CpuBackend final : public HostBackend {
   void SiluMul(const SiluMulParams& params) override;
   void Embedding(const EmbeddingParams& params) override;
   void Attention(const AttentionParams& params) override;
-  void PagedAttention(const PagedAttentionParams& params) override;
+  void PagedAttention(const PagedAttentionParams& params, void*) override;
   void PagedStoreKv(const PagedStoreKvParams& params) override;
   void GatherWindow(const GatherWindowParams& params) override;
-  void WindowScores(const WindowScoresParams& params) override;
+  void WindowScores(const WindowScoresParams& params, void*) override;
   void MaxScores(const MaxScoresParams& params) override;
   void SelectTokens(const SelectTokensParams& params) override;
   void GatherRows(const GatherRowsParams& params) override;
+  void ArgMax(const ArgMaxParams& params) override;
 
  private:
   // OpenMP's thread count belongs to the calling thread, so every op sets it: one thread for work

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,8 @@
 
 namespace winnow {
 namespace {
+
+constexpr size_t kWriteLaneBytes = 1 << 20;  // a chunk of the handoff
 
 absl::Status MemoryError(const char* kind, size_t bytes, cudaError_t error) {
   return absl::ResourceExhaustedError(
@@ -91,6 +94,32 @@ class CudaBackend::CudaEvent final : public Event {
   cudaEvent_t event_ = nullptr;
 };
 
+class CudaBackend::CudaMoment final : public Moment {
+ public:
+  CudaMoment(std::shared_ptr<State> state, CudaStream stream) : state_(std::move(state)) {
+    cudaError_t error = cudaEventCreate(&event_);
+    if (error == cudaSuccess) error = cudaEventRecord(event_, stream);
+    Keep(error);
+  }
+  ~CudaMoment() override {
+    if (event_ != nullptr) cudaEventDestroy(event_);
+  }
+  double SecondsSince(const Moment& earlier) const override {
+    float ms = 0;
+    Keep(cudaEventElapsedTime(&ms, static_cast<const CudaMoment&>(earlier).event_, event_));
+    return ms * 1e-3;
+  }
+
+ private:
+  void Keep(cudaError_t error) const {
+    if (error == cudaSuccess) return;
+    cudaGetLastError();
+    state_->Keep(absl::StrCat("CUDA: moment: ", cudaGetErrorString(error)));
+  }
+  const std::shared_ptr<State> state_;
+  cudaEvent_t event_ = nullptr;
+};
+
 absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const Options& options) {
   const int devices = NumCudaDevices();
   if (options.device >= devices) {
@@ -111,7 +140,13 @@ absl::Status CudaBackend::CreateStreams() {
   for (CudaStream* stream : {&stream_, &out_stream_, &now_stream_}) {
     if (error == cudaSuccess) error = cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
   }
-  for (void** event : {&queue_fence_, &out_fence_, &out_slots_[0].copied, &out_slots_[1].copied}) {
+  for (WriteLane& lane : write_lanes_) {
+    WINNOW_ASSIGN_OR_RETURN(lane.pinned, pinned_->Allocate(kWriteLaneBytes));
+    if (error == cudaSuccess) {
+      error = cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking);
+    }
+  }
+  for (void** event : {&queue_fence_, &out_fence_, &gathered_out_[0], &gathered_out_[1]}) {
     if (error == cudaSuccess)
       error = cudaEventCreateWithFlags(AsEvent(event), cudaEventDisableTiming);
   }
@@ -131,14 +166,15 @@ CudaBackend::~CudaBackend() {
   for (const CudaStream stream : {stream_, out_stream_, now_stream_}) {
     if (stream != nullptr) cudaStreamSynchronize(stream);
   }
-  matmul_.reset();
-  scratch_ = Buffer();
-  for (OutSlot& slot : out_slots_) {
-    slot.memory = Buffer();
-    if (slot.copied != nullptr) cudaEventDestroy(AsEvent(slot.copied));
+  for (const auto& [key, graph] : graphs_) {
+    if (graph != nullptr) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
   }
-  for (void* event : {queue_fence_, out_fence_}) {
+  matmul_.reset();
+  for (void* event : {queue_fence_, out_fence_, gathered_out_[0], gathered_out_[1]}) {
     if (event != nullptr) cudaEventDestroy(AsEvent(event));
+  }
+  for (WriteLane& lane : write_lanes_) {
+    if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
   }
   for (const CudaStream stream : {stream_, out_stream_, now_stream_}) {
     if (stream == nullptr) continue;
@@ -213,18 +249,6 @@ absl::StatusOr<Buffer> CudaBackend::AllocateHost(size_t bytes) {
   return pinned_->Allocate(bytes);
 }
 
-bool CudaBackend::Grow(Buffer& buffer, size_t bytes) {
-  if (buffer.bytes() >= bytes) return true;
-  buffer = Buffer();
-  absl::StatusOr<Buffer> grown = Allocate(bytes);
-  if (!grown.ok()) {
-    state_->Keep(std::string(grown.status().message()));
-    return false;
-  }
-  buffer = *std::move(grown);
-  return true;
-}
-
 void CudaBackend::Copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
   Launch("copy", [&] { cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_); });
@@ -233,6 +257,24 @@ void CudaBackend::Copy(void* to, const void* from, size_t bytes) {
 EventPtr CudaBackend::Record() {
   Use();
   return std::make_shared<CudaEvent>(state_, stream_);
+}
+
+MomentPtr CudaBackend::Mark() {
+  Use();
+  return std::make_unique<CudaMoment>(state_, stream_);
+}
+
+int64_t CudaBackend::FreeBytes() const {
+  Use();
+  size_t free = 0, total = 0;
+  uint64_t reserved = 0, used = 0;
+  cudaMemPool_t pool = nullptr;
+  const bool known =
+      cudaMemGetInfo(&free, &total) == cudaSuccess &&
+      cudaDeviceGetDefaultMemPool(&pool, options_.device) == cudaSuccess &&
+      cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved) == cudaSuccess &&
+      cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used) == cudaSuccess;
+  return known ? static_cast<int64_t>(free + reserved - used) : 0;
 }
 
 void CudaBackend::FollowQueue() {
@@ -252,18 +294,17 @@ void CudaBackend::CopyOut(void* to, const void* from, size_t bytes) {
 }
 
 // Writing to the host from a kernel would hold processors for as long as PCIe takes, so the rows
-// are gathered in device memory and copied from there, in turns between two places.
-void CudaBackend::GatherRowsOut(const GatherRowsParams& params) {
-  OutSlot& slot = out_slots_[next_out_slot_++ % out_slots_.size()];
+// are gathered in device memory and copied from there.
+void CudaBackend::GatherRowsOut(const GatherRowsParams& params, void* workspace) {
   const size_t bytes = static_cast<size_t>(params.heads) * params.rows * params.row_bytes;
+  const cudaEvent_t copied = AsEvent(gathered_out_[next_gathered_out_++ % gathered_out_.size()]);
   Use();
-  cudaStreamWaitEvent(stream_, AsEvent(slot.copied));  // of two calls ago
-  if (!Grow(slot.memory, bytes)) return;
+  cudaStreamWaitEvent(stream_, copied);  // of two calls ago
   GatherRowsParams gather = params;
-  gather.out = slot.memory.data();
+  gather.out = workspace;
   GatherRows(gather);
-  CopyOut(params.out, slot.memory.data(), bytes);
-  cudaEventRecord(AsEvent(slot.copied), out_stream_);
+  CopyOut(params.out, workspace, bytes);
+  cudaEventRecord(copied, out_stream_);
   Check("gather out");
 }
 
@@ -272,11 +313,30 @@ EventPtr CudaBackend::RecordOut() {
   return std::make_shared<CudaEvent>(state_, out_stream_);
 }
 
+// CUDA copies what is not pinned through a little memory of its own, one thread at a time; so this
+// does it itself, and side by side.
 void CudaBackend::WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride,
                            size_t width, size_t rows) {
   Use();
-  cudaMemcpy2DAsync(to, to_stride, from, from_stride, width, rows, cudaMemcpyDefault, now_stream_);
-  cudaStreamSynchronize(now_stream_);
+  WriteLane& lane = write_lanes_[next_write_lane_++ % write_lanes_.size()];
+  std::lock_guard<std::mutex> lock(lane.mutex);
+  const auto* source = static_cast<const std::byte*>(from);
+  auto* target = static_cast<std::byte*>(to);
+  const size_t rows_at_once = lane.pinned.bytes() / width;
+  if (rows_at_once == 0) {  // one row alone is longer
+    cudaMemcpy2DAsync(to, to_stride, from, from_stride, width, rows, cudaMemcpyDefault,
+                      lane.stream);
+    cudaStreamSynchronize(lane.stream);
+  }
+  for (size_t row = 0; rows_at_once > 0 && row < rows; row += rows_at_once) {
+    const size_t count = std::min(rows_at_once, rows - row);
+    for (size_t i = 0; i < count; ++i) {
+      std::memcpy(lane.pinned.at(i * width), source + (row + i) * from_stride, width);
+    }
+    cudaMemcpy2DAsync(target + row * to_stride, to_stride, lane.pinned.data(), width, width, count,
+                      cudaMemcpyHostToDevice, lane.stream);
+    cudaStreamSynchronize(lane.stream);
+  }
   Check("write");
 }
 
@@ -285,6 +345,27 @@ void CudaBackend::ZeroNow(void* at, size_t bytes) {
   cudaMemsetAsync(at, 0, bytes, now_stream_);
   cudaStreamSynchronize(now_stream_);
   Check("zero");
+}
+
+absl::Status CudaBackend::Replay(int64_t key, const std::function<absl::Status()>& enqueue) {
+  Use();
+  const auto [it, is_new] = graphs_.try_emplace(key, nullptr);
+  if (is_new || time_ops_) return enqueue();
+  if (it->second == nullptr) {
+    cudaGraph_t recorded = nullptr;
+    cudaGraphExec_t graph = nullptr;
+    // Other threads may allocate and copy meanwhile.
+    cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal);
+    const absl::Status status = enqueue();
+    cudaStreamEndCapture(stream_, &recorded);
+    if (status.ok()) cudaGraphInstantiate(&graph, recorded, 0);
+    if (recorded != nullptr) cudaGraphDestroy(recorded);
+    Check("recording a graph");
+    WINNOW_RETURN_IF_ERROR(status);
+    it->second = graph;
+  }
+  Launch("graph", [&] { cudaGraphLaunch(static_cast<cudaGraphExec_t>(it->second), stream_); });
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::Pack(const MatmulWeight& weight) {
@@ -307,9 +388,11 @@ void CudaBackend::Matmul(const PackedWeight& weight, const MatmulParams& params)
   });
 }
 
-void CudaBackend::WindowScores(const WindowScoresParams& params) {
-  if (!Grow(scratch_, static_cast<size_t>(WindowScoresWorkspace(params)))) return;
-  Launch("window scores", [&] { WindowScoresCuda(params, scratch_.data(), stream_); });
+void CudaBackend::WindowScores(const WindowScoresParams& params, void* workspace) {
+  Launch("window scores", [&] { WindowScoresCuda(params, workspace, stream_); });
+}
+int64_t CudaBackend::WorkspaceBytes(const WindowScoresParams& params) const {
+  return WindowScoresWorkspace(params);
 }
 
 void CudaBackend::Fill(float* to, float value, int64_t count) {
@@ -333,8 +416,12 @@ void CudaBackend::Embedding(const EmbeddingParams& params) {
 void CudaBackend::Attention(const AttentionParams& params) {
   Launch("attention", [&] { AttentionCuda(params, stream_); });
 }
-void CudaBackend::PagedAttention(const PagedAttentionParams& params) {
-  Launch("paged attention", [&] { PagedAttentionCuda(params, stream_); });
+void CudaBackend::PagedAttention(const PagedAttentionParams& params, void* workspace) {
+  Launch("paged attention", [&] { PagedAttentionCuda(params, workspace, stream_); });
+}
+int64_t CudaBackend::WorkspaceBytes(const PagedAttentionParams& params) const {
+  Use();
+  return PagedAttentionWorkspace(params);
 }
 void CudaBackend::PagedStoreKv(const PagedStoreKvParams& params) {
   Launch("paged KV store", [&] { PagedStoreKvCuda(params, stream_); });
@@ -350,6 +437,9 @@ void CudaBackend::SelectTokens(const SelectTokensParams& params) {
 }
 void CudaBackend::GatherRows(const GatherRowsParams& params) {
   Launch("gather", [&] { GatherRowsCuda(params, stream_); });
+}
+void CudaBackend::ArgMax(const ArgMaxParams& params) {
+  Launch("argmax", [&] { ArgMaxCuda(params, stream_); });
 }
 
 }  // namespace winnow

@@ -43,12 +43,18 @@ class CudaBackend final : public Backend {
   void Copy(void* to, const void* from, size_t bytes) override;
   void Fill(float* to, float value, int64_t count) override;
   EventPtr Record() override;
+  MomentPtr Mark() override;
+  int64_t FreeBytes() const override;  // of the GPU, and unused in the pool
   void CopyOut(void* to, const void* from, size_t bytes) override;
-  void GatherRowsOut(const GatherRowsParams& params) override;
+  void GatherRowsOut(const GatherRowsParams& params, void* workspace) override;
   EventPtr RecordOut() override;
   void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride, size_t width,
                 size_t rows) override;
   void ZeroNow(void* at, size_t bytes) override;
+
+  // The first call of a key runs as it is, so that libraries load what they need; the second is
+  // recorded as a graph.
+  absl::Status Replay(int64_t key, const std::function<absl::Status()>& enqueue) override;
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) override;
   void Matmul(const PackedWeight& weight, const MatmulParams& params) override;
@@ -58,13 +64,16 @@ class CudaBackend final : public Backend {
   void SiluMul(const SiluMulParams& params) override;
   void Embedding(const EmbeddingParams& params) override;
   void Attention(const AttentionParams& params) override;
-  void PagedAttention(const PagedAttentionParams& params) override;
+  void PagedAttention(const PagedAttentionParams& params, void* workspace) override;
+  int64_t WorkspaceBytes(const PagedAttentionParams& params) const override;
   void PagedStoreKv(const PagedStoreKvParams& params) override;
   void GatherWindow(const GatherWindowParams& params) override;
-  void WindowScores(const WindowScoresParams& params) override;
+  void WindowScores(const WindowScoresParams& params, void* workspace) override;
+  int64_t WorkspaceBytes(const WindowScoresParams& params) const override;
   void MaxScores(const MaxScoresParams& params) override;
   void SelectTokens(const SelectTokensParams& params) override;
   void GatherRows(const GatherRowsParams& params) override;
+  void ArgMax(const ArgMaxParams& params) override;
 
  private:
   // Shared with events and buffers.
@@ -80,12 +89,8 @@ class CudaBackend final : public Backend {
     const char* what;
     void *begin, *end;  // cudaEvent_t
   };
-  // Where rows are gathered before they are copied out.
-  struct OutSlot {
-    Buffer memory;
-    void* copied = nullptr;  // cudaEvent_t
-  };
   class CudaEvent;
+  class CudaMoment;
 
   explicit CudaBackend(const Options& options) : options_(options) {}
   absl::Status CreateStreams();
@@ -94,19 +99,25 @@ class CudaBackend final : public Backend {
   template <typename Launcher>
   void Launch(const char* what, Launcher&& launch);
   void Check(const char* what);
-  // Device memory of at least so many bytes in `buffer`; false: there is none, which is kept.
-  bool Grow(Buffer& buffer, size_t bytes);
   // The copying stream waits for what the queue holds now.
   void FollowQueue();
 
   const Options options_;
   CudaStream stream_ = nullptr, out_stream_ = nullptr, now_stream_ = nullptr;
+  // What WriteNow borrows: a stream, and pinned memory through which data of any thread's passes.
+  struct WriteLane {
+    std::mutex mutex;
+    CudaStream stream = nullptr;
+    Buffer pinned;
+  };
+  std::array<WriteLane, 8> write_lanes_;
+  std::atomic<size_t> next_write_lane_{0};
   void *queue_fence_ = nullptr, *out_fence_ = nullptr;  // cudaEvent_t
   bool queue_moved_ = true;                             // since FollowQueue
   std::unique_ptr<CublasMatmul> matmul_;
-  Buffer scratch_;  // of WindowScores; grows
-  std::array<OutSlot, 2> out_slots_;
-  size_t next_out_slot_ = 0;
+  std::map<int64_t, void*> graphs_;      // cudaGraphExec_t by key; null: ran once
+  std::array<void*, 2> gathered_out_{};  // cudaEvent_t: copied, by the last two GatherRowsOut
+  size_t next_gathered_out_ = 0;
   bool time_ops_ = false;
   std::vector<TimedOp> timed_ops_;
   std::shared_ptr<PinnedPool> pinned_ = std::make_shared<PinnedPool>();

@@ -7,6 +7,7 @@
 #include "engine/comm/local_communicator.h"
 #include "engine/comm/nccl_communicator.h"
 #include "engine/device/cuda_backend.h"
+#include "engine/device/cuda_peer_memory.h"
 
 namespace winnow {
 namespace {
@@ -30,27 +31,30 @@ class OwnedNcclGroup final : public CommunicatorGroup {
 
 }  // namespace
 
-absl::Status UseCuda(ModelRanks::Options& options) {
-  const int devices = NumCudaDevices();
-  if (options.tensor_parallel > devices) {
-    return absl::UnavailableError(
-        absl::StrCat("--tp ", options.tensor_parallel, " needs as many GPUs, there are ", devices));
+absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
+  const bool shares = peers == CudaPeers::kOneGpu;
+  const int devices = NumCudaDevices(), needed = shares ? 1 : options.tensor_parallel;
+  if (needed > devices) {
+    return absl::UnavailableError(absl::StrCat("--tp ", options.tensor_parallel, " needs ", needed,
+                                               " GPU(s), there are ", devices));
   }
   const DType dtype = options.dtype;
-  options.make_backend = [dtype](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
-    return CudaBackend::Create({.device = rank, .dtype = dtype});
+  options.make_backend = [dtype, shares](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
+    return CudaBackend::Create({.device = shares ? 0 : rank, .dtype = dtype});
   };
   options.make_communicators =
-      [clock = options.clock](
-          const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
+      [clock = options.clock, peers,
+       shares](const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
     const auto size = static_cast<int>(backends.size());
-    if (size == 1) return std::make_unique<LocalGroup>(1, *clock);
+    const bool is_local = shares || (size == 1 && peers == CudaPeers::kAuto);
     NcclGroup::Options nccl{.clock = clock};
     for (int rank = 0; rank < size; ++rank) {
       nccl.devices.push_back(rank);
       nccl.streams.push_back(static_cast<CudaBackend&>(*backends[rank]).stream());
     }
-    return OwnedNcclGroup::Create(std::move(nccl));
+    if (!is_local) return OwnedNcclGroup::Create(std::move(nccl));
+    return std::make_unique<LocalGroup>(size, *clock,
+                                        std::make_unique<CudaPeerMemory>(0, nccl.streams));
   };
   return absl::OkStatus();
 }

@@ -1,6 +1,7 @@
 #include "engine/device/host_backend.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -15,6 +16,16 @@ class DoneEvent final : public Event {
  public:
   bool IsDone() const override { return true; }
   absl::Status Wait(const Clock&, Deadline) override { return absl::OkStatus(); }
+};
+
+class HostMoment final : public Moment {
+ public:
+  double SecondsSince(const Moment& earlier) const override {
+    return std::chrono::duration<double>(at_ - static_cast<const HostMoment&>(earlier).at_).count();
+  }
+
+ private:
+  const std::chrono::steady_clock::time_point at_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace
@@ -46,6 +57,8 @@ void HostBackend::WriteNow(void* to, size_t to_stride, const void* from, size_t 
 }
 
 void HostBackend::ZeroNow(void* at, size_t bytes) { std::memset(at, 0, bytes); }
+
+MomentPtr HostBackend::Mark() { return std::make_unique<HostMoment>(); }
 
 EventPtr HostBackend::Record() {
   static const EventPtr done = std::make_shared<DoneEvent>();

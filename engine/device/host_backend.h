@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "engine/device/backend.h"
 
 namespace winnow {
@@ -16,12 +18,16 @@ class HostBackend : public Backend {
   void Copy(void* to, const void* from, size_t bytes) final;
   void Fill(float* to, float value, int64_t count) final;
   EventPtr Record() final;
+  MomentPtr Mark() final;
+  int64_t FreeBytes() const final { return std::numeric_limits<int64_t>::max(); }
   void CopyOut(void* to, const void* from, size_t bytes) final { Copy(to, from, bytes); }
-  void GatherRowsOut(const GatherRowsParams& params) final { GatherRows(params); }
+  void GatherRowsOut(const GatherRowsParams& params, void*) final { GatherRows(params); }
   EventPtr RecordOut() final { return Record(); }
   void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride, size_t width,
                 size_t rows) final;
   void ZeroNow(void* at, size_t bytes) final;
+  int64_t WorkspaceBytes(const PagedAttentionParams&) const final { return 0; }
+  int64_t WorkspaceBytes(const WindowScoresParams&) const final { return 0; }
 
  private:
   const DType dtype_;

@@ -19,13 +19,16 @@ class RefBackend final : public HostBackend {
   void SiluMul(const SiluMulParams& params) override { SiluMulRef(params); }
   void Embedding(const EmbeddingParams& params) override { EmbeddingRef(params); }
   void Attention(const AttentionParams& params) override { AttentionRef(params); }
-  void PagedAttention(const PagedAttentionParams& params) override { PagedAttentionRef(params); }
+  void PagedAttention(const PagedAttentionParams& params, void*) override {
+    PagedAttentionRef(params);
+  }
   void PagedStoreKv(const PagedStoreKvParams& params) override { PagedStoreKvRef(params); }
   void GatherWindow(const GatherWindowParams& params) override { GatherWindowRef(params); }
-  void WindowScores(const WindowScoresParams& params) override { WindowScoresRef(params); }
+  void WindowScores(const WindowScoresParams& params, void*) override { WindowScoresRef(params); }
   void MaxScores(const MaxScoresParams& params) override { MaxScoresRef(params); }
   void SelectTokens(const SelectTokensParams& params) override { SelectTokensRef(params); }
   void GatherRows(const GatherRowsParams& params) override { GatherRowsRef(params); }
+  void ArgMax(const ArgMaxParams& params) override { ArgMaxRef(params); }
 };
 
 }  // namespace winnow

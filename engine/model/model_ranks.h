@@ -60,5 +60,4 @@ struct ModelRanks {
 // field. INVALID_ARGUMENT: a number of ranks that does not divide the model.
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options);
 
-
 }  // namespace winnow

@@ -8,6 +8,43 @@
 
 namespace winnow {
 
+// Bytes of every device buffer.
+struct ClaaState::Sizes {
+  int64_t window_q, window_lse, gathered_q, layer_scores, best, positions, head_positions;
+  int64_t workspace;
+
+  Sizes(const KvPlan& plan, const SelectionConfig& config, const HeadSplit& heads,
+        const Backend& backend, int num_ranks) {
+    constexpr int64_t kInt = sizeof(int32_t), kFloat = sizeof(float);
+    const int64_t num_scored = plan.pivot_layer - plan.first_scored_layer + 1;
+    const int64_t q_heads = heads.q_count, kv_heads = heads.kv_count, kept = plan.num_kept;
+    const int64_t window = q_heads * config.window * plan.head_dim * ElementSize(backend.dtype());
+    window_q = num_scored * window;
+    window_lse = num_scored * q_heads * (plan.num_prompt_tokens - plan.window_begin) * kFloat;
+    gathered_q = heads.sharing_ranks > 1 ? num_ranks * window : 0;
+    layer_scores = kv_heads * plan.window_begin * kFloat;
+    best = (plan.window_begin + 1) * kFloat;
+    positions = kept * kInt;
+    head_positions = num_scored * kv_heads * kept * kInt;
+    workspace =
+        backend.WorkspaceBytes(WindowScoresParams{.dtype = backend.dtype(),
+                                                  .window_begin = plan.window_begin,
+                                                  .capacity = plan.num_prompt_tokens,
+                                                  .window = config.window,
+                                                  .pool_kernel = config.pool_kernel,
+                                                  .q_heads = heads.q_count * heads.sharing_ranks,
+                                                  .kv_heads = heads.kv_count,
+                                                  .head_dim = plan.head_dim});
+  }
+};
+
+int64_t ClaaState::DeviceBytes(const KvPlan& plan, const SelectionConfig& config,
+                               const HeadSplit& heads, const Backend& backend, int num_ranks) {
+  const Sizes s(plan, config, heads, backend, num_ranks);
+  return s.window_q + s.window_lse + s.gathered_q + s.layer_scores + s.best + s.positions +
+         s.head_positions + s.workspace;
+}
+
 absl::StatusOr<std::unique_ptr<ClaaState>> ClaaState::Create(const KvPlan& plan,
                                                              const SelectionConfig& config,
                                                              const HeadSplit& heads,
@@ -25,19 +62,15 @@ int64_t ClaaState::window_bytes() const {
 
 absl::Status ClaaState::Allocate() {
   const int64_t window_begin = plan_.window_begin;
-  const int num_scored = plan_.pivot_layer - plan_.first_scored_layer + 1;
-  WINNOW_ASSIGN_OR_RETURN(window_q_, backend_.Allocate(num_scored * window_bytes()));
-  WINNOW_ASSIGN_OR_RETURN(window_lse_, backend_.Allocate(num_scored * int64_t{heads_.q_count} *
-                                                         rows_from_window() * sizeof(float)));
-  if (heads_.sharing_ranks > 1) {
-    WINNOW_ASSIGN_OR_RETURN(gathered_q_, backend_.Allocate(communicator_.size() * window_bytes()));
-  }
-  WINNOW_ASSIGN_OR_RETURN(layer_scores_,
-                          backend_.Allocate(heads_.kv_count * window_begin * sizeof(float)));
-  WINNOW_ASSIGN_OR_RETURN(best_, backend_.Allocate((window_begin + 1) * sizeof(float)));
-  WINNOW_ASSIGN_OR_RETURN(positions_, backend_.Allocate(plan_.num_kept * sizeof(int32_t)));
-  WINNOW_ASSIGN_OR_RETURN(head_positions_, backend_.Allocate(int64_t{num_scored} * heads_.kv_count *
-                                                             plan_.num_kept * sizeof(int32_t)));
+  const Sizes sizes(plan_, config_, heads_, backend_, communicator_.size());
+  WINNOW_ASSIGN_OR_RETURN(window_q_, backend_.Allocate(sizes.window_q));
+  WINNOW_ASSIGN_OR_RETURN(window_lse_, backend_.Allocate(sizes.window_lse));
+  WINNOW_ASSIGN_OR_RETURN(gathered_q_, backend_.Allocate(sizes.gathered_q));
+  WINNOW_ASSIGN_OR_RETURN(layer_scores_, backend_.Allocate(sizes.layer_scores));
+  WINNOW_ASSIGN_OR_RETURN(best_, backend_.Allocate(sizes.best));
+  WINNOW_ASSIGN_OR_RETURN(positions_, backend_.Allocate(sizes.positions));
+  WINNOW_ASSIGN_OR_RETURN(head_positions_, backend_.Allocate(sizes.head_positions));
+  WINNOW_ASSIGN_OR_RETURN(workspace_, backend_.Allocate(sizes.workspace));
   const std::vector<PositionSpan> spans = ProtectedSpans(config_, window_begin);
   num_spans_ = static_cast<int>(spans.size());
   WINNOW_ASSIGN_OR_RETURN(
@@ -99,7 +132,8 @@ absl::Status ClaaState::ScoreLayer(int layer, const void* keys, const float* lse
                          .pool_kernel = config_.pool_kernel,
                          .q_heads = q_heads,
                          .kv_heads = heads_.kv_count,
-                         .head_dim = plan_.head_dim});
+                         .head_dim = plan_.head_dim},
+                        workspace_.data());
   if (layer >= plan_.first_aggregated_layer) {
     backend_.MaxScores({.scores = layer_scores_.data<float>(),
                         .best = best_.data<float>(),

@@ -23,6 +23,9 @@ class ClaaState {
                                                            const SelectionConfig& config,
                                                            const HeadSplit& heads, Backend& backend,
                                                            Communicator& communicator);
+  // Device memory that Create takes on a rank of `num_ranks`.
+  static int64_t DeviceBytes(const KvPlan& plan, const SelectionConfig& config,
+                             const HeadSplit& heads, const Backend& backend, int num_ranks);
 
   // Keeps those of the prompt rows [row_begin, row_begin + rows) that lie in the window. `q` is the
   // projection of the first of these rows: [rows][q_count][head_dim].
@@ -62,6 +65,7 @@ class ClaaState {
         heads_(heads),
         backend_(backend),
         communicator_(communicator) {}
+  struct Sizes;
   absl::Status Allocate();
   int64_t window_bytes() const;  // of one layer's window queries
   SelectTokensParams select_params() const;
@@ -82,6 +86,7 @@ class ClaaState {
   int num_spans_ = 0;
   Buffer positions_;       // [C] int32
   Buffer head_positions_;  // [scored layers][kv_count][C] int32
+  Buffer workspace_;       // of Backend::WindowScores
 };
 
 // 64-bit digest of selected positions, equal on all ranks or the request fails.

@@ -208,7 +208,7 @@ TEST(LocalCommunicatorTest, AfterAnAbortEveryCallFailsUntilReset) {
     EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
     EXPECT_THAT(std::string(status.message()), HasSubstr("first reason"));
   }
-  ranks.group.Reset();
+  EXPECT_EQ(ranks.group.Reset(), absl::OkStatus());
   EXPECT_EQ(ranks.Run(sum), absl::OkStatus());
 }
 
@@ -251,7 +251,7 @@ TEST(LocalCommunicatorTest, ALateRankFailsAllRanksAndIsNamed) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("for rank "));
     EXPECT_THAT(std::string(status.message()), HasSubstr("1"));
   }
-  group.Reset();
+  EXPECT_EQ(group.Reset(), absl::OkStatus());
   EXPECT_EQ(threads.Run([&](int rank) {
     return group.communicator(rank).Agree(absl::OkStatus(), Deadline::After(clock, kLong));
   }),
@@ -294,7 +294,7 @@ TEST(LocalCommunicatorTest, BuffersAreFreeToGoWhenAnAbortedCallReturns) {
     });
     outsider.join();
     EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
-    ranks.group.Reset();
+    EXPECT_EQ(ranks.group.Reset(), absl::OkStatus());
   }
 }
 

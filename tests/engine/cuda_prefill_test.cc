@@ -1,8 +1,7 @@
 // Prefill on a GPU against the same goldens as on the CPU: the demo model with and without CLAA,
 // and tiny models of every family.
-#include <cstdio>
-
 #include "engine/device/cuda_backend.h"
+#include "engine/device/cuda_ranks.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/goldens.h"
@@ -18,12 +17,7 @@ constexpr double kScoreTolerance = 2e-4;
 constexpr double kLogitTolerance = 1e-3;
 constexpr double kFamilyTolerance = 2e-3;  // relative to the largest logit
 
-std::unique_ptr<Backend> Gpu(int rank, DType dtype) {
-  auto backend = CudaBackend::Create({.dtype = dtype});
-  if (backend.ok()) return *std::move(backend);
-  std::fprintf(stderr, "%s\n", backend.status().ToString().c_str());
-  std::abort();
-}
+absl::Status Gpu(ModelRanks::Options& options) { return UseCuda(options); }
 
 class CudaPrefillTest : public ::testing::TestWithParam<int64_t> {  // rows of a chunk
  protected:
@@ -34,7 +28,7 @@ class CudaPrefillTest : public ::testing::TestWithParam<int64_t> {  // rows of a
 
 TEST_P(CudaPrefillTest, FullLogitsAgree) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    PrefillFixture fixture({.dtype = dtype, .make_backend = Gpu});
+    PrefillFixture fixture({.dtype = dtype, .use_device = Gpu});
     for (const int index : {0, 1}) {
       const GoldenCase golden = LoadGoldenCase(index);
       const auto run = fixture.Prefill(golden.ids, {.policy = "full"}, GetParam());
@@ -51,7 +45,7 @@ TEST_P(CudaPrefillTest, FullLogitsAgree) {
 
 TEST_P(CudaPrefillTest, SelectionAgrees) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
-    PrefillFixture fixture({.dtype = dtype, .make_backend = Gpu});
+    PrefillFixture fixture({.dtype = dtype, .use_device = Gpu});
     for (const int index : {0, 1}) {
       const GoldenCase golden = LoadGoldenCase(index);
       for (const GoldenCase::Claa& claa : golden.claa) {
@@ -74,6 +68,29 @@ TEST_P(CudaPrefillTest, SelectionAgrees) {
 
 INSTANTIATE_TEST_SUITE_P(Chunks, CudaPrefillTest, ::testing::Values(0, 100));
 
+// The memory plan counts what a prompt takes, to the rounding of the allocator.
+TEST(CudaMemoryTest, APromptTakesWhatTheEngineSays) {
+  if (NumCudaDevices() == 0) GTEST_SKIP() << "no GPU here";
+  PrefillFixture fixture({.dtype = DType::kBf16, .use_device = Gpu});
+  const std::vector<int32_t> ids(3000, 7);
+  for (const char* policy : {"full", "claa"}) {
+    SCOPED_TRACE(policy);
+    PrefillSpec spec{.prompt_ids = ids, .selection = fixture.Resolve({.policy = policy})};
+    spec.plan = MakeKvPlan(fixture.engine().shape(), spec.selection, 3000);
+    const PrefillRoom before = fixture.engine().RoomFor(spec.plan, spec.selection);
+    const int64_t free = fixture.backend().FreeBytes();
+    const auto sequence = fixture.engine().Admit(spec, nullptr, nullptr);
+    ASSERT_TRUE(sequence.ok()) << sequence.status();
+    const int64_t taken = free - fixture.backend().FreeBytes();
+    EXPECT_GE(taken, before.needed);
+    EXPECT_LE(taken, before.needed + (64 << 10));
+    EXPECT_EQ(fixture.engine().RoomFor(spec.plan, spec.selection).free,
+              before.free - before.needed);
+    fixture.engine().Release(*sequence);
+    EXPECT_EQ(fixture.engine().RoomFor(spec.plan, spec.selection).free, before.total);
+  }
+}
+
 class CudaModelTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
@@ -84,7 +101,7 @@ class CudaModelTest : public ::testing::TestWithParam<std::string> {
 TEST_P(CudaModelTest, LogitsAgree) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     PrefillFixture fixture(
-        {.model_dir = GoldenModelFolder(GetParam()), .dtype = dtype, .make_backend = Gpu});
+        {.model_dir = GoldenModelFolder(GetParam()), .dtype = dtype, .use_device = Gpu});
     for (const ModelPrompt& prompt : LoadModelPrompts(GetParam())) {
       const auto run = fixture.Prefill(prompt.ids, {.policy = "full"});
       ASSERT_TRUE(run.ok()) << run.status();

@@ -83,7 +83,7 @@ TEST(DecodeEngineTest, ForcedTokensLeadToTheSameContinuation) {
     for (; g.steps + 1 < static_cast<int64_t>(forced); ++g.steps) {
       const auto drawn = decoder.engine->Step({g.Next(nullptr)});
       ASSERT_TRUE(drawn.ok()) << drawn.status();
-      EXPECT_EQ(drawn->at(0), -1);  // nothing is drawn
+      EXPECT_EQ(drawn->at(0), kNoTokenWanted);
     }
     Generate(decoder, {&g}, 8);
     EXPECT_EQ(g.tokens, golden.full_tokens) << forced << " forced";
@@ -172,14 +172,19 @@ TEST(DecodeEngineTest, RefusesItemsThatWouldTouchForeignMemory) {
   EXPECT_TRUE(refused(g.Next()));
 }
 
-TEST(DecodeEngineTest, AKvThatIsNotANumberIsInternalNotAToken) {
+TEST(DecodeEngineTest, AKvThatIsNotANumberLosesItsSequenceAlone) {
   PrefillFixture prefill({});
   Decoder decoder(2);
   const GoldenCase golden = LoadGoldenCase(0);
-  const Generation g = Start(prefill, decoder, golden.ids, {.policy = "full"}, 8);
+  const Generation bad = Start(prefill, decoder, golden.ids, {.policy = "full"}, 8);
+  const Generation good = Start(prefill, decoder, golden.ids, {.policy = "full"}, 8);
   const std::vector<float> row(64, std::numeric_limits<float>::quiet_NaN());
-  decoder.kv->Write(g.handle, 3, true, 1, 20, 1, reinterpret_cast<const std::byte*>(row.data()));
-  EXPECT_EQ(decoder.engine->Step({g.Next()}).status().code(), absl::StatusCode::kInternal);
+  decoder.kv->Write(bad.handle, 3, true, 1, 20, 1, reinterpret_cast<const std::byte*>(row.data()));
+  const SamplingParams hot{.temperature = 1.0};
+  const auto drawn = decoder.engine->Step({bad.Next(), good.Next(), bad.Next(&hot)});
+  ASSERT_TRUE(drawn.ok()) << drawn.status();
+  EXPECT_THAT(*drawn,
+              testing::ElementsAre(kLogitsNotFinite, golden.full_tokens[1], kLogitsNotFinite));
 }
 
 TEST(DecodeEngineTest, RefusesToBeMadeOfNothing) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,12 +52,17 @@ class FaultyCommunicator final : public Communicator {
 struct Decoder {
   explicit Decoder(int tensor_parallel, DType dtype = DType::kF32, int max_batch = 8,
                    absl::Duration step_timeout = absl::Seconds(60),
-                   const std::string& model_dir = PrefillFixture::DemoModel()) {
-    auto loaded = LoadModelRanks({.model_dir = model_dir,
-                                  .dtype = dtype,
-                                  .tensor_parallel = tensor_parallel,
-                                  .threads_per_rank = 1,
-                                  .clock = &clock});
+                   const std::string& model_dir = PrefillFixture::DemoModel(),
+                   const std::function<absl::Status(ModelRanks::Options&)>& use_device = nullptr) {
+    ModelRanks::Options load{.model_dir = model_dir,
+                             .dtype = dtype,
+                             .tensor_parallel = tensor_parallel,
+                             .threads_per_rank = 1,
+                             .clock = &clock};
+    if (use_device) {
+      EXPECT_EQ(use_device(load), absl::OkStatus());
+    }
+    auto loaded = LoadModelRanks(load);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     ranks = *std::move(loaded);
     PagedKv::Options kv_options{.shape = ranks->config.shape, .num_blocks = 5000};

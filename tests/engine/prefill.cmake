@@ -7,6 +7,6 @@ winnow_test(prefill_golden_test SOURCES prefill_golden_test.cc DEPS winnow_prefi
 winnow_test(prefill_engine_test SOURCES prefill_engine_test.cc DEPS winnow_prefill_fixture)
 winnow_test(random_tensors_test SOURCES random_tensors_test.cc DEPS winnow_engine)
 if(WINNOW_CUDA)
-  winnow_test(cuda_nccl_test SOURCES cuda_nccl_test.cc DEPS winnow_prefill_fixture winnow_engine_cuda LABELS gpu)
+  winnow_test(cuda_ranks_test SOURCES cuda_ranks_test.cc DEPS winnow_prefill_fixture winnow_engine_cuda LABELS gpu)
   winnow_test(cuda_prefill_test SOURCES cuda_prefill_test.cc DEPS winnow_prefill_fixture winnow_engine_cuda LABELS gpu)
 endif()

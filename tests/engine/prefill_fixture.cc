@@ -8,9 +8,7 @@
 #include <sstream>
 
 #include "checkpoint/selection_profile.h"
-#include "engine/device/cpu_backend.h"
 #include "engine/device/ref_backend.h"
-#include "engine/model/tensor_reader.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
@@ -45,43 +43,39 @@ NullSink null_sink;
 std::string PrefillFixture::DemoModel() { return std::string(WINNOW_SOURCE_DIR) + "/models/demo"; }
 
 PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.model_dir) {
-  config_ = Unwrap(LoadModelConfig(model_dir_));
-  checkpoint_ = Unwrap(Checkpoint::Open(model_dir_));
-  communicators_ = std::make_unique<LocalGroup>(options.tensor_parallel, clock_);
-  group_ = std::make_unique<RankGroup>(options.tensor_parallel, [](int) {});
-  TensorParallelPrefill::Options engine_options{
-      .group = group_.get(),
-      .reset_communicators = [this] { EXPECT_EQ(communicators_->Reset(), absl::OkStatus()); },
-      .clock = &clock_,
-      .max_step_rows = options.max_step_rows,
-      .step_timeout = options.step_timeout};
-  for (int rank = 0; rank < options.tensor_parallel; ++rank) {
-    if (options.make_backend) {
-      backends_.push_back(options.make_backend(rank, options.dtype));
-    } else if (options.reference_ops) {
-      backends_.push_back(std::make_unique<RefBackend>(options.dtype));
-    } else {
-      backends_.push_back(std::make_unique<CpuBackend>(
-          CpuBackend::Options{.dtype = options.dtype, .num_threads = 1}));
-    }
-    const ShardPlan shard = Unwrap(MakeShardPlan(config_.shape, options.tensor_parallel, rank));
-    TensorReader source(*checkpoint_, options.dtype);
-    weights_.push_back(Unwrap(LoadWeights(source, config_, shard, *backends_.back())));
-    Communicator* communicator = &communicators_->communicator(rank);
-    if (options.wrap) {
-      wrapped_.push_back(options.wrap(rank, *communicator));
-      communicator = wrapped_.back().get();
-    }
-    engine_options.ranks.push_back({backends_.back().get(), communicator, weights_.back().get()});
+  ModelRanks::Options load{.model_dir = model_dir_,
+                           .dtype = options.dtype,
+                           .tensor_parallel = options.tensor_parallel,
+                           .threads_per_rank = 1,
+                           .clock = &clock_};
+  if (options.reference_ops) {
+    load.make_backend = [dtype = options.dtype](int) {
+      return std::make_unique<RefBackend>(dtype);
+    };
+  }
+  if (options.use_device) {
+    EXPECT_EQ(options.use_device(load), absl::OkStatus());
+  }
+  ranks_ = Unwrap(LoadModelRanks(load));
+  TensorParallelPrefill::Options engine_options{.clock = &clock_,
+                                                .max_step_rows = options.max_step_rows,
+                                                .step_timeout = options.step_timeout};
+  ranks_->Fill(engine_options);
+  engine_options.reset_communicators = [this] {
+    EXPECT_EQ(ranks_->communicators->Reset(), absl::OkStatus());
+  };
+  for (int rank = 0; options.wrap && rank < options.tensor_parallel; ++rank) {
+    wrapped_.push_back(options.wrap(rank, ranks_->communicators->communicator(rank)));
+    engine_options.ranks[rank].communicator = wrapped_.back().get();
   }
   engine_ = Unwrap(TensorParallelPrefill::Create(engine_options));
 }
 
 SelectionConfig PrefillFixture::Resolve(const SelectionOverrides& overrides) const {
-  SelectionConfig profile = Unwrap(LoadSelectionProfile(model_dir_, config_.shape));
+  SelectionConfig profile = Unwrap(LoadSelectionProfile(model_dir_, config().shape));
   profile.min_prompt_tokens = 0;
   profile.min_kept_tokens = 0;
-  return Unwrap(ResolveSelectionConfig(profile, overrides, config_.shape));
+  return Unwrap(ResolveSelectionConfig(profile, overrides, config().shape));
 }
 
 absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<int32_t>& ids,

@@ -5,9 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/model_config.h"
-#include "checkpoint/safetensors.h"
-#include "engine/comm/local_communicator.h"
+#include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 
 namespace winnow {
@@ -23,8 +21,8 @@ class PrefillFixture {
     int tensor_parallel = 1;
     DType dtype = DType::kF32;
     bool reference_ops = false;  // _ref ops (slow, for sanitizers) instead of the CPU's
-    // Another device; null: the CPU.
-    std::function<std::unique_ptr<Backend>(int rank, DType)> make_backend;
+    // Chooses another device than the CPU.
+    std::function<absl::Status(ModelRanks::Options&)> use_device;
     int64_t max_step_rows = 1024;
     absl::Duration step_timeout = absl::Seconds(120);
     // Wraps a rank's communicator, to make it fail or be late.
@@ -41,20 +39,16 @@ class PrefillFixture {
                               int64_t chunk = 0);
 
   TensorParallelPrefill& engine() { return *engine_; }
-  const ModelConfig& config() const { return config_; }
+  Backend& backend() { return *ranks_->backends[0]; }  // of rank 0
+  const ModelConfig& config() const { return ranks_->config; }
   // The model's selection profile, without its guard rails.
   SelectionConfig Resolve(const SelectionOverrides& overrides) const;
 
  private:
   RealClock clock_;
   const std::string model_dir_;
-  ModelConfig config_;
-  std::unique_ptr<Checkpoint> checkpoint_;
-  std::vector<std::unique_ptr<Backend>> backends_;
-  std::vector<std::unique_ptr<ModelWeights>> weights_;
-  std::unique_ptr<LocalGroup> communicators_;
+  std::unique_ptr<ModelRanks> ranks_;
   std::vector<std::unique_ptr<Communicator>> wrapped_;
-  std::unique_ptr<RankGroup> group_;
   std::unique_ptr<TensorParallelPrefill> engine_;
 };
 

@@ -13,3 +13,9 @@ foreach(pair attention:attention_portable select_tokens:select_tokens_cpu window
   target_compile_definitions(${op}_baseline_test PRIVATE WINNOW_NO_CPU_CLONES)
 endforeach()
 set_tests_properties(attention_baseline_test PROPERTIES ENVIRONMENT "GTEST_FILTER=*portable*")
+
+winnow_test(attention_sm80_test SOURCES attention_sm80_test.cc)
+if(WINNOW_CUDA)
+  winnow_binary(attention_cuda_check SOURCES attention_cuda_check.cu DEPS winnow_attention_cuda)
+  target_compile_options(attention_cuda_check PRIVATE ${WINNOW_CUDA_PORTABLE})
+endif()

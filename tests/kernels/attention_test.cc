@@ -11,6 +11,7 @@
 #include "tests/kernels/attention_oracle.h"
 #include "tests/kernels/host_array.h"
 #ifdef WINNOW_CUDA
+#include "kernels/attention_sm80.h"
 #include "tests/kernels/on_gpu.h"
 #endif
 
@@ -256,11 +257,22 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 #ifdef WINNOW_CUDA
+// The kernel that AttentionCuda takes only on GPUs without a better one.
+template <int kBlockRows>
+void Sm80(const AttentionParams& p, CudaStream stream) {
+  AttentionSm80Supports(p) ? AttentionSm80(p, stream, kBlockRows) : AttentionCuda(p, stream);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Gpu, AttentionTest,
     ::testing::Values(
         Implementation{"cuda", OnGpu<AttentionParams, AttentionCuda>, DType::kF32, {}, Always},
         Implementation{"cuda", OnGpu<AttentionParams, AttentionCuda>, DType::kBf16, kBf16Weights,
+                       Always},
+        Implementation{"sm80", OnGpu<AttentionParams, Sm80<0>>, DType::kBf16, kBf16Weights, Always},
+        Implementation{"sm80_64", OnGpu<AttentionParams, Sm80<64>>, DType::kBf16, kBf16Weights,
+                       Always},
+        Implementation{"sm80_128", OnGpu<AttentionParams, Sm80<128>>, DType::kBf16, kBf16Weights,
                        Always}),
     [](const auto& info) {
       return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);

@@ -24,7 +24,7 @@ TEST(CublasAlgorithmTableTest, ReadsBackWhatWasWritten) {
   EXPECT_EQ(table.entries()[1].product, other.product);
 }
 
-TEST(CublasAlgorithmTableTest, TakesTheNearestRowsWithinAThird) {
+TEST(CublasAlgorithmTableTest, TakesTheNextMoreRowsWithinAThirdElseFewer) {
   const CublasAlgorithmTable table(
       FormatCublasAlgorithms({Entry(512, 1), Entry(768, 2), Entry(4096, 3)}));
   const auto mark = [&](int64_t rows) -> uint64_t {
@@ -32,7 +32,8 @@ TEST(CublasAlgorithmTableTest, TakesTheNearestRowsWithinAThird) {
     return found == nullptr ? 0 : (*found)[0];
   };
   EXPECT_EQ(mark(512), 1u);
-  EXPECT_EQ(mark(600), 1u);
+  EXPECT_EQ(mark(385), 1u);
+  EXPECT_EQ(mark(513), 1u);
   EXPECT_EQ(mark(640), 2u);
   EXPECT_EQ(mark(1000), 2u);
   EXPECT_EQ(mark(1100), 0u);

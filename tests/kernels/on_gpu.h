@@ -1,8 +1,10 @@
 #pragma once
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
+#include "kernels/paged_attention.h"
 #include "kernels/select_tokens.h"
 #include "kernels/types.h"
 #include "kernels/window_scores.h"
@@ -37,6 +39,15 @@ void OnGpuWithFlag(const Params& p) {
 
 inline void WindowScoresOnGpu(const WindowScoresParams& p) {
   WindowScoresCuda(p, GpuScratch(WindowScoresWorkspace(p)), nullptr);
+  WaitForGpu();
+}
+
+// One workspace for all calls, as a backend has it: each must leave it fit for the next.
+inline void PagedAttentionOnGpu(const PagedAttentionParams& p) {
+  constexpr int64_t kBytes = 64 << 20;
+  static void* const workspace = std::memset(GpuScratch(kBytes), 0, kBytes);
+  if (PagedAttentionWorkspace(p) > kBytes) throw std::runtime_error("the workspace is too small");
+  PagedAttentionCuda(p, workspace, nullptr);
   WaitForGpu();
 }
 

@@ -25,8 +25,9 @@ struct PagedAttentionCase {
   }
 };
 
-// Lengths around the edges of blocks and of the 64 entries of a step; groups that need one tile, a
-// part of one, and two.
+// Every head size and group of query heads that a GPU has a kernel for, and lengths that its blocks
+// share: 1 part, 2, many, and batches that fill the machine. Lengths around the edges of blocks and
+// of the 64 entries of a step; groups that need one tile, a part of one, and two.
 inline std::vector<PagedAttentionCase> PagedAttentionTestCases() {
   return {
       {{}, 16, 8, 4, 64},
@@ -38,6 +39,13 @@ inline std::vector<PagedAttentionCase> PagedAttentionTestCases() {
       {{257, 128, 70}, 128, 2, 1, 80},
       {{90}, 64, 16, 2, 128},
       {{40, 500}, 24, 3, 1, 33, 1},
+      {{1000, 1, 64, 65, 2500}, 16, 8, 2, 128},
+      {{700, 129}, 16, 7, 1, 128},
+      {{513}, 16, 4, 4, 128},
+      {{513, 31}, 16, 16, 1, 64},
+      {{300, 90}, 16, 6, 2, 96},
+      {{300, 1025}, 16, 4, 2, 256},
+      {std::vector<int32_t>(600, 20), 16, 4, 2, 64},
   };
 }
 

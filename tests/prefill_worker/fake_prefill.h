@@ -17,7 +17,7 @@
 namespace winnow {
 
 // An engine that computes nothing: the logit of token (prompt length mod vocabulary) is the
-// highest.
+// highest. A prompt's token takes one of memory_bytes.
 class FakePrefillEngine final : public PrefillEngine {
  public:
   FakePrefillEngine() {
@@ -34,6 +34,12 @@ class FakePrefillEngine final : public PrefillEngine {
   int tensor_parallel() const override { return 1; }
   int kv_element_bytes() const override { return 4; }
   int64_t max_step_rows() const override { return 64; }
+  PrefillRoom RoomFor(const KvPlan& plan, const SelectionConfig&) const override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    int64_t taken = 0;
+    for (const auto& [id, sequence] : sequences_) taken += sequence.prompt;
+    return {plan.num_prompt_tokens, memory_bytes - taken, memory_bytes};
+  }
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override {
     auto staging = std::make_shared<KvStaging>();
     staging->plan = plan;
@@ -51,6 +57,7 @@ class FakePrefillEngine final : public PrefillEngine {
     sequences_[id] = {
         static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.num_phase2_rows(), {}};
     sequences_[id].progress.num_rows = sequences_[id].prompt;
+    most_sequences = std::max(most_sequences, sequences_.size());
     return id;
   }
   absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const override {
@@ -95,7 +102,9 @@ class FakePrefillEngine final : public PrefillEngine {
   // Set before the scheduler starts.
   std::function<void()> on_step;
   absl::Status step_error;
+  int64_t memory_bytes = 1 << 20;
   int steps = 0;
+  size_t most_sequences = 0;  // at a time
 
  private:
   struct Sequence {

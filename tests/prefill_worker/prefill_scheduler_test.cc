@@ -152,6 +152,28 @@ TEST_F(PrefillSchedulerTest, AFullQueueRefusesWithAHint) {
   EXPECT_THAT(b.Wait(), Contains("committed"));
 }
 
+TEST_F(PrefillSchedulerTest, APromptThatNeverFitsIsRefusedBeforeAnyWork) {
+  engine_.memory_bytes = 400;
+  Start();
+  JobLog log;
+  const auto refused = scheduler_->Submit(Job("a", 401), log.callbacks());
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()),
+              testing::HasSubstr("401 tokens with policy full needs"));
+  EXPECT_THAT(handoffs_.calls(), IsEmpty());
+}
+
+TEST_F(PrefillSchedulerTest, PromptsThatDoNotFitTogetherRunOneAfterAnother) {
+  engine_.memory_bytes = 400;
+  Start();
+  JobLog logs[4];
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(scheduler_->Submit(Job(std::string(1, 'a' + i), 300), logs[i].callbacks()).ok());
+  }
+  for (JobLog& log : logs) EXPECT_THAT(log.Wait(), Contains("committed"));
+  EXPECT_EQ(engine_.most_sequences, 1u);
+}
+
 TEST_F(PrefillSchedulerTest, AShortPromptDoesNotWaitForALongOne) {
   engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
   Start();

@@ -20,9 +20,7 @@ struct Fixture {
                   .element_bytes = kElementBytes,
                   .num_streams = num_streams,
                   .attempt = 1,
-                  .credit_bytes_per_stream = kCredits,
-                  .handle = handle,
-                  .target = &target}) {}
+                  .credit_bytes_per_stream = kCredits}) {}
 
   absl::StatusOr<ChunkAck> Receive(ChunkKind kind, int layer, int head, int64_t begin,
                                    int64_t count) {
@@ -33,6 +31,7 @@ struct Fixture {
                                    const std::vector<std::byte>& payload) {
     const auto ack = receiver.OnChunk(header, payload.data());
     if (!ack.ok()) return ack;
+    if (ack->is_new) target.Write(handle, header, payload.data());
     receiver.OnCreditsSent(header.stream, ack->credit_bytes);
     sequence = ack->acknowledged_sequence;
     crc = ExtendStreamCrc(crc, header.crc32c);

@@ -7,6 +7,7 @@
 
 #include "common/retry_hint.h"
 #include "tests/transfer/transfer_fixture.h"
+#include "transfer/chunk_codec.h"
 
 namespace winnow {
 namespace {
@@ -387,6 +388,51 @@ TEST(ReservationTest, AfterTheCommitThePrefillWorkerCannotAbort) {
   ASSERT_TRUE(f.table.Commit(f.MakeCommit(id)).ok());
   EXPECT_EQ(f.table.Abort(id, TestIdentity(), "").code(), kFailedPrecondition);
   EXPECT_EQ(f.target.num_live(), 1);
+}
+
+TEST(ReservationTest, AnAbortWhileAChunkIsStoredFreesAfterwards) {
+  Fixture f;
+  const std::string id = f.Reserve();
+  f.target.on_write = [&](const ChunkHeader&) {
+    EXPECT_EQ(f.table.Abort(id, TestIdentity(), "over"), absl::OkStatus());
+    EXPECT_EQ(f.State(id), ReservationState::kAborted);
+    EXPECT_EQ(f.target.num_freed(), 0);  // the write goes where nobody else is
+  };
+  EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(f.target.num_freed(), 1);
+  EXPECT_EQ(f.table.num_active(), 0);
+}
+
+TEST(ReservationTest, ACommitWhileAChunkIsStoredIsDataLoss) {
+  Fixture f;
+  const std::string id = f.Reserve();
+  f.target.on_write = [&](const ChunkHeader& header) {
+    if (header.sequence > 0) return;
+    EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(f.target.num_freed(), 0);
+  };
+  EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(f.target.num_freed(), 1);
+  EXPECT_TRUE(f.activated.empty());
+}
+
+TEST(ReservationTest, ChunksOfTwoStreamsAreStoredSideBySide) {
+  Fixture f;
+  ReserveRequest request = f.MakeReserve();
+  request.num_streams = 2;
+  const auto grant = f.table.Reserve(request);
+  ASSERT_TRUE(grant.ok()) << grant.status();
+  auto [other, other_payload] = f.prompt.Chunk(ChunkKind::kKeys, 0, 1, 0, 4, 0);
+  other.stream = 1;
+  SealChunk(other, other_payload.data());
+  int stored = 0;
+  f.target.on_write = [&](const ChunkHeader& header) {
+    ++stored;
+    if (header.stream == 1) return;
+    EXPECT_TRUE(f.table.OnChunk(grant->reservation_id, 1, other, other_payload.data()).ok());
+  };
+  EXPECT_EQ(f.SendOne(grant->reservation_id), absl::OkStatus());
+  EXPECT_EQ(stored, 2);
 }
 
 TEST(ReservationTest, DamageEndsTheReservationAndIsTheAnswerFromThenOn) {

@@ -149,6 +149,7 @@ absl::StatusOr<int64_t> FakeTarget::Reserve(const KvPlan&, int64_t extra_tokens)
 }
 
 void FakeTarget::Write(int64_t handle, const ChunkHeader& header, const std::byte* payload) {
+  if (on_write) on_write(header);
   std::lock_guard<std::mutex> lock(mutex_);
   const auto it = live_.find(handle);
   ASSERT_NE(it, live_.end()) << "a write to freed memory";

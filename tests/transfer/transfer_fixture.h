@@ -75,6 +75,9 @@ class FakeTarget final : public KvTarget {
   void Write(int64_t handle, const ChunkHeader& header, const std::byte* payload) override;
   void Free(int64_t handle) override;
 
+  // Called by Write before it does anything. Set before it is used.
+  std::function<void(const ChunkHeader&)> on_write;
+
   int num_live() const;
   int num_freed() const;
   int64_t last_extra_tokens() const;

@@ -1,8 +1,7 @@
-// Rate of AttentionSm90 on the shape of Llama-3.1-8B, as JSON: whole prompts, and a tenth of the
-// rows, at random positions, against all keys; once with heads of 64. FLOP are those of what the
-// rows see. Needs only the CUDA runtime:
-//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -I. bench/attention_sm90_bench.cu
-//   kernels/attention_sm90.cu a.out [repeats]
+// Rates of the attention kernels of tests/kernels/attention_kernels.h on the shape of Llama-3.1-8B,
+// as JSON: whole prompts, and a tenth of the rows, at random positions, against all keys; once with
+// heads of 64 and of 96. FLOP are those of what the rows see. Needs only the CUDA runtime.
+//   attention_cuda_bench [prefix of the kernels' names, all [repeats]]
 
 #include <cuda_runtime.h>
 
@@ -14,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "kernels/attention_sm90.h"
 #include "tests/kernels/attention_cases.h"
+#include "tests/kernels/attention_kernels.h"
 
 namespace winnow {
 namespace {
@@ -44,15 +43,15 @@ void* RandomBf16(int64_t size, uint64_t seed) {
 }
 
 // Median over `repeats` launches, milliseconds.
-double MedianMs(const AttentionParams& p, int repeats) {
+double MedianMs(const AttentionKernel& kernel, const AttentionParams& p, int repeats) {
   cudaEvent_t begin, end;
   REQUIRE_CUDA(cudaEventCreate(&begin));
   REQUIRE_CUDA(cudaEventCreate(&end));
-  for (int i = 0; i < 3; ++i) AttentionSm90(p, nullptr);
+  for (int i = 0; i < 3; ++i) kernel.run(p, nullptr);
   std::vector<float> times(repeats);
   for (float& ms : times) {
     REQUIRE_CUDA(cudaEventRecord(begin));
-    AttentionSm90(p, nullptr);
+    kernel.run(p, nullptr);
     REQUIRE_CUDA(cudaEventRecord(end));
     REQUIRE_CUDA(cudaEventSynchronize(end));
     REQUIRE_CUDA(cudaEventElapsedTime(&ms, begin, end));
@@ -62,7 +61,8 @@ double MedianMs(const AttentionParams& p, int repeats) {
   return times[repeats / 2];
 }
 
-std::string Measure(const AttentionCase& c, int repeats) {
+std::string Measure(const AttentionCase& c, const std::vector<AttentionKernel>& kernels,
+                    int repeats) {
   AttentionParams p;
   p.q = RandomBf16(c.rows * c.q_stride(), 1);
   p.k = RandomBf16(c.kv_heads * c.capacity() * c.head_dim, 2);
@@ -81,10 +81,16 @@ std::string Measure(const AttentionCase& c, int repeats) {
   p.q_heads = c.q_heads;
   p.kv_heads = c.kv_heads;
   p.head_dim = c.head_dim;
-  const double ms = MedianMs(p, repeats);
-  char text[64];
-  std::snprintf(text, sizeof text, "{\"ms\": %.4f, \"tflops\": %.1f}", ms, c.flop() / ms / 1e9);
-  return text;
+  std::string rates;
+  for (const AttentionKernel& kernel : kernels) {
+    if (!kernel.supports(p)) continue;
+    const double ms = MedianMs(kernel, p, repeats);
+    char text[96];
+    std::snprintf(text, sizeof text, "%s\"%s\": {\"ms\": %.4f, \"tflops\": %.1f}",
+                  rates.empty() ? "" : ", ", kernel.name, ms, c.flop() / ms / 1e9);
+    rates += text;
+  }
+  return "{" + rates + "}";
 }
 
 // A tenth of `tokens` rows, sorted, the last one kept.
@@ -102,23 +108,32 @@ AttentionCase KeptRows(int64_t tokens) {
   return c;
 }
 
-void Main(int repeats) {
+int Main(const char* prefix, int repeats) {
   cudaDeviceProp device;
   REQUIRE_CUDA(cudaGetDeviceProperties(&device, 0));
+  const std::vector<AttentionKernel> kernels = AttentionKernels(prefix, device.major);
+  if (kernels.empty()) {
+    std::fprintf(stderr, "the GPU runs no kernel \"%s\"\n", prefix);
+    return 2;
+  }
+  const auto measure = [&](const AttentionCase& c) { return Measure(c, kernels, repeats); };
   std::printf("{\"device\": \"%s\",\n \"dense\": {", device.name);
   const char* separator = "";
   for (const int64_t tokens : {2048, 4096, 8192, 16384, 32768}) {
-    std::printf("%s\"%lld\": %s", separator, static_cast<long long>(tokens),
-                Measure(Llama8bAttention(tokens), repeats).c_str());
-    separator = ", ";
+    std::printf("%s\n  \"%lld\": %s", separator, static_cast<long long>(tokens),
+                measure(Llama8bAttention(tokens)).c_str());
+    separator = ",";
   }
-  std::printf("},\n \"kept_tenth\": {\"8192\": %s, \"32768\": %s},\n",
-              Measure(KeptRows(8192), repeats).c_str(), Measure(KeptRows(32768), repeats).c_str());
-  std::printf(" \"dense_head_dim_64\": {\"8192\": %s}}\n",
-              Measure({8192, 32, 8, 64}, repeats).c_str());
+  std::printf("},\n \"kept_tenth\": {\n  \"8192\": %s,\n  \"32768\": %s},\n",
+              measure(KeptRows(8192)).c_str(), measure(KeptRows(32768)).c_str());
+  std::printf(" \"dense_head_dim_64\": {\"8192\": %s},\n", measure({8192, 32, 8, 64}).c_str());
+  std::printf(" \"dense_head_dim_96\": {\"8192\": %s}}\n", measure({8192, 32, 8, 96}).c_str());
+  return 0;
 }
 
 }  // namespace
 }  // namespace winnow
 
-int main(int argc, char** argv) { winnow::Main(argc > 1 ? std::atoi(argv[1]) : 21); }
+int main(int argc, char** argv) {
+  return winnow::Main(argc > 1 ? argv[1] : "", argc > 2 ? std::atoi(argv[2]) : 21);
+}

@@ -1,11 +1,10 @@
-// Checks AttentionSm90 on the device against attention in double over a list of cases; exits 1 if
-// one fails, 2 without a Hopper GPU. Needs only the CUDA runtime:
-//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -I.
-//   tests/kernels/attention_sm90_check.cu
-//     kernels/attention_sm90.cu
-//   a.out [seed [most FLOP of a case]]
-// Inputs are fresh random numbers every run (the seed is printed). Unsupported cases are left out.
-// Slots that no row may see hold NaN, and so do outputs before the run.
+// Checks the attention kernels of tests/kernels/attention_kernels.h on the device against attention
+// in double over one list of cases; exits 1 if one fails, 2 without a GPU that runs one of those
+// asked for. Needs only the CUDA runtime.
+//   attention_cuda_check [prefix of the kernels' names, all [seed [most FLOP of a case]]]
+// Inputs are fresh random numbers every run (the seed is printed). Cases that a kernel does not
+// support are left out of its count. Slots that no row may see hold NaN, and so do outputs before
+// every run and the elements after them. Kernels of one architecture must agree bit for bit.
 
 #include <cuda_runtime.h>
 
@@ -15,11 +14,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
-#include <string>
 #include <vector>
 
-#include "kernels/attention_sm90.h"
 #include "tests/kernels/attention_cases.h"
+#include "tests/kernels/attention_kernels.h"
 
 namespace winnow {
 namespace {
@@ -169,6 +167,7 @@ struct Result {
   double worst = 0;     // |error| / tolerance
   double relative = 0;  // ‖out − expected‖ / ‖expected‖
   double worst_lse = 0;
+  std::vector<uint16_t> out;
   bool ok() const { return worst <= 1 && worst_lse <= 1; }
 };
 
@@ -178,64 +177,93 @@ void Worsen(double& worst, double error, double tolerance) {
   worst = share == share ? std::max(worst, share) : INFINITY;
 }
 
-Result Check(const AttentionCase& c, uint64_t seed) {
-  const int64_t outs = c.rows * c.q_heads * c.head_dim, items = c.rows * c.q_heads;
-  const int64_t lse_rows = c.lse_begin < 0 ? 0 : c.rows - c.lse_begin;
-  DeviceArray<uint16_t> q(c.rows * c.q_stride()), out(outs);
-  DeviceArray<uint16_t> k(c.kv_heads * c.capacity() * c.head_dim),
-      v(c.kv_heads * c.capacity() * c.head_dim);
-  DeviceArray<int32_t> positions(c.positions);
-  DeviceArray<float> lse(c.q_heads * lse_rows);
-  FillRandom<<<512, 256>>>(q.get(), 1, c.rows, c.rows, c.q_stride(), c.q_stride() - c.q_gap, seed);
-  FillRandom<<<512, 256>>>(k.get(), c.kv_heads, c.capacity(), c.keys(), c.head_dim, c.head_dim,
+// A case's inputs on the device and what must come out.
+class Problem {
+ public:
+  Problem(const AttentionCase& c, uint64_t seed);
+  const AttentionParams& params() const { return p_; }
+  Result Run(const AttentionKernel& kernel) const;
+
+ private:
+  void Expect();
+
+  const AttentionCase c_;
+  const int64_t outs_ = c_.rows * c_.q_heads * c_.head_dim;
+  const int64_t lse_rows_ = c_.lse_begin < 0 ? 0 : c_.rows - c_.lse_begin;
+  DeviceArray<uint16_t> q_{c_.rows * c_.q_stride()};
+  DeviceArray<uint16_t> k_{c_.kv_heads * c_.capacity() * c_.head_dim};
+  DeviceArray<uint16_t> v_{c_.kv_heads * c_.capacity() * c_.head_dim};
+  DeviceArray<int32_t> positions_{c_.positions};
+  AttentionParams p_;  // without outputs
+  std::vector<double> out_, tolerance_, lse_, lse_tolerance_;
+};
+
+Problem::Problem(const AttentionCase& c, uint64_t seed) : c_(c) {
+  FillRandom<<<512, 256>>>(q_.get(), 1, c.rows, c.rows, c.q_stride(), c.q_stride() - c.q_gap, seed);
+  FillRandom<<<512, 256>>>(k_.get(), c.kv_heads, c.capacity(), c.keys(), c.head_dim, c.head_dim,
                            seed + 1);
-  FillRandom<<<512, 256>>>(v.get(), c.kv_heads, c.capacity(), c.keys(), c.head_dim, c.head_dim,
+  FillRandom<<<512, 256>>>(v_.get(), c.kv_heads, c.capacity(), c.keys(), c.head_dim, c.head_dim,
                            seed + 2);
-  AttentionParams p;
-  p.q = q.get();
-  p.k = k.get();
-  p.v = v.get();
+  p_.q = q_.get();
+  p_.k = k_.get();
+  p_.v = v_.get();
+  p_.positions = c.positions.empty() ? nullptr : positions_.get();
+  p_.dtype = DType::kBf16;
+  p_.rows = c.rows;
+  p_.q_stride = c.q_stride();
+  p_.capacity = c.capacity();
+  p_.first_visible = c.first_visible;
+  p_.q_heads = c.q_heads;
+  p_.kv_heads = c.kv_heads;
+  p_.head_dim = c.head_dim;
+  p_.lse_begin = c.lse_begin < 0 ? 0 : c.lse_begin;
+  Expect();
+}
+
+void Problem::Expect() {
+  constexpr int kBlocks = 132 * 12;
+  const int64_t items = c_.rows * c_.q_heads;
+  DeviceArray<double> weights(kBlocks * c_.keys()), out(outs_), tolerance(outs_), lse(items),
+      lse_tolerance(items);
+  AttendInDouble<<<kBlocks, 128>>>(p_, weights.get(), c_.keys(),
+                                   {out.get(), tolerance.get(), lse.get(), lse_tolerance.get()});
+  REQUIRE_CUDA(cudaGetLastError());
+  out_ = out.ToHost();
+  tolerance_ = tolerance.ToHost();
+  lse_ = lse.ToHost();
+  lse_tolerance_ = lse_tolerance.ToHost();
+}
+
+Result Problem::Run(const AttentionKernel& kernel) const {
+  constexpr int64_t kGuard = 64;
+  DeviceArray<uint16_t> out(outs_ + kGuard);
+  DeviceArray<float> lse(c_.q_heads * lse_rows_ + kGuard);
+  AttentionParams p = p_;
   p.out = out.get();
-  p.positions = c.positions.empty() ? nullptr : positions.get();
-  p.dtype = DType::kBf16;
-  p.rows = c.rows;
-  p.q_stride = c.q_stride();
-  p.capacity = c.capacity();
-  p.first_visible = c.first_visible;
-  p.q_heads = c.q_heads;
-  p.kv_heads = c.kv_heads;
-  p.head_dim = c.head_dim;
-  p.lse = c.lse_begin < 0 ? nullptr : lse.get();
-  p.lse_begin = c.lse_begin < 0 ? 0 : c.lse_begin;
-  AttentionSm90(p, nullptr);
+  p.lse = c_.lse_begin < 0 ? nullptr : lse.get();
+  kernel.run(p, nullptr);
   REQUIRE_CUDA(cudaGetLastError());
   REQUIRE_CUDA(cudaDeviceSynchronize());
-
-  constexpr int kBlocks = 132 * 12;
-  DeviceArray<double> weights(kBlocks * c.keys()), want(outs), tolerance(outs), want_lse(items),
-      lse_tolerance(items);
-  AttendInDouble<<<kBlocks, 128>>>(
-      p, weights.get(), c.keys(),
-      {want.get(), tolerance.get(), want_lse.get(), lse_tolerance.get()});
-  REQUIRE_CUDA(cudaGetLastError());
-  const auto got = out.ToHost();
-  const auto expected = want.ToHost(), bound = tolerance.ToHost(), expected_lse = want_lse.ToHost(),
-             lse_bound = lse_tolerance.ToHost();
-  const auto got_lse = lse.ToHost();
   Result result;
+  result.out = out.ToHost();
+  const auto got_lse = lse.ToHost();
   double error2 = 0, norm2 = 0;
-  for (int64_t i = 0; i < outs; ++i) {
-    const double error = ToFloat(Bf16{got[i]}) - expected[i];
-    Worsen(result.worst, error, bound[i]);
+  for (int64_t i = 0; i < outs_; ++i) {
+    const double error = ToFloat(Bf16{result.out[i]}) - out_[i];
+    Worsen(result.worst, error, tolerance_[i]);
     error2 += error * error;
-    norm2 += expected[i] * expected[i];
+    norm2 += out_[i] * out_[i];
   }
   result.relative = std::sqrt(error2 / norm2);
-  for (int64_t h = 0; h < c.q_heads; ++h) {
-    for (int64_t i = 0; i < lse_rows; ++i) {
-      const int64_t item = (c.lse_begin + i) * c.q_heads + h;
-      Worsen(result.worst_lse, got_lse[h * lse_rows + i] - expected_lse[item], lse_bound[item]);
+  for (int64_t h = 0; h < c_.q_heads; ++h) {
+    for (int64_t i = 0; i < lse_rows_; ++i) {
+      const int64_t item = (c_.lse_begin + i) * c_.q_heads + h;
+      Worsen(result.worst_lse, got_lse[h * lse_rows_ + i] - lse_[item], lse_tolerance_[item]);
     }
+  }
+  for (int64_t i = 0; i < kGuard; ++i) {
+    if (result.out[outs_ + i] != 0xFFFF) result.worst = INFINITY;
+    if (!std::isnan(got_lse[c_.q_heads * lse_rows_ + i])) result.worst_lse = INFINITY;
   }
   return result;
 }
@@ -250,16 +278,17 @@ std::vector<int32_t> RandomPositions(int64_t count, int64_t tokens, uint64_t see
   return positions;
 }
 
-std::vector<AttentionCase> Sm90Cases(uint64_t seed) {
+std::vector<AttentionCase> Cases(uint64_t seed) {
   std::vector<AttentionCase> cases = AttentionTestCases();
-  // Edges of row tiles (128 rows of packed heads: 32 tokens at 4 heads each; 192 at head_dim 64)
-  // and of key tiles (128).
-  for (const int d : {64, 128}) {
-    for (const int64_t rows : {1, 2, 31, 32, 33, 47, 48, 49, 127, 128, 129, 191, 192, 193}) {
+  // Edges of row tiles (64 or 128 rows of packed heads: 16 or 32 tokens at 4 heads each; 192 at
+  // head_dim 64 of sm90) and of key tiles (64 and 128).
+  for (const int d : {64, 96, 128}) {
+    for (const int64_t rows :
+         {1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129, 191, 192, 193}) {
       cases.push_back({rows, 8, 2, d, 1, {}, 0, 8, 3});
       cases.push_back({rows, 2, 2, d, 1, {}, rows / 2, 0, 200});
     }
-    for (const int64_t keys : {1, 127, 128, 129, 255, 256, 257, 1000}) {
+    for (const int64_t keys : {1, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1000}) {
       cases.push_back({5, 16, 1, d, keys, {}, 0, 0, 130});
       cases.push_back({70, 6, 2, d, keys, {}, 69, 64, 1});
     }
@@ -276,35 +305,69 @@ std::vector<AttentionCase> Sm90Cases(uint64_t seed) {
   return cases;
 }
 
-int Main(uint64_t seed, double most_flop) {
-  cudaDeviceProp device;
-  if (cudaGetDeviceProperties(&device, 0) != cudaSuccess || device.major != 9) {
-    std::fprintf(stderr, "no Hopper GPU\n");
-    return 2;
-  }
-  int run = 0, failed = 0, skipped = 0;
+struct Tally {
+  int run = 0, failed = 0, left_out = 0;
   double worst = 0, relative = 0;
-  for (const AttentionCase& c : Sm90Cases(seed)) {
-    if ((c.head_dim != 64 && c.head_dim != 128) || c.q_gap % 8 != 0 || c.flop() > most_flop) {
-      ++skipped;
+};
+
+void Report(const AttentionCase& c, const char* kernel, const Result& result, bool same_bits) {
+  std::printf(
+      "FAILED %s: rows %lld heads %d/%d d %d first_visible %lld keys %lld%s: error %.3g of "
+      "tolerance, lse %.3g, relative %.3g%s\n",
+      kernel, static_cast<long long>(c.rows), c.q_heads, c.kv_heads, c.head_dim,
+      static_cast<long long>(c.first_visible), static_cast<long long>(c.keys()),
+      c.positions.empty() ? "" : " positions", result.worst, result.worst_lse, result.relative,
+      same_bits ? "" : ", other bits than the kernel before");
+}
+
+void Check(const AttentionCase& c, uint64_t seed, const std::vector<AttentionKernel>& kernels,
+           std::vector<Tally>& tallies) {
+  const Problem problem(c, seed);
+  Result before;
+  int before_arch = 0;
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    if (!kernels[i].supports(problem.params())) {
+      ++tallies[i].left_out;
       continue;
     }
-    const Result result = Check(c, seed + 1000 * run++);
-    worst = std::max(worst, std::max(result.worst, result.worst_lse));
-    relative = std::max(relative, result.relative);
-    if (result.ok()) continue;
-    ++failed;
-    std::printf(
-        "FAILED rows %lld heads %d/%d d %d first_visible %lld keys %lld%s: error %.3g of "
-        "tolerance, lse %.3g, relative %.3g\n",
-        static_cast<long long>(c.rows), c.q_heads, c.kv_heads, c.head_dim,
-        static_cast<long long>(c.first_visible), static_cast<long long>(c.keys()),
-        c.positions.empty() ? "" : " positions", result.worst, result.worst_lse, result.relative);
+    Result result = problem.Run(kernels[i]);
+    const bool same_bits = kernels[i].arch != before_arch || result.out == before.out;
+    Tally& tally = tallies[i];
+    ++tally.run;
+    tally.worst = std::max({tally.worst, result.worst, result.worst_lse});
+    tally.relative = std::max(tally.relative, result.relative);
+    if (!result.ok() || !same_bits) {
+      ++tally.failed;
+      Report(c, kernels[i].name, result, same_bits);
+    }
+    before = std::move(result);
+    before_arch = kernels[i].arch;
   }
-  std::printf(
-      "attention_sm90: %d cases, %d failed, %d left out; worst error %.3f of "
-      "tolerance, largest relative norm %.2e; seed %llu\n",
-      run, failed, skipped, worst, relative, static_cast<unsigned long long>(seed));
+}
+
+int Main(const char* prefix, uint64_t seed, double most_flop) {
+  cudaDeviceProp device;
+  if (cudaGetDeviceProperties(&device, 0) != cudaSuccess) device.major = 0;
+  const std::vector<AttentionKernel> kernels = AttentionKernels(prefix, device.major);
+  if (kernels.empty()) {
+    std::fprintf(stderr, "no GPU that runs a kernel \"%s\"\n", prefix);
+    return 2;
+  }
+  std::vector<Tally> tallies(kernels.size());
+  uint64_t case_seed = seed;
+  for (const AttentionCase& c : Cases(seed)) {
+    if (c.flop() <= most_flop) Check(c, case_seed += 1000, kernels, tallies);
+  }
+  int failed = 0;
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    const Tally& tally = tallies[i];
+    failed += tally.failed;
+    std::printf(
+        "attention %s: %d cases, %d failed, %d left out; worst error %.3f of tolerance, largest "
+        "relative norm %.2e; seed %llu\n",
+        kernels[i].name, tally.run, tally.failed, tally.left_out, tally.worst, tally.relative,
+        static_cast<unsigned long long>(seed));
+  }
   return failed > 0 ? 1 : 0;
 }
 
@@ -312,6 +375,7 @@ int Main(uint64_t seed, double most_flop) {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  return winnow::Main(argc > 1 ? std::strtoull(argv[1], nullptr, 10) : std::random_device{}(),
-                      argc > 2 ? std::atof(argv[2]) : INFINITY);
+  return winnow::Main(argc > 1 ? argv[1] : "",
+                      argc > 2 ? std::strtoull(argv[2], nullptr, 10) : std::random_device{}(),
+                      argc > 3 ? std::atof(argv[3]) : INFINITY);
 }

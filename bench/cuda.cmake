@@ -1,0 +1,11 @@
+if(WINNOW_CUDA)
+  winnow_binary(tune_matmul SOURCES tune_matmul.cc DEPS winnow_checkpoint winnow_kernels winnow_kernels_cuda)
+  target_compile_definitions(tune_matmul PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  foreach(phase prefill decode)
+    winnow_binary(cuda_${phase}_bench SOURCES cuda_${phase}_bench.cc
+      DEPS winnow_engine winnow_engine_cuda nlohmann_json::nlohmann_json absl::flags absl::flags_parse)
+    add_dependencies(cuda_${phase}_bench winnow_commit)
+    target_include_directories(cuda_${phase}_bench PRIVATE "${CMAKE_CURRENT_BINARY_DIR}/generated")
+    target_compile_definitions(cuda_${phase}_bench PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  endforeach()
+endif()
