@@ -24,6 +24,7 @@ namespace {
 struct Pool {
   Pool(const PagedAttentionCase& c, DType dtype)
       : size(c),
+        max_blocks(c.max_blocks()),
         num_blocks(c.batch() * c.max_blocks() + 2),
         k(dtype, elements()),
         v(dtype, elements()),
@@ -39,11 +40,12 @@ struct Pool {
     return num_blocks * size.kv_heads * size.block_size * int64_t{size.head_dim};
   }
   int64_t At(int64_t sequence, int u, int64_t slot) const {
-    const int64_t block = table[sequence * size.max_blocks() + slot / size.block_size];
+    const int64_t block = table[sequence * max_blocks + slot / size.block_size];
     return ((block * size.kv_heads + u) * size.block_size + slot % size.block_size) * size.head_dim;
   }
 
   PagedAttentionCase size;
+  int64_t max_blocks;  // counted once: At is called for every element
   int64_t num_blocks;
   HostArray k, v;
   std::vector<int32_t> table;
