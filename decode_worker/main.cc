@@ -24,6 +24,7 @@
 #include "plan/layout_digest.h"
 #include "rpc/host_port.h"
 #include "rpc/server.h"
+#include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
 
@@ -154,7 +155,8 @@ absl::Status Run() {
   DecodeService decode_service(scheduler, table, *kv, clock, {ToProto(identity)});
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
                           StartServer({.listen = absl::GetFlag(FLAGS_listen),
-                                       .services = {&transfer_service, &decode_service}}));
+                                       .services = {&transfer_service, &decode_service},
+                                       .security = SecurityOfFlags()}));
   std::atomic<bool> ready{true};
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
                           StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {

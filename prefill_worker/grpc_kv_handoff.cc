@@ -407,7 +407,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcKvHandoffs::Channel(const std
   auto it = channels_.find({address, index});
   if (it != channels_.end()) return it->second;
   absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
-      MakeChannel(address, {.own_connection = true});
+      MakeChannel(address, {.own_connection = true, .tls = options_.tls});
   if (channel.ok()) channels_[{address, index}] = *channel;
   return channel;
 }

@@ -27,6 +27,7 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
     int kv_element_bytes = 2;
     int streams_per_rank = 1;
     absl::Duration call_timeout = absl::Seconds(5);  // of Reserve, Commit, Renew, Abort
+    TlsFiles tls;
     const Clock* clock = nullptr;
   };
   explicit GrpcKvHandoffs(Options options)

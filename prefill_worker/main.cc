@@ -21,6 +21,7 @@
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
 #include "rpc/server.h"
+#include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
 
@@ -151,6 +152,7 @@ absl::Status Run() {
                            .tensor_parallel = load.tensor_parallel,
                            .kv_element_bytes = ElementSize(load.dtype),
                            .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
+                           .tls = TlsFilesOfFlags(),
                            .clock = &clock});
   PrefillScheduler scheduler(*engine, handoffs, clock, metrics,
                              {.max_queue = absl::GetFlag(FLAGS_max_queue),
@@ -159,9 +161,10 @@ absl::Status Run() {
                          {.info = ToProto(identity),
                           .shape = engine->shape(),
                           .allow_explain = identity.explain_allowed});
-  WINNOW_ASSIGN_OR_RETURN(
-      const std::unique_ptr<RpcServer> server,
-      StartServer({.listen = absl::GetFlag(FLAGS_listen), .services = {&service}}));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                          StartServer({.listen = absl::GetFlag(FLAGS_listen),
+                                       .services = {&service},
+                                       .security = SecurityOfFlags()}));
   std::atomic<bool> ready{true};
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
                           StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready,

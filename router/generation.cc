@@ -41,18 +41,21 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const Tokenizer& tokenizer,
 
 Rejection WhyRejected(const absl::Status& status) {
   if (absl::IsUnavailable(status)) return Rejection::kNoWorker;
+  if (absl::IsResourceExhausted(status)) return Rejection::kClientLimit;
   return absl::IsPermissionDenied(status) ? Rejection::kForbidden : Rejection::kInvalid;
 }
 
 }  // namespace
 
 Generation::Generation(const GenerationParts& parts, const GenerationOptions& options,
-                       v1::GenerateRequest request, Deadline deadline, GenerationSink sink)
+                       v1::GenerateRequest request, Deadline deadline, GenerationSink sink,
+                       std::shared_ptr<Client> client)
     : parts_(parts),
       options_(options),
       request_(std::move(request)),
       deadline_(deadline),
       sink_(std::move(sink)),
+      client_(std::move(client)),
       received_(parts.clock.Now()),
       decoder_(parts.tokenizer),
       stops_({request_.sampling().stop().begin(), request_.sampling().stop().end()}) {
@@ -142,6 +145,15 @@ double Generation::SecondsSince(absl::Time begin) const {
   return absl::ToDoubleSeconds(parts_.clock.Now() - begin);
 }
 
+absl::Status Generation::CheckClient() const {
+  if (client_ == nullptr) return absl::OkStatus();
+  if (selection_.policy != SelectionPolicy::kFull) {
+    WINNOW_RETURN_IF_ERROR(
+        client_->CheckKeepRatio(static_cast<double>(selection_.keep_ppm) * 1e-6));
+  }
+  return client_->TakeTokens(prompt_tokens_ + sampling_.max_tokens);
+}
+
 absl::StatusOr<v1::PrefillRequest> Generation::Admit() {
   WINNOW_RETURN_IF_ERROR(CheckEnvelope(request_, options_.max_request_bytes));
   // Workers keep KV under a request's name, so two clients that chose the same one must not meet.
@@ -158,6 +170,7 @@ absl::StatusOr<v1::PrefillRequest> Generation::Admit() {
   tokenize_seconds_ = SecondsSince(begin);
   WINNOW_RETURN_IF_ERROR(CheckPrompt(ids, sampling_, model));
   prompt_tokens_ = static_cast<int64_t>(ids.size());
+  WINNOW_RETURN_IF_ERROR(CheckClient());
 
   v1::PrefillRequest prefill;
   prefill.set_request_id(name_ == unique ? unique : absl::StrCat(name_, ".", unique));

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "plan/sampling_params.h"
 #include "plan/selection_config.h"
+#include "router/client_tokens.h"
 #include "router/request_driver.h"
 #include "router/router_metrics.h"
 #include "router/stop_strings.h"
@@ -47,9 +48,11 @@ struct GenerationSink {
 // into text. Free of gRPC. Keeps itself alive until it has finished. Thread-safe.
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // What `parts` and `options` refer to must outlive it. The clock starts here.
+  // What `parts` and `options` refer to must outlive it. The clock starts here. `client`: whose
+  // limits hold; null: nobody's.
   Generation(const GenerationParts& parts, const GenerationOptions& options,
-             v1::GenerateRequest request, Deadline deadline, GenerationSink sink);
+             v1::GenerateRequest request, Deadline deadline, GenerationSink sink,
+             std::shared_ptr<Client> client = nullptr);
 
   // Tokenizes on the calling thread, then goes on by events. Call once.
   void Begin();
@@ -58,6 +61,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
  private:
   absl::StatusOr<v1::PrefillRequest> Admit();
+  absl::Status CheckClient() const;  // its limits, once the prompt's tokens are known
   void OnToken(int32_t index, int32_t id, bool is_stop);
   void OnFinished(const DriverResult& result);
   StageTimes Stages(const v1::Committed& committed) const;
@@ -71,6 +75,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const v1::GenerateRequest request_;
   const Deadline deadline_;
   const GenerationSink sink_;
+  const std::shared_ptr<Client> client_;
   const absl::Time received_;
 
   std::string name_;  // as the client knows it

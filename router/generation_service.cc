@@ -4,10 +4,26 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/retry_hint.h"
+#include "rpc/authorization.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/queued_writer.h"
 
 namespace winnow {
+
+absl::StatusOr<std::shared_ptr<Client>> GenerationService::Authenticate(
+    const grpc::CallbackServerContext& context) {
+  if (tokens_ == nullptr) return nullptr;
+  absl::StatusOr<std::shared_ptr<Client>> client = tokens_->Authenticate(AuthorizationOf(context));
+  if (!client.ok()) {
+    parts_.metrics.OnRejected(Rejection::kUnauthenticated);
+    return client;
+  }
+  if (const absl::Status begun = (*client)->Begin(); !begun.ok()) {
+    parts_.metrics.OnRejected(Rejection::kClientLimit);
+    return begun;
+  }
+  return client;
+}
 
 absl::Status GenerationService::TakePlace() {
   absl::Status refused;
@@ -27,20 +43,27 @@ absl::Status GenerationService::TakePlace() {
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   auto writer = QueuedWriter<v1::GenerateResponse>::Create(*context);
+  const absl::StatusOr<std::shared_ptr<Client>> client = Authenticate(*context);
+  if (!client.ok()) {
+    writer->Finish(client.status());
+    return writer.get();
+  }
   if (absl::Status refused = TakePlace(); !refused.ok()) {
+    if (*client != nullptr) (*client)->End();
     writer->Finish(std::move(refused));
     return writer.get();
   }
   GenerationSink sink;
   sink.write = [writer](v1::GenerateResponse event) { writer->Write(std::move(event)); };
-  sink.finish = [this, writer](const absl::Status& status) {
+  sink.finish = [this, writer, client = *client](const absl::Status& status) {
+    if (client != nullptr) client->End();
     --num_running_;  // first: once the call has ended, the service may be gone
     writer->Finish(status);
   };
   const Deadline deadline = DeadlineOf(*context, parts_.clock)
                                 .Earlier(Deadline::After(parts_.clock, options_.default_timeout));
   auto generation = std::make_shared<Generation>(parts_, options_.generation, *request, deadline,
-                                                 std::move(sink));
+                                                 std::move(sink), *client);
   writer->SetOnCancel([generation] { generation->Cancel(); });
   executor_.Add([generation] { generation->Begin(); });
   return writer.get();

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "common/executor.h"
+#include "router/client_tokens.h"
 #include "router/generation.h"
 #include "winnow/v1/generation.grpc.pb.h"
 
@@ -20,9 +21,11 @@ class GenerationService final : public v1::GenerationService::CallbackService {
     int64_t max_running = 4096;
     absl::Duration retry_after = absl::Seconds(1);
   };
-  // The executor and what `parts` refers to must outlive it, and it the server.
-  GenerationService(const GenerationParts& parts, Executor& executor, Options options)
-      : parts_(parts), executor_(executor), options_(options) {}
+  // `tokens` null: whoever comes may ask. It, the executor and what `parts` refers to must outlive
+  // the service, and the service the server.
+  GenerationService(const GenerationParts& parts, Executor& executor, const ClientTokens* tokens,
+                    Options options)
+      : parts_(parts), executor_(executor), tokens_(tokens), options_(options) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -32,11 +35,14 @@ class GenerationService final : public v1::GenerationService::CallbackService {
   int64_t num_running() const { return num_running_; }
 
  private:
+  // Whose call it is, with one of their requests taken; null when nobody is asked.
+  absl::StatusOr<std::shared_ptr<Client>> Authenticate(const grpc::CallbackServerContext& context);
   // OK takes a place, to be given back.
   absl::Status TakePlace();
 
   const GenerationParts parts_;
   Executor& executor_;
+  const ClientTokens* const tokens_;
   const Options options_;
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> num_running_{0};

@@ -88,7 +88,7 @@ std::shared_ptr<grpc::Channel> GrpcWorkerClients::Channel(const std::string& add
   std::lock_guard<std::mutex> lock(mutex_);
   std::shared_ptr<grpc::Channel>& channel = channels_[address];
   if (channel == nullptr) {
-    absl::StatusOr<std::shared_ptr<grpc::Channel>> made = MakeChannel(address);
+    absl::StatusOr<std::shared_ptr<grpc::Channel>> made = MakeChannel(address, {.tls = tls_});
     // Addresses were checked at start; a lame channel answers UNAVAILABLE.
     channel =
         made.ok() ? *made : grpc::CreateChannel("invalid:", grpc::InsecureChannelCredentials());

@@ -4,16 +4,20 @@
 
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "common/clock.h"
 #include "router/worker_clients.h"
+#include "rpc/tls.h"
 
 namespace winnow {
 
 // WorkerClients over gRPC; one connection per worker.
 class GrpcWorkerClients final : public WorkerClients {
  public:
-  explicit GrpcWorkerClients(const Clock& clock) : clock_(clock) {}
+  // `tls`: what this router shows and trusts; none: plain text.
+  explicit GrpcWorkerClients(const Clock& clock, TlsFiles tls = {})
+      : clock_(clock), tls_(std::move(tls)) {}
 
   std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request,
                                       Deadline deadline,
@@ -34,6 +38,7 @@ class GrpcWorkerClients final : public WorkerClients {
   std::shared_ptr<grpc::Channel> Channel(const std::string& address);
 
   const Clock& clock_;
+  const TlsFiles tls_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;
 };

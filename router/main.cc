@@ -12,12 +12,14 @@
 #include "common/process.h"
 #include "common/status_macros.h"
 #include "router/chat_window.h"
+#include "router/client_tokens.h"
 #include "router/generation_service.h"
 #include "router/grpc_worker_clients.h"
 #include "router/model_service.h"
 #include "router/worker_registry.h"
 #include "rpc/host_port.h"
 #include "rpc/server.h"
+#include "rpc/tls_flags.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50050",
           "host:port of the gRPC server; port 0 takes any free one");
@@ -31,6 +33,9 @@ ABSL_FLAG(int, chat_window_offset, -1,
           "tokens at the end of a chat prompt that the scoring window skips; -1: what the chat "
           "template adds after the last message, unless claa.json sets window_offset");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
+ABSL_FLAG(std::string, client_tokens, "",
+          "JSON file of the clients that may call, with their bearer tokens and limits; empty: all "
+          "may. It is read again when it changes");
 ABSL_FLAG(int64_t, max_request_bytes, 16 << 20,
           "a larger request is refused before it is tokenized");
 ABSL_FLAG(int64_t, max_requests, 4096, "running at a time; more are refused");
@@ -123,16 +128,21 @@ absl::Status Run() {
   }
   MetricsRegistry metrics_registry;
   RouterMetrics metrics(metrics_registry);
-  GrpcWorkerClients clients(clock);
+  GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, workers);
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
+  std::unique_ptr<ClientTokens> tokens;
+  if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {
+    WINNOW_ASSIGN_OR_RETURN(tokens, ClientTokens::Load(file, clock));
+  }
   GenerationService generation({*tokenizer, clients, registry, clock, metrics}, executor,
-                               service_options);
-  ModelService models(registry, service_options.generation.chat_window_offset);
+                               tokens.get(), service_options);
+  ModelService models(registry, service_options.generation.chat_window_offset, tokens.get());
   WINNOW_ASSIGN_OR_RETURN(
       const std::unique_ptr<RpcServer> server,
       StartServer({.listen = absl::GetFlag(FLAGS_listen),
                    .services = {&generation, &models},
+                   .security = SecurityOfFlags(),
                    // A little more, so that our own words refuse what is just too large.
                    .max_message_bytes =
                        static_cast<int>(absl::GetFlag(FLAGS_max_request_bytes)) + (1 << 20)}));
@@ -150,6 +160,10 @@ absl::Status Run() {
                    http ? absl::StrCat(" (http port ", http->port(), ")") : "");
     }
     ready = now_ready;
+    if (const absl::Status read = tokens ? tokens->ReloadIfChanged() : absl::OkStatus();
+        !read.ok()) {
+      spdlog::error("{}; the clients stay as they were", read.ToString());
+    }
   } while (!WaitForStopSignal(absl::Milliseconds(50)));
 
   spdlog::info("stopping: {} request(s) running", generation.num_running());

@@ -1,5 +1,6 @@
 #include "router/model_service.h"
 
+#include "rpc/authorization.h"
 #include "rpc/grpc_status.h"
 
 namespace winnow {
@@ -8,6 +9,12 @@ grpc::ServerUnaryReactor* ModelService::ListModels(grpc::CallbackServerContext* 
                                                    const v1::ListModelsRequest*,
                                                    v1::ListModelsResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (tokens_ != nullptr) {
+    if (const auto client = tokens_->Authenticate(AuthorizationOf(*context)); !client.ok()) {
+      reactor->Finish(ToGrpcStatus(client.status(), *context));
+      return reactor;
+    }
+  }
   const absl::StatusOr<v1::WorkerInfo> info = registry_.Model();
   if (!info.ok()) {
     reactor->Finish(ToGrpcStatus(info.status(), *context));

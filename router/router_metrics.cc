@@ -66,11 +66,11 @@ RouterMetrics::RouterMetrics(MetricsRegistry& registry)
     requests_[code] =
         &registry.Counter("winnow_requests_total", "Ended requests by status.", {{"code", name}});
   }
-  const std::map<Rejection, const char*> rejections = {{Rejection::kInvalid, "invalid"},
-                                                       {Rejection::kForbidden, "forbidden"},
-                                                       {Rejection::kOverload, "overload"},
-                                                       {Rejection::kDraining, "draining"},
-                                                       {Rejection::kNoWorker, "no_worker"}};
+  const std::map<Rejection, const char*> rejections = {
+      {Rejection::kInvalid, "invalid"},     {Rejection::kUnauthenticated, "unauthenticated"},
+      {Rejection::kForbidden, "forbidden"}, {Rejection::kClientLimit, "client_limit"},
+      {Rejection::kOverload, "overload"},   {Rejection::kDraining, "draining"},
+      {Rejection::kNoWorker, "no_worker"}};
   for (const auto& [why, name] : rejections) {
     rejections_[why] =
         &registry.Counter("winnow_rejections_total",

@@ -12,7 +12,15 @@
 namespace winnow {
 
 // Why a request was turned away before any worker saw it.
-enum class Rejection { kInvalid, kForbidden, kOverload, kDraining, kNoWorker };
+enum class Rejection {
+  kInvalid,
+  kUnauthenticated,
+  kForbidden,
+  kClientLimit,
+  kOverload,
+  kDraining,
+  kNoWorker
+};
 
 // The metrics of a router (docs/design.md §7), all present from the start. Thread-safe.
 class RouterMetrics final : public DriverEvents {

@@ -4,7 +4,6 @@
 
 #include "common/status_macros.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "rpc/bulk_arguments.h"
 #include "rpc/host_port.h"
@@ -21,6 +20,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
   WINNOW_ASSIGN_OR_RETURN(const HostPort target, ParseHostPort(address));
   if (target.port == 0)
     return absl::InvalidArgumentError("address '" + address + "': cannot connect to port 0");
+  WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials,
+                          MakeChannelCredentials(options.tls));
 
   grpc::ChannelArguments args;
   if (options.own_connection) args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -36,7 +37,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ad
   SetBulkArguments([&](const char* name, int value) { args.SetInt(name, value); });
   args.SetMaxReceiveMessageSize(options.max_message_bytes);
   args.SetMaxSendMessageSize(options.max_message_bytes);
-  return grpc::CreateCustomChannel(target.ToString(), grpc::InsecureChannelCredentials(), args);
+  return grpc::CreateCustomChannel(target.ToString(), credentials, args);
 }
 
 }  // namespace winnow

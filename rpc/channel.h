@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "grpcpp/channel.h"
+#include "rpc/tls.h"
 
 namespace winnow {
 
@@ -19,11 +20,12 @@ struct ChannelOptions {
   // A peer that restarts is reached again after at most this.
   int max_reconnect_backoff_ms = 1'000;
   int max_message_bytes = 16 << 20;
+  TlsFiles tls;  // none: plain text
 };
 
-// A plain-text channel that connects when it is first used; HTTP proxies of the environment are
-// ignored. An address that nobody serves shows at the first call (UNAVAILABLE). INVALID_ARGUMENT:
-// not "host:port".
+// A channel that connects when it is first used; HTTP proxies of the environment are ignored. An
+// address that nobody serves, or somebody whose certificate is not good, shows at the first call
+// (UNAVAILABLE). INVALID_ARGUMENT: not "host:port", or bad TLS files.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& address,
                                                            const ChannelOptions& options = {});
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -29,6 +30,10 @@ void SetArguments(const RpcServerOptions& options, grpc::ServerBuilder& builder)
   builder.SetMaxSendMessageSize(options.max_message_bytes);
 }
 
+bool IsLoopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || absl::StartsWith(host, "127.");
+}
+
 }  // namespace
 
 RpcServer::~RpcServer() { Shutdown(absl::ZeroDuration()); }
@@ -45,6 +50,15 @@ void RpcServer::Shutdown(absl::Duration grace) {
 
 absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& options) {
   WINNOW_ASSIGN_OR_RETURN(HostPort listen, ParseListenAddress(options.listen));
+  const ServerSecurity& security = options.security;
+  if (security.tls.empty() && !security.allows_plaintext && !IsLoopback(listen.host)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "gRPC server: ", listen.ToString(),
+        " can be reached from elsewhere: give it TLS (--tls-cert, --tls-key, --tls-ca) "
+        "or allow plain text (--allow-plaintext)"));
+  }
+  WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
+                          MakeServerCredentials(security.tls, security.asks_for_certificate));
   // Both are process-wide switches that a builder reads; gRPC has no other way.
   grpc::EnableDefaultHealthCheckService(options.health);
   if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -52,7 +66,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& o
   grpc::ServerBuilder builder;
   SetArguments(options, builder);
   int port = 0;
-  builder.AddListeningPort(listen.ToString(), grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(listen.ToString(), credentials, &port);
   for (grpc::Service* service : options.services) builder.RegisterService(service);
 
   auto server = std::unique_ptr<RpcServer>(new RpcServer());

@@ -8,8 +8,16 @@
 #include "absl/time/time.h"
 #include "grpcpp/impl/codegen/service_type.h"
 #include "grpcpp/server.h"
+#include "rpc/tls.h"
 
 namespace winnow {
+
+// Who may talk to a server.
+struct ServerSecurity {
+  TlsFiles tls;                      // none: plain text
+  bool asks_for_certificate = true;  // with an authority: mutual TLS
+  bool allows_plaintext = false;     // beyond loopback
+};
 
 struct RpcServerOptions {
   // "host:port"; without a host ("8000", ":8000") it binds to loopback. Port 0: any free one.
@@ -17,6 +25,7 @@ struct RpcServerOptions {
   std::vector<grpc::Service*> services;  // must outlive the server
   bool health = true;  // grpc.health.v1; reports NOT_SERVING until SetServing(true)
   bool reflection = true;
+  ServerSecurity security;
   int max_message_bytes = 16 << 20;
 };
 
@@ -45,8 +54,8 @@ class RpcServer {
   std::string address_;
 };
 
-// Serves until Shutdown. Plain text. UNAVAILABLE: the address cannot be bound (a port in use is
-// refused, never shared); INVALID_ARGUMENT: not an address.
+// Serves until Shutdown. UNAVAILABLE: the address cannot be bound (a port in use is refused, never
+// shared); INVALID_ARGUMENT: not an address, bad TLS files, or plain text where others can listen.
 absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& options);
 
 }  // namespace winnow

@@ -11,8 +11,9 @@ namespace winnow {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;
-inline constexpr int kExitRefused = 3;   // INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION
-inline constexpr int kExitTryLater = 4;  // UNAVAILABLE, RESOURCE_EXHAUSTED
+inline constexpr int kExitRefused = 3;    // INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED,
+                                          // FAILED_PRECONDITION
+inline constexpr int kExitTryLater = 4;   // UNAVAILABLE, RESOURCE_EXHAUSTED
 inline constexpr int kExitCancelled = 5;  // CANCELLED, DEADLINE_EXCEEDED
 
 // Prints "winnow: CODE: sentence" to stderr; returns the exit code.

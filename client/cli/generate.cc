@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/args.h"
 #include "client/cli/commands.h"
+#include "client/cli/connect.h"
 #include "client/cli/generate_request.h"
 #include "client/cli/progress.h"
 #include "client/cpp/winnow_client.h"
@@ -41,8 +42,8 @@ Sampling
   --stop S                end before this string; may be given several times
   --ignore-eos            go on at the model's own end
 
-  --address HOST:PORT     the router (127.0.0.1:50050)
-  --timeout-s N           give up after so many seconds (600)
+)";
+constexpr char kMoreHelp[] = R"(  --timeout-s N           give up after so many seconds (600)
   --json                  print one JSON object on one line at the end
 
 Exit codes: 0 ok · 2 bad command line · 3 refused · 4 try later · 5 cancelled or too late · 1 other errors
@@ -102,19 +103,20 @@ Json ResultJson(const GenerateResult& r, bool explain) {
 
 int GenerateCommand(const std::vector<std::string>& words) {
   std::vector<std::string> values = GenerateRequestValues(), flags = GenerateRequestFlags();
-  values.insert(values.end(), {"address", "timeout-s"});
+  values.push_back("timeout-s");
+  values.insert(values.end(), ConnectValues().begin(), ConnectValues().end());
   flags.insert(flags.end(), {"json", "help"});
   const absl::StatusOr<Args> args = Args::Parse(words, values, flags);
   if (!args.ok()) return ReportUsage("generate", args.status());
   if (args->Has("help")) {
-    std::fputs(kHelp, stdout);
+    for (const char* part : {kHelp, kConnectHelp, kMoreHelp}) std::fputs(part, stdout);
     return kExitOk;
   }
   const absl::StatusOr<v1::GenerateRequest> request = ParseGenerateRequest(*args);
   if (!request.ok()) return ReportUsage("generate", request.status());
   const absl::StatusOr<absl::Duration> timeout = args->GetSeconds("timeout-s", absl::Minutes(10));
   if (!timeout.ok()) return ReportUsage("generate", timeout.status());
-  const auto client = WinnowClient::Create(args->Get("address", "127.0.0.1:50050"));
+  const auto client = Connect(*args);
   if (!client.ok()) return ReportUsage("generate", client.status());
 
   std::signal(SIGINT, [](int) { interrupted.Stop(absl::StatusCode::kCancelled); });

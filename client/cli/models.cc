@@ -2,6 +2,7 @@
 
 #include "client/cli/args.h"
 #include "client/cli/commands.h"
+#include "client/cli/connect.h"
 #include "client/cpp/winnow_client.h"
 #include "nlohmann/json.hpp"
 #include "rpc/plan_proto.h"
@@ -15,8 +16,8 @@ constexpr char kHelp[] = R"(winnow models: what a router serves.
 
   winnow models [options]
 
-  --address HOST:PORT     the router (127.0.0.1:50050)
-  --json                  print one JSON object on one line
+)";
+constexpr char kMoreHelp[] = R"(  --json                  print one JSON object on one line
 
 Exit codes: 0 ok · 2 bad command line · 4 try later · 5 too late · 1 other errors
 
@@ -64,13 +65,13 @@ void PrintModel(const v1::Model& model) {
 }  // namespace
 
 int ModelsCommand(const std::vector<std::string>& words) {
-  const absl::StatusOr<Args> args = Args::Parse(words, {"address"}, {"json", "help"});
+  const absl::StatusOr<Args> args = Args::Parse(words, ConnectValues(), {"json", "help"});
   if (!args.ok()) return ReportUsage("models", args.status());
   if (args->Has("help")) {
-    std::fputs(kHelp, stdout);
+    for (const char* part : {kHelp, kConnectHelp, kMoreHelp}) std::fputs(part, stdout);
     return kExitOk;
   }
-  const auto client = WinnowClient::Create(args->Get("address", "127.0.0.1:50050"));
+  const auto client = Connect(*args);
   if (!client.ok()) return ReportUsage("models", client.status());
   const absl::StatusOr<std::vector<v1::Model>> models = (*client)->ListModels(absl::Seconds(10));
   if (!models.ok()) return ReportError(models.status());

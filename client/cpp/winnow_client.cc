@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"
+#include "rpc/authorization.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
@@ -97,13 +98,16 @@ absl::Status TakeFinished(const v1::Finished& finished, GenerateResult& result) 
 
 }  // namespace
 
-WinnowClient::WinnowClient(const std::shared_ptr<grpc::Channel>& channel)
-    : generation_(v1::GenerationService::NewStub(channel)),
+WinnowClient::WinnowClient(const std::shared_ptr<grpc::Channel>& channel, std::string token)
+    : token_(std::move(token)),
+      generation_(v1::GenerationService::NewStub(channel)),
       models_(v1::ModelService::NewStub(channel)) {}
 
-absl::StatusOr<std::unique_ptr<WinnowClient>> WinnowClient::Create(const std::string& address) {
-  WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, MakeChannel(address));
-  return std::unique_ptr<WinnowClient>(new WinnowClient(channel));
+absl::StatusOr<std::unique_ptr<WinnowClient>> WinnowClient::Create(const std::string& address,
+                                                                   const ClientOptions& options) {
+  WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                          MakeChannel(address, {.tls = options.tls}));
+  return std::unique_ptr<WinnowClient>(new WinnowClient(channel, options.token));
 }
 
 absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest& request,
@@ -113,6 +117,7 @@ absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest&
   WINNOW_RETURN_IF_ERROR(CheckRequest(request));
   RealClock clock;
   grpc::ClientContext context;
+  ShowToken(context, token_);
   SetDeadline(context, Deadline::After(clock, timeout), clock);
   const CancelWatch watch(context, stop);
   const absl::Time begin = clock.Now();
@@ -151,6 +156,7 @@ absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest&
 absl::StatusOr<std::vector<v1::Model>> WinnowClient::ListModels(absl::Duration timeout) {
   RealClock clock;
   grpc::ClientContext context;
+  ShowToken(context, token_);
   SetDeadline(context, Deadline::After(clock, timeout), clock);
   v1::ListModelsResponse response;
   const grpc::Status status = models_->ListModels(&context, {}, &response);

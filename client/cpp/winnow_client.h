@@ -11,6 +11,7 @@
 #include "common/stop_flag.h"
 #include "plan/ledger.h"
 #include "plan/selection_config.h"
+#include "rpc/tls.h"
 #include "winnow/v1/generation.grpc.pb.h"
 #include "winnow/v1/model.grpc.pb.h"
 
@@ -41,12 +42,19 @@ struct GenerateCallbacks {
   std::function<void(int32_t index, int32_t id, const std::string& text)> token;
 };
 
+// How a router is spoken to.
+struct ClientOptions {
+  std::string token;  // bearer token; empty: none
+  TlsFiles tls;       // none: plain text
+};
+
 // A client of a Winnow router. Thread-safe.
 class WinnowClient {
  public:
-  // `address` is host:port. INVALID_ARGUMENT when it is not; whether somebody serves there shows at
-  // the first call.
-  static absl::StatusOr<std::unique_ptr<WinnowClient>> Create(const std::string& address);
+  // `address` is host:port. INVALID_ARGUMENT when it is not, or for bad TLS files; whether somebody
+  // serves there shows at the first call.
+  static absl::StatusOr<std::unique_ptr<WinnowClient>> Create(const std::string& address,
+                                                              const ClientOptions& options = {});
 
   // Runs one generation and waits for its end. `stop`, when given, cancels it from another thread
   // within 100 ms. Errors are those of GenerationService.Generate; RESOURCE_EXHAUSTED and
@@ -61,7 +69,8 @@ class WinnowClient {
   absl::StatusOr<std::vector<v1::Model>> ListModels(absl::Duration timeout);
 
  private:
-  explicit WinnowClient(const std::shared_ptr<grpc::Channel>& channel);
+  WinnowClient(const std::shared_ptr<grpc::Channel>& channel, std::string token);
+  const std::string token_;
   std::unique_ptr<v1::GenerationService::Stub> generation_;
   std::unique_ptr<v1::ModelService::Stub> models_;
 };

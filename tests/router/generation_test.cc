@@ -52,7 +52,7 @@ class GenerationTest : public ::testing::Test {
     sink.write = [this](v1::GenerateResponse event) { events_.push_back(std::move(event)); };
     sink.finish = [this](const absl::Status& status) { ends_.push_back(status); };
     const GenerationParts parts{*tokenizer_, workers_, *registry_, clock_, *metrics_};
-    generation_ = std::make_shared<Generation>(parts, options_, request, deadline, sink);
+    generation_ = std::make_shared<Generation>(parts, options_, request, deadline, sink, client_);
     generation_->Begin();
   }
   static v1::GenerateRequest Ask(const std::string& raw, int max_tokens = 8) {
@@ -100,10 +100,36 @@ class GenerationTest : public ::testing::Test {
   std::unique_ptr<RouterMetrics> metrics_;
   std::unique_ptr<WorkerRegistry> registry_;
   GenerationOptions options_;
+  std::shared_ptr<Client> client_;
   std::shared_ptr<Generation> generation_;
   std::vector<v1::GenerateResponse> events_;
   std::vector<absl::Status> ends_;
 };
+
+// The limits of the client's token hold before any worker is asked.
+TEST_F(GenerationTest, AClientGetsNoMoreThanItsTokenAllows) {
+  Workers();
+  const ClientLimits limits{.tokens_per_minute = 50, .min_keep_ratio = 0.2};
+  client_ = std::make_shared<Client>("batch", limits, clock_);
+  v1::GenerateRequest request = Ask("What is it?", 20);
+  request.mutable_selection()->set_policy("claa");
+  request.mutable_selection()->set_keep_ratio(0.1);
+  Begin(request);
+  ASSERT_THAT(ends_, SizeIs(1));
+  EXPECT_EQ(ends_[0].code(), absl::StatusCode::kPermissionDenied);
+  request.mutable_selection()->set_policy("full");
+  Begin(request);
+  EXPECT_THAT(workers_.prefills, SizeIs(1));
+  generation_->Cancel();
+  request.mutable_sampling()->set_max_tokens(40);
+  Begin(request);
+  EXPECT_EQ(ends_.back().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(GetRetryAfter(ends_.back()).has_value());
+  request.mutable_sampling()->set_max_tokens(60);
+  Begin(request);
+  EXPECT_EQ(ends_.back().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(workers_.prefills, SizeIs(1));
+}
 
 // Raw prompts end where the question ends, chats in the template's suffix.
 TEST_F(GenerationTest, OnlyChatPromptsHaveTheirWindowMoved) {

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "common/clock.h"
+
+namespace winnow {
+
+// What a client may do; 0 is no limit.
+struct ClientLimits {
+  int64_t max_requests = 0;       // at a time
+  int64_t tokens_per_minute = 0;  // prompt + max_tokens; a minute's worth may come at once
+  double min_keep_ratio = 0;      // of pruned prompts
+  friend bool operator==(const ClientLimits&, const ClientLimits&) = default;
+};
+
+// Somebody with a token, and what they have used. Thread-safe.
+class Client {
+ public:
+  Client(std::string name, const ClientLimits& limits, const Clock& clock);
+
+  const std::string& name() const { return name_; }
+  ClientLimits limits() const;
+  // What was used stays used.
+  void SetLimits(const ClientLimits& limits);
+
+  // Takes one of max_requests, until End. RESOURCE_EXHAUSTED with a retry hint.
+  absl::Status Begin();
+  void End();
+  // INVALID_ARGUMENT: more than a minute's worth. RESOURCE_EXHAUSTED says when there will be as
+  // many.
+  absl::Status TakeTokens(int64_t count);
+  // PERMISSION_DENIED: below min_keep_ratio.
+  absl::Status CheckKeepRatio(double ratio) const;
+
+ private:
+  const std::string name_;
+  const Clock& clock_;
+  mutable std::mutex mutex_;
+  ClientLimits limits_;
+  int64_t running_ = 0;
+  double tokens_left_ = 0;
+  absl::Time counted_;  // when tokens_left_ was right
+};
+
+// The clients that a router knows, from a JSON file:
+//   {"clients": [{"name": "search", "token": "…", "max_requests": 8, "tokens_per_minute": 500000,
+//                 "min_keep_ratio": 0.05}, …]}
+// Limits may be left out. Thread-safe.
+class ClientTokens {
+ public:
+  // INVALID_ARGUMENT names the file and what is wrong: unreadable, an unknown field, a token of
+  // less than 16 bytes, a name or token twice. `clock` must outlive it.
+  static absl::StatusOr<std::unique_ptr<ClientTokens>> Load(const std::string& path,
+                                                            const Clock& clock);
+
+  // Reads the file again; running requests of whoever is gone go on. The errors of Load leave
+  // everything as it was.
+  absl::Status Reload();
+  // Reload, when the file was changed since it was read.
+  absl::Status ReloadIfChanged();
+
+  // Whose token an "authorization" header carries ("Bearer …"). UNAUTHENTICATED. Takes equally long
+  // for every wrong token of one length.
+  absl::StatusOr<std::shared_ptr<Client>> Authenticate(absl::string_view authorization) const;
+
+ private:
+  struct Entry {
+    std::string token;
+    std::shared_ptr<Client> client;
+  };
+  ClientTokens(std::string path, const Clock& clock) : path_(std::move(path)), clock_(clock) {}
+
+  const std::string path_;
+  const Clock& clock_;
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;
+  std::string version_;  // of the file: its time and size
+};
+
+}  // namespace winnow
