@@ -24,6 +24,7 @@ int ReportUsage(const std::string& command, const absl::Status& status);
 // `words` are what follows the command's name.
 int GenerateCommand(const std::vector<std::string>& words);
 int ModelsCommand(const std::vector<std::string>& words);
+int LoadCommand(const std::vector<std::string>& words);
 int InspectCommand(const std::vector<std::string>& words);
 
 }  // namespace winnow

@@ -13,6 +13,7 @@ constexpr char kHelp[] =
 
   winnow generate …   ask for text
   winnow models …     what a router serves
+  winnow load …       ask as many clients would, and measure
   winnow inspect …    what Winnow makes of a model folder
 
 `winnow COMMAND --help` tells more.
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   const std::vector<std::string> rest(words.begin() + (words.empty() ? 0 : 1), words.end());
   if (command == "generate") return winnow::GenerateCommand(rest);
   if (command == "models") return winnow::ModelsCommand(rest);
+  if (command == "load") return winnow::LoadCommand(rest);
   if (command == "inspect") return winnow::InspectCommand(rest);
   const bool help = command == "--help" || command == "-h" || command == "help";
   std::fputs(winnow::kHelp, help ? stdout : stderr);
