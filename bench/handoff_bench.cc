@@ -1,10 +1,15 @@
 // The KV of one prompt from a prefill worker's memory into a decode worker's blocks: gRPC over
 // loopback between two halves of this process, without engines. Llama-3.1-8B shape, unpruned.
+// Beside it the same bytes over bare gRPC streams and over plain sockets.
 //
-//   handoff_bench [--tokens 8192] [--streams 1,2,4,8] [--repeats 5] [--device cpu]
+//   handoff_bench [--tokens 24,488,8192] [--streams 1,4] [--repeats 5] [--device cpu] [--peers]
+//                 [--tls-cert FILE --tls-key FILE --tls-ca FILE]
 //
-// Prints a JSON object: {"device", "commit", "kv_gb", "seconds": {streams: median},
-// "gb_s": {streams: …}}, from the first part that is ready to the answer of Commit.
+// Prints a JSON object: {"device", "commit", "tls", "runs": [{"kv_mb", "streams", "winnow":
+// {"seconds", "gb_s", "cpu_s_per_gb"}, "grpc": …, "tcp": …}]}. Medians; winnow from the first part
+// that is ready to the answer of Commit, with checksums, books and stores.
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +20,7 @@
 #include "absl/flags/parse.h"
 #include "absl/strings/numbers.h"
 #include "bench/commit.h"  // of the build folder
+#include "bench/handoff_peers.h"
 #include "checkpoint/model_config.h"
 #include "common/process.h"
 #include "decode_worker/kv_transfer_service.h"
@@ -24,10 +30,13 @@
 #include "nlohmann/json.hpp"
 #include "prefill_worker/grpc_kv_handoff.h"
 #include "rpc/server.h"
+#include "rpc/tls_flags.h"
 
-ABSL_FLAG(int64_t, tokens, 8192, "of the prompt");
-ABSL_FLAG(std::vector<std::string>, streams, (std::vector<std::string>{"1", "2", "4", "8"}),
+ABSL_FLAG(std::vector<std::string>, tokens, (std::vector<std::string>{"24", "488", "8192"}),
+          "of the prompt: 3 MB, 64 MB and 1 GB of KV");
+ABSL_FLAG(std::vector<std::string>, streams, (std::vector<std::string>{"1", "4"}),
           "push streams, to try one after another");
+ABSL_FLAG(bool, peers, true, "measure bare gRPC and TCP, too");
 ABSL_FLAG(int, repeats, 5, "timed, after one");
 ABSL_FLAG(std::string, device, "cpu", "whose memory the KV leaves and enters: cpu or cuda");
 
@@ -68,7 +77,7 @@ struct DecodeSide {
                      return absl::OkStatus();
                    }}),
         service(table),
-        server(Unwrap(StartServer({.services = {&service}}))) {}
+        server(Unwrap(StartServer({.services = {&service}, .security = SecurityOfFlags()}))) {}
 
   static PagedKv::Options Options(const ModelShape& shape, Backend& backend, const KvPlan& plan) {
     PagedKv::Options options{.shape = shape, .backends = {&backend}, .zero_freed = false};
@@ -90,15 +99,37 @@ struct DecodeSide {
   std::unique_ptr<RpcServer> server;
 };
 
-double Seconds(const ModelShape& shape, Backend& backend, const KvPlan& plan, int streams,
-               int repeats) {
-  RealClock clock;
-  DecodeSide decode(shape, backend, plan);
-  GrpcKvHandoffs handoffs({.incarnation = kPrefill,
-                           .layout_digest = kLayout,
-                           .kv_element_bytes = kElementBytes,
-                           .streams_per_rank = streams,
-                           .clock = &clock});
+struct Cost {
+  double seconds = 0, cpu_seconds = 0;
+};
+
+double CpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+// The median of `repeats` runs in time, after one that warms up. `run` gives back when it began.
+template <typename Run>
+Cost Measure(int repeats, Run run) {
+  std::vector<Cost> costs;
+  for (int i = 0; i <= repeats; ++i) {
+    const double cpu = CpuSeconds();
+    const absl::Duration time = run();
+    costs.push_back({absl::ToDoubleSeconds(time), CpuSeconds() - cpu});
+  }
+  costs.erase(costs.begin());
+  const auto middle = costs.begin() + repeats / 2;
+  std::nth_element(costs.begin(), middle, costs.end(),
+                   [](const Cost& a, const Cost& b) { return a.seconds < b.seconds; });
+  return *middle;
+}
+
+std::shared_ptr<KvStaging> RandomStaging(const ModelShape& shape, Backend& backend,
+                                         const KvPlan& plan) {
   auto staging = std::make_shared<KvStaging>();
   staging->plan = plan;
   KvStaging::Rank rank{.heads = Unwrap(SplitHeads(shape, 1, 0)),
@@ -108,10 +139,23 @@ double Seconds(const ModelShape& shape, Backend& backend, const KvPlan& plan, in
   auto* words = rank.memory.data<uint64_t>();
   std::generate(words, words + rank.memory.bytes() / sizeof(uint64_t), random);
   staging->ranks.push_back(std::move(rank));
+  return staging;
+}
 
-  std::vector<double> times;
-  for (int run = 0; run <= repeats; ++run) {
-    const auto handoff = handoffs.Create({.request_id = "request " + std::to_string(run),
+Cost MeasureHandoff(const ModelShape& shape, Backend& backend,
+                    const std::shared_ptr<KvStaging>& staging, int streams, int repeats) {
+  const KvPlan& plan = staging->plan;
+  RealClock clock;
+  DecodeSide decode(shape, backend, plan);
+  GrpcKvHandoffs handoffs({.incarnation = kPrefill,
+                           .layout_digest = kLayout,
+                           .kv_element_bytes = kElementBytes,
+                           .streams_per_rank = streams,
+                           .tls = TlsFilesOfFlags(),
+                           .clock = &clock});
+  int run = 0;
+  return Measure(repeats, [&] {
+    const auto handoff = handoffs.Create({.request_id = "request " + std::to_string(run++),
                                           .attempt = 1,
                                           .decode_address = decode.server->address(),
                                           .decode_incarnation = kDecode,
@@ -127,12 +171,19 @@ double Seconds(const ModelShape& shape, Backend& backend, const KvPlan& plan, in
     handoff->Commit({1}, {.max_tokens = kMaxTokens},
                     [&](auto summary) { committed.set_value(summary.status()); });
     if (auto status = committed.get_future().get(); !status.ok()) Die(status);
-    times.push_back(absl::ToDoubleSeconds(clock.Now() - begin));
+    const absl::Duration time = clock.Now() - begin;
     decode.Finish();
-  }
-  times.erase(times.begin());
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  return times[repeats / 2];
+    return time;
+  });
+}
+
+Cost MeasurePipe(BytePipe& pipe, const Buffer& memory, int64_t bytes, int repeats) {
+  RealClock clock;
+  return Measure(repeats, [&] {
+    const absl::Time begin = clock.Now();
+    pipe.Send(memory.data<std::byte>(), bytes);
+    return clock.Now() - begin;
+  });
 }
 
 int Main() {
@@ -149,18 +200,40 @@ int Main() {
   }
   SelectionConfig full;
   full.policy = SelectionPolicy::kFull;
-  const KvPlan plan = MakeKvPlan(shape, full, absl::GetFlag(FLAGS_tokens));
-  const double bytes =
-      4.0 * plan.num_layers * plan.num_prompt_tokens * shape.num_kv_heads * shape.head_dim;
-  Json json = {{"device", backend->name()}, {"commit", WINNOW_COMMIT}, {"kv_gb", bytes * 1e-9}};
-  for (const std::string& text : absl::GetFlag(FLAGS_streams)) {
-    int streams = 0;
-    if (!absl::SimpleAtoi(text, &streams)) Die(absl::InvalidArgumentError("--streams: " + text));
-    const double seconds = Seconds(shape, *backend, plan, streams, absl::GetFlag(FLAGS_repeats));
-    std::fprintf(stderr, "%d stream(s): %.3f s, %.2f GB/s\n", streams, seconds,
-                 bytes * 1e-9 / seconds);
-    json["seconds"][text] = seconds;
-    json["gb_s"][text] = bytes * 1e-9 / seconds;
+  const int repeats = absl::GetFlag(FLAGS_repeats);
+  Json json = {{"device", backend->name()},
+               {"commit", WINNOW_COMMIT},
+               {"tls", !TlsFilesOfFlags().empty()},
+               {"runs", Json::array()}};
+  for (const std::string& tokens : absl::GetFlag(FLAGS_tokens)) {
+    int64_t num_tokens = 0;
+    if (!absl::SimpleAtoi(tokens, &num_tokens)) {
+      Die(absl::InvalidArgumentError("--tokens: " + tokens));
+    }
+    const KvPlan plan = MakeKvPlan(shape, full, num_tokens);
+    const int64_t bytes = plan.payload_bytes(kElementBytes);
+    const auto staging = RandomStaging(shape, *backend, plan);
+    for (const std::string& text : absl::GetFlag(FLAGS_streams)) {
+      int streams = 0;
+      if (!absl::SimpleAtoi(text, &streams)) Die(absl::InvalidArgumentError("--streams: " + text));
+      Json run = {{"kv_mb", static_cast<double>(bytes) * 1e-6}, {"streams", streams}};
+      const auto report = [&](const char* what, const Cost& cost) {
+        const double gb = static_cast<double>(bytes) * 1e-9;
+        run[what] = {{"seconds", cost.seconds},
+                     {"gb_s", gb / cost.seconds},
+                     {"cpu_s_per_gb", cost.cpu_seconds / gb}};
+        std::fprintf(stderr, "%8.1f MB, %d stream(s), %-6s: %6.2f GB/s, %5.2f s of CPU per GB\n",
+                     gb * 1e3, streams, what, gb / cost.seconds, cost.cpu_seconds / gb);
+      };
+      report("winnow", MeasureHandoff(shape, *backend, staging, streams, repeats));
+      if (absl::GetFlag(FLAGS_peers)) {
+        const Buffer& memory = staging->ranks[0].memory;
+        report("grpc",
+               MeasurePipe(*MakeGrpcPipe(streams, SecurityOfFlags()), memory, bytes, repeats));
+        report("tcp", MeasurePipe(*MakeTcpPipe(streams), memory, bytes, repeats));
+      }
+      json["runs"].push_back(run);
+    }
   }
   std::printf("%s\n", json.dump().c_str());
   return 0;
@@ -170,6 +243,7 @@ int Main() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
+  winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::KeepFreedMemory();  // as the workers do
   return winnow::Main();
