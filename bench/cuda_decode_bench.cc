@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <random>
 
@@ -19,6 +18,7 @@
 #include "absl/flags/parse.h"
 #include "absl/strings/numbers.h"
 #include "bench/commit.h"  // of the build folder
+#include "bench/unwrap.h"
 #include "engine/device/cuda_backend.h"
 #include "engine/device/cuda_ranks.h"
 #include "engine/tensor_parallel_decode.h"
@@ -37,16 +37,6 @@ namespace winnow {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-[[noreturn]] void Die(const absl::Status& status) {
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  std::exit(1);
-}
-template <typename T>
-T Unwrap(absl::StatusOr<T> value) {
-  if (!value.ok()) Die(value.status());
-  return *std::move(value);
-}
 
 // Bytes read and written per nanosecond by copies within the device.
 double CopyRate(Backend& backend, const Clock& clock) {

@@ -16,13 +16,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <mutex>
 #include <random>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "bench/commit.h"  // of the build folder
+#include "bench/unwrap.h"
 #include "engine/device/cuda_backend.h"
 #include "engine/device/cuda_ranks.h"
 #include "engine/model/model_ranks.h"
@@ -33,16 +33,6 @@ namespace winnow {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-[[noreturn]] void Die(const absl::Status& status) {
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  std::exit(1);
-}
-template <typename T>
-T Unwrap(absl::StatusOr<T> value) {
-  if (!value.ok()) Die(value.status());
-  return *std::move(value);
-}
 
 struct Flags {
   std::string config = std::string(WINNOW_SOURCE_DIR) + "/bench/configs/llama-3.1-8b";

@@ -12,7 +12,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <future>
 #include <random>
 
@@ -21,6 +20,7 @@
 #include "absl/strings/numbers.h"
 #include "bench/commit.h"  // of the build folder
 #include "bench/handoff_peers.h"
+#include "bench/unwrap.h"
 #include "checkpoint/model_config.h"
 #include "common/process.h"
 #include "decode_worker/kv_transfer_service.h"
@@ -44,16 +44,6 @@ namespace winnow {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-[[noreturn]] void Die(const absl::Status& status) {
-  std::fprintf(stderr, "%s\n", status.ToString().c_str());
-  std::exit(1);
-}
-template <typename T>
-T Unwrap(absl::StatusOr<T> value) {
-  if (!value.ok()) Die(value.status());
-  return *std::move(value);
-}
 
 constexpr char kLayout[] = "bench";
 constexpr uint64_t kPrefill = 5, kDecode = 7;  // incarnations

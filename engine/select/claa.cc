@@ -8,6 +8,16 @@
 
 namespace winnow {
 
+namespace {
+
+// Of one layer's window queries.
+int64_t WindowBytes(const KvPlan& plan, const SelectionConfig& config, const HeadSplit& heads,
+                    const Backend& backend) {
+  return int64_t{heads.q_count} * config.window * plan.head_dim * ElementSize(backend.dtype());
+}
+
+}  // namespace
+
 // Bytes of every device buffer.
 struct ClaaState::Sizes {
   int64_t window_q, window_lse, gathered_q, layer_scores, best, positions, head_positions;
@@ -18,7 +28,7 @@ struct ClaaState::Sizes {
     constexpr int64_t kInt = sizeof(int32_t), kFloat = sizeof(float);
     const int64_t num_scored = plan.pivot_layer - plan.first_scored_layer + 1;
     const int64_t q_heads = heads.q_count, kv_heads = heads.kv_count, kept = plan.num_kept;
-    const int64_t window = q_heads * config.window * plan.head_dim * ElementSize(backend.dtype());
+    const int64_t window = WindowBytes(plan, config, heads, backend);
     window_q = num_scored * window;
     window_lse = num_scored * q_heads * (plan.num_prompt_tokens - plan.window_begin) * kFloat;
     gathered_q = heads.sharing_ranks > 1 ? num_ranks * window : 0;
@@ -56,9 +66,7 @@ absl::StatusOr<std::unique_ptr<ClaaState>> ClaaState::Create(const KvPlan& plan,
   return state;
 }
 
-int64_t ClaaState::window_bytes() const {
-  return int64_t{heads_.q_count} * config_.window * plan_.head_dim * ElementSize(backend_.dtype());
-}
+int64_t ClaaState::window_bytes() const { return WindowBytes(plan_, config_, heads_, backend_); }
 
 absl::Status ClaaState::Allocate() {
   const int64_t window_begin = plan_.window_begin;

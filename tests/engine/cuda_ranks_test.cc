@@ -1,7 +1,5 @@
 // Ranks on GPUs, joined in every way that this machine allows: collectives, a rank that stays away,
 // and the demo model's goldens through prefill and decode.
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <cmath>
 

@@ -2,25 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <functional>
 #include <set>
-#include <sstream>
 
 #include "checkpoint/selection_profile.h"
+#include "common/read_file.h"
 #include "engine/device/ref_backend.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 
 namespace winnow {
 namespace {
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
 
 template <typename T>
 T Unwrap(absl::StatusOr<T> value) {
@@ -110,7 +101,7 @@ absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<in
 GoldenCase LoadGoldenCase(int index) {
   const std::string path =
       std::string(WINNOW_SOURCE_DIR) + "/tests/golden/demo/case" + std::to_string(index) + ".json";
-  const auto json = nlohmann::json::parse(ReadFile(path));
+  const auto json = nlohmann::json::parse(ReadFile(path).value_or(""));
   GoldenCase golden;
   golden.ids = json["ids"].get<std::vector<int32_t>>();
   golden.full_tokens = json["full_tokens"].get<std::vector<int32_t>>();
