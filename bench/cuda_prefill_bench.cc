@@ -95,7 +95,7 @@ class Engine {
   };
   Result Run(const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
              bool ships = false) {
-    const int64_t waits = backend().num_waits();
+    const int64_t drains = backend().num_drains();
     const absl::Time begin = clock_.Now();
     SelectionConfig profile = DefaultSelectionConfig(engine_->shape());
     profile.min_prompt_tokens = profile.min_kept_tokens = 0;
@@ -115,7 +115,7 @@ class Engine {
       const std::vector<PrefillOutput> outputs = Unwrap(engine_->Step({item}));
       if (outputs.empty()) continue;
       const Result result{absl::ToDoubleMilliseconds(clock_.Now() - begin),
-                          backend().num_waits() - waits - 1, outputs[0].stages};
+                          backend().num_drains() - drains - 1, outputs[0].stages};
       sink_.Wait(clock_);
       engine_->Release(sequence);
       return result;

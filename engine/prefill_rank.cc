@@ -1,6 +1,7 @@
 #include "engine/prefill_rank.h"
 
 #include <numeric>
+#include <utility>
 
 #include "common/status_macros.h"
 
@@ -34,6 +35,12 @@ absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(const Options& 
   return r;
 }
 
+absl::Status PrefillRank::BeginLayer(Deadline deadline) {
+  std::swap(layers_begun_[0], layers_begun_[1]);
+  const EventPtr two_layers_ago = std::exchange(layers_begun_[1], backend_.Record());
+  return two_layers_ago == nullptr ? absl::OkStatus() : two_layers_ago->Wait(clock_, deadline);
+}
+
 absl::Status PrefillRank::RunPrompt(const std::vector<PackedItem>& items, StageTimeline* timeline,
                                     Deadline deadline) {
   timeline_ = timeline;
@@ -48,6 +55,7 @@ absl::Status PrefillRank::RunPrompt(const std::vector<PackedItem>& items, StageT
   }
   EndStage(&StageTimes::full_layers);
   for (int layer = 0; layer < pivot; ++layer) {
+    WINNOW_RETURN_IF_ERROR(BeginLayer(deadline));
     WINNOW_RETURN_IF_ERROR(PromptLayer(layer, items, rows, deadline));
   }
   WINNOW_RETURN_IF_ERROR(PivotKv(pivot, items, rows, deadline));
@@ -218,6 +226,7 @@ absl::Status PrefillRank::RunKept(const std::vector<PackedItem>& items, StageTim
   EndStage(plan.pruned ? &StageTimes::select : &StageTimes::pruned_layers);
   const int last_layer = plan.num_layers - 1;
   for (int layer = plan.pivot_layer; layer < last_layer; ++layer) {
+    WINNOW_RETURN_IF_ERROR(BeginLayer(deadline));
     WINNOW_RETURN_IF_ERROR(KeptLayer(layer, items, rows, deadline));
   }
   WINNOW_RETURN_IF_ERROR(LastLayer(last_layer, items, rows, deadline));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -77,6 +78,9 @@ class PrefillRank {
   void ShipPerHead(int layer, const PackedItem& item);
 
   void* row(const Buffer& rows, int64_t index) const { return rows.at(index * hidden_bytes_); }
+  // Waits until the layer before the last is done, so that what can no longer be called back is two
+  // layers of work at most. The queue does not run dry.
+  absl::Status BeginLayer(Deadline deadline);
   void EndStage(double StageTimes::*stage) {
     if (timeline_ != nullptr) timeline_->End(stage);
   }
@@ -88,7 +92,8 @@ class PrefillRank {
   Communicator& communicator_;
   const Clock& clock_;
   std::unique_ptr<Transformer> transformer_;
-  StageTimeline* timeline_ = nullptr;  // of the step that runs
+  StageTimeline* timeline_ = nullptr;     // of the step that runs
+  std::array<EventPtr, 2> layers_begun_;  // the last two
   int64_t hidden_bytes_ = 0;
   Buffer x_;          // [max_rows][hidden]
   Buffer last_rows_;  // [max_rows][hidden]: rows of the last layer whose logits are wanted

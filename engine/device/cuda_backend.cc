@@ -60,7 +60,8 @@ absl::Status CudaBackend::State::Error() {
 
 class CudaBackend::CudaEvent final : public Event {
  public:
-  CudaEvent(std::shared_ptr<State> state, CudaStream stream) : state_(std::move(state)) {
+  CudaEvent(std::shared_ptr<State> state, CudaStream stream)
+      : state_(std::move(state)), enqueued_before_(state_->num_enqueued) {
     cudaError_t error = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
     if (error == cudaSuccess) error = cudaEventRecord(event_, stream);
     if (error != cudaSuccess) {
@@ -79,7 +80,7 @@ class CudaBackend::CudaEvent final : public Event {
     return true;
   }
   absl::Status Wait(const Clock& clock, Deadline deadline) override {
-    ++state_->num_waits;
+    if (enqueued_before_ == state_->num_enqueued) ++state_->num_drains;
     for (int looks = 0; !IsDone(); ++looks) {
       if (deadline.HasPassed(clock)) {
         return absl::DeadlineExceededError("CUDA: the queue was not done in time");
@@ -91,6 +92,7 @@ class CudaBackend::CudaEvent final : public Event {
 
  private:
   const std::shared_ptr<State> state_;
+  const int64_t enqueued_before_;
   cudaEvent_t event_ = nullptr;
 };
 
@@ -206,6 +208,7 @@ void CudaBackend::Launch(const char* what, Launcher&& launch) {
     timed_ops_.push_back({what, begin, end});
   }
   queue_moved_ = true;
+  ++state_->num_enqueued;
   Check(what);
 }
 

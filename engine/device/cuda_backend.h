@@ -35,8 +35,8 @@ class CudaBackend final : public Backend {
   // Milliseconds that each kind of op took since it was switched on; waits for the queue.
   void TimeOps(bool on) { time_ops_ = on; }
   std::map<std::string, double> TakeOpTimes();
-  // How often the host has waited for an event or the whole queue.
-  int64_t num_waits() const { return state_->num_waits; }
+  // How often the host has waited for all that was enqueued.
+  int64_t num_drains() const { return state_->num_drains; }
 
   absl::StatusOr<Buffer> Allocate(size_t bytes) override;
   absl::StatusOr<Buffer> AllocateHost(size_t bytes) override;
@@ -80,7 +80,7 @@ class CudaBackend final : public Backend {
   struct State {
     std::mutex mutex;
     absl::Status first_error;
-    std::atomic<int64_t> num_waits{0};
+    std::atomic<int64_t> num_enqueued{0}, num_drains{0};
     std::atomic<bool> copies_run{false};  // copies out that freeing must wait for
     void Keep(const std::string& text);
     absl::Status Error();
