@@ -22,6 +22,9 @@ target_compile_options(winnow_compiler_options INTERFACE
   $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized -Wno-restrict>)
 target_include_directories(winnow_compiler_options INTERFACE "${CMAKE_SOURCE_DIR}")
 
+if(WINNOW_FAULT_POINTS)
+  add_compile_definitions(WINNOW_FAULT_POINTS)
+endif()
 if(WINNOW_SANITIZE)
   add_compile_options(-fsanitize=${WINNOW_SANITIZE} -fno-omit-frame-pointer -g)
   add_link_options(-fsanitize=${WINNOW_SANITIZE})

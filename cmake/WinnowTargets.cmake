@@ -16,9 +16,11 @@ function(winnow_binary name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} winnow_compiler_options)
 endfunction()
 
-# `unit_tests` and `tsan_tests` build the tests that have the label.
+# `unit_tests` and `tsan_tests` build the tests that have the label, `faultpoint_tests` the programs that those of
+# label faultpoint start.
 add_custom_target(unit_tests)
 add_custom_target(tsan_tests)
+add_custom_target(faultpoint_tests DEPENDS winnow winnow-router winnow-prefill-worker winnow-decode-worker)
 
 # winnow_test(NAME SOURCES … DEPS … [LABELS …] [TIMEOUT s]): a GoogleTest program run by ctest, label `unit`
 # unless told otherwise. Tests find data through WINNOW_SOURCE_DIR.
@@ -43,7 +45,7 @@ function(winnow_test name)
 endfunction()
 
 # winnow_python_test(NAME FILE.py [ARGUMENTS …] [LABELS …] [TIMEOUT s]): a unittest file run by ctest, as winnow_test
-# otherwise. Those of label e2e start whole clusters and run alone.
+# otherwise. Those of label e2e and faultpoint start whole clusters and run alone.
 function(winnow_python_test name file)
   cmake_parse_arguments(ARG "" "TIMEOUT" "ARGUMENTS;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
@@ -56,7 +58,7 @@ function(winnow_python_test name file)
   add_test(NAME ${name} COMMAND Python3::Interpreter "${CMAKE_CURRENT_SOURCE_DIR}/${file}" ${ARG_ARGUMENTS})
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
                        ENVIRONMENT "WINNOW_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
-  if("e2e" IN_LIST ARG_LABELS)
+  if("e2e" IN_LIST ARG_LABELS OR "faultpoint" IN_LIST ARG_LABELS)
     set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
   endif()
 endfunction()

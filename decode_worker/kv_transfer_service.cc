@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/fault.h"
 #include "rpc/grpc_status.h"
 #include "rpc/plan_proto.h"
 #include "transfer/chunk_codec.h"
@@ -79,6 +80,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     }
     const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(slice.begin()),
                                             slice.size());
+    if (absl::Status fault = FailAt("decode.push.chunk", stream_); !fault.ok()) return fault;
     const absl::StatusOr<DecodedChunk> chunk = DecodeChunk(bytes);
     if (!chunk.ok()) {
       table_.Fail(reservation_id_, chunk.status());
@@ -97,6 +99,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
 
   // Acknowledgements that gather while a write is in flight leave as one. The lock is held.
   void WriteAck() {
+    if (FaultAt("decode.push.ack", stream_) == Fault::kDrop) return;
     v1::PushResponse response;
     table_.OnCreditsSent(reservation_id_, stream_, credits_);
     response.set_acknowledged_sequence(acknowledged_);
@@ -176,6 +179,7 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
                                                      const v1::ReserveRequest* request,
                                                      v1::ReserveResponse* response) {
   if (draining_) return Finish(context, absl::UnavailableError("reserve: the worker is draining"));
+  if (const absl::Status fault = FailAt("decode.reserve"); !fault.ok()) return Finish(context, fault);
   const absl::StatusOr<KvPlan> plan = FromProto(request->plan());
   if (!plan.ok()) return Finish(context, plan.status());
   const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
@@ -197,9 +201,13 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KvTransferService::
 grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext* context,
                                                     const v1::CommitRequest* request,
                                                     v1::CommitResponse* response) {
+  if (const absl::Status fault = FailAt("decode.commit"); !fault.ok()) return Finish(context, fault);
   const absl::StatusOr<CommitRequest> parsed = ParseCommit(*request);
   if (!parsed.ok()) return Finish(context, parsed.status());
   const absl::StatusOr<int64_t> bytes = table_.Commit(*parsed);
+  if (const absl::Status fault = FailAt("decode.commit.answer"); !fault.ok()) {
+    return Finish(context, fault);
+  }
   if (bytes.ok()) response->set_kv_payload_bytes(*bytes);
   return Finish(context, bytes.status());
 }

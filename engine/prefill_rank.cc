@@ -3,6 +3,7 @@
 #include <numeric>
 #include <utility>
 
+#include "common/fault.h"
 #include "common/status_macros.h"
 
 namespace winnow {
@@ -36,6 +37,7 @@ absl::StatusOr<std::unique_ptr<PrefillRank>> PrefillRank::Create(const Options& 
 }
 
 absl::Status PrefillRank::BeginLayer(Deadline deadline) {
+  WINNOW_RETURN_IF_ERROR(FailAt("prefill.rank", communicator_.rank()));
   std::swap(layers_begun_[0], layers_begun_[1]);
   const EventPtr two_layers_ago = std::exchange(layers_begun_[1], backend_.Record());
   return two_layers_ago == nullptr ? absl::OkStatus() : two_layers_ago->Wait(clock_, deadline);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/fault.h"
 #include "common/retry_hint.h"
 #include "prefill_worker/kv_push_client.h"
 #include "rpc/grpc_deadline.h"
@@ -133,6 +134,10 @@ void Core::Reserve(const KvPlan& plan, int max_tokens,
   stub_->async()->Reserve(
       &call->context, &call->request, &call->response,
       [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {
+        if (const absl::Status lost = FailAt("prefill.reserve.answer"); !lost.ok()) {
+          done(lost);
+          return;
+        }
         if (!status.ok()) {
           done(self->Outcome(status, call->context));
           return;
@@ -172,11 +177,19 @@ void Core::ScheduleRenew() {
 
 void Core::SendRenew() {
   auto call = MakeCall<v1::RenewRequest, v1::RenewResponse>();
+  KvSender* sender;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (ended_) return;
     call->request.set_reservation_id(reservation_id_);
+    sender = sender_.get();
   }
+  if (sender != nullptr && sender->silence() > ttl_) {
+    sender->Fail(absl::UnavailableError(absl::StrCat("push: decode worker ", target_.decode_address,
+                                                     " acknowledged nothing for ",
+                                                     absl::FormatDuration(ttl_))));
+  }
+  if (FaultAt("prefill.renew") == Fault::kDrop) return;
   stub_->async()->Renew(&call->context, &call->request, &call->response,
                         [self = shared_from_this(), call](const grpc::Status& status) {
                           // A lost reservation shows in the streams or at the commit; a lost call
@@ -196,7 +209,10 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
   for (const KvStaging::Rank& rank : staging->ranks) {
     options.ranks.push_back({rank.heads, rank.layout, rank.memory.data<std::byte>()});
   }
-  sender_ = std::make_unique<KvSender>(std::move(options));
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    sender_ = std::make_unique<KvSender>(std::move(options));
+  }
   const int num_streams = sender_->num_streams();
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (int stream = 0; stream < num_streams; ++stream) {
@@ -219,12 +235,18 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
     return;
   }
   for (int stream = 0; stream < num_streams; ++stream) {
+    if (const absl::Status failed = FailAt("prefill.push.open", stream); !failed.ok()) {
+      lock.unlock();
+      sender_->Fail(failed);
+      return;
+    }
     v1::PushOpen open;
     *open.mutable_identity() = Identity();
     open.set_reservation_id(reservation_id_);
     open.set_stream(stream);
     PushStream::Callbacks callbacks;
     callbacks.acknowledged = [self = shared_from_this(), stream](const v1::PushResponse& ack) {
+      if (FaultAt("prefill.push.ack", stream) == Fault::kDrop) return;
       self->sender_->OnAck(stream, ack.acknowledged_sequence(), ack.credit_bytes());
     };
     callbacks.ended = [self = shared_from_this(), stream](const absl::Status& status) {
@@ -313,10 +335,15 @@ void Core::SendCommit(v1::CommitRequest request, int tries_left,
                       std::function<void(absl::StatusOr<KvHandoff::Summary>)> done) {
   auto call = MakeCall<v1::CommitRequest, v1::CommitResponse>();
   call->request = std::move(request);
+  if (const absl::Status failed = FailAt("prefill.commit"); !failed.ok()) {
+    owner_.event_waiter().Add([done = std::move(done), failed] { done(failed); });
+    return;
+  }
   stub_->async()->Commit(&call->context, &call->request, &call->response,
                          [self = shared_from_this(), call, tries_left,
                           done = std::move(done)](const grpc::Status& status) {
-                           const absl::Status result = self->Outcome(status, call->context);
+                           absl::Status result = self->Outcome(status, call->context);
+                           result.Update(FailAt("prefill.commit.answer"));
                            if (absl::IsUnavailable(result) && tries_left > 1) {
                              self->SendCommit(call->request, tries_left - 1, done);
                              return;
@@ -345,6 +372,7 @@ void Core::Abort(const std::string& reason) {
     if (reservation_id_.empty()) return;  // none yet; OnGrant sees ended_
     call->request.set_reservation_id(reservation_id_);
   }
+  if (FaultAt("prefill.abort") == Fault::kDrop) return;
   call->request.set_reason(reason);
   const Clock& clock = *owner_.options().clock;  // the request's own deadline may have passed
   SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout), clock);

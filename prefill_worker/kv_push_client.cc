@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/fault.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "transfer/chunk_codec.h"
@@ -18,6 +19,14 @@ grpc::Slice BorrowedSlice(const std::byte* data, size_t size,
   return grpc::Slice(
       const_cast<std::byte*>(data), size,
       [](void* user_data) { delete static_cast<std::shared_ptr<const void>*>(user_data); }, holder);
+}
+
+// The message with one bit of its payload flipped (a fault point's).
+grpc::ByteBuffer Corrupted(const grpc::Slice (&slices)[2]) {
+  std::string payload(slices[1].begin(), slices[1].end());
+  payload[payload.size() / 2] ^= 1;
+  const grpc::Slice flipped[] = {slices[0], grpc::Slice(payload)};
+  return grpc::ByteBuffer(flipped, 2);
 }
 
 }  // namespace
@@ -44,6 +53,14 @@ void PushStream::Send(const KvChunk& chunk) {
   const grpc::Slice slices[] = {
       grpc::Slice(EncodePrefix(chunk.header)),
       BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_)};
+  const Fault fault = FaultAt("prefill.push.chunk", static_cast<int>(chunk.header.stream));
+  if (fault == Fault::kDrop) return;
+  if (fault == Fault::kFail) context_.TryCancel();
+  if (fault == Fault::kRepeat) Write(grpc::ByteBuffer(slices, 2));
+  if (fault == Fault::kCorrupt) {
+    Write(Corrupted(slices));
+    return;
+  }
   Write(grpc::ByteBuffer(slices, 2));
 }
 

@@ -167,8 +167,10 @@ absl::Status Run() {
                                        .security = SecurityOfFlags()}));
   std::atomic<bool> ready{true};
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
-                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready,
-                                           [&] { return registry.Serialize(); }));
+                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
+                            metrics.Refresh(scheduler);
+                            return registry.Serialize();
+                          }));
   server->SetServing(true);
   spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel,
                identity.kv_dtype, identity.layout_digest,

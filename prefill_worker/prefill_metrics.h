@@ -20,6 +20,9 @@ class PrefillMetrics final : public PrefillEvents {
             registry.Counter("winnow_prompt_tokens_total", "Prompt tokens of finished prefills.")),
         prompt_size_(registry.Histogram(
             "winnow_prompt_tokens", "Prompt tokens per finished prefill.", metric_grids::Tokens())),
+        inflight_(registry.Gauge("winnow_requests_inflight", "Requests received and not ended.")),
+        staging_bytes_(registry.Gauge("winnow_kv_staging_bytes",
+                                      "Host memory of KV on its way out or retained.")),
         pinned_bytes_(registry.Gauge("winnow_kv_pinned_bytes", "KV retained for a resend.")),
         sent_bytes_(registry.Counter("winnow_kv_transfer_bytes_total",
                                      "K and V payload bytes, each once.",
@@ -68,6 +71,11 @@ class PrefillMetrics final : public PrefillEvents {
     auto it = requests_.find(static_cast<int>(status.code()));
     if (it != requests_.end()) it->second->Increment();
   }
+  // What is read when somebody asks.
+  void Refresh(const PrefillScheduler& scheduler) {
+    inflight_.Set(static_cast<double>(scheduler.num_jobs()));
+    staging_bytes_.Set(static_cast<double>(scheduler.staging_bytes()));
+  }
   void OnPinnedBytes(int64_t bytes) override { pinned_bytes_.Set(static_cast<double>(bytes)); }
 
  private:
@@ -90,6 +98,8 @@ class PrefillMetrics final : public PrefillEvents {
   prometheus::Histogram& ttft_;
   prometheus::Counter& prompt_tokens_;
   prometheus::Histogram& prompt_size_;
+  prometheus::Gauge& inflight_;
+  prometheus::Gauge& staging_bytes_;
   prometheus::Gauge& pinned_bytes_;
   prometheus::Counter& sent_bytes_;
   std::map<std::string, prometheus::Histogram*> stages_;

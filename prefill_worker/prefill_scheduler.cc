@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/fault.h"
 #include "common/retry_hint.h"
 #include "common/status_macros.h"
 #include "engine/sampler.h"
@@ -153,6 +154,7 @@ void PrefillScheduler::Run() {
   while (true) {
     RunPosted();
     DropStopped();
+    DropRetained();
     StartReservations();
     AdmitGranted();
     const bool stepped = StepOnce();
@@ -191,6 +193,13 @@ void PrefillScheduler::DropStopped() {
     if (!status.ok()) dropped.emplace_back(id, std::move(status));
   }
   for (const auto& [id, status] : dropped) Fail(id, status);
+}
+
+void PrefillScheduler::DropRetained() {
+  retained_.Trim(clock_.Now());
+  if (retained_.bytes() == retained_bytes_) return;
+  retained_bytes_ = retained_.bytes();
+  events_.OnPinnedBytes(retained_bytes_);
 }
 
 void PrefillScheduler::StartReservations() {
@@ -259,7 +268,7 @@ void PrefillScheduler::AdmitGranted() {
 absl::Status PrefillScheduler::Admit(Task& task) {
   KvSink* sink = nullptr;
   if (task.handoff != nullptr) {
-    WINNOW_ASSIGN_OR_RETURN(task.staging, engine_.AllocateStaging(task.plan));
+    WINNOW_ASSIGN_OR_RETURN(task.staging, AllocateStaging(task.plan));
     sink = task.handoff->Open(task.staging);
   }
   WINNOW_ASSIGN_OR_RETURN(
@@ -267,6 +276,18 @@ absl::Status PrefillScheduler::Admit(Task& task) {
       engine_.Admit({task.job.prompt_ids, task.job.selection, task.plan}, task.staging, sink));
   task.state = State::kRunning;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<KvStaging>> PrefillScheduler::AllocateStaging(const KvPlan& plan) {
+  WINNOW_ASSIGN_OR_RETURN(std::shared_ptr<KvStaging> staging, engine_.AllocateStaging(plan));
+  KvStaging* const memory = staging.get();
+  *staging_bytes_ += memory->bytes();
+  return std::shared_ptr<KvStaging>(
+      memory, [staging = std::move(staging), sum = staging_bytes_](KvStaging* gone) mutable {
+        const int64_t bytes = gone->bytes();
+        staging.reset();
+        *sum -= bytes;
+      });
 }
 
 bool PrefillScheduler::StepOnce() {
@@ -281,7 +302,9 @@ bool PrefillScheduler::StepOnce() {
   }
   const std::vector<PrefillStepItem> items = MakeBatch(candidates, engine_.max_step_rows());
   if (items.empty()) return false;
-  absl::StatusOr<std::vector<PrefillOutput>> outputs = engine_.Step(items);
+  const absl::Status fault = FailAt("prefill.step");
+  absl::StatusOr<std::vector<PrefillOutput>> outputs =
+      fault.ok() ? engine_.Step(items) : absl::StatusOr<std::vector<PrefillOutput>>(fault);
   if (!outputs.ok()) {
     for (const PrefillStepItem& item : items)
       Fail(task_by_sequence[item.sequence], outputs.status());
@@ -368,7 +391,6 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
     retained_.Put(shipped->job.request_id,
                   {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
                   clock_.Now());
-    events_.OnPinnedBytes(retained_.bytes());
     Fail(id, summary.status());
     return;
   }

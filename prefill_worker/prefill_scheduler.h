@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -63,6 +64,8 @@ class PrefillScheduler {
   // Refuses new jobs; running ones go on.
   void Drain();
   int64_t num_jobs() const;
+  // Host memory of prompts' KV that is still referred to, by jobs, streams or for a resend.
+  int64_t staging_bytes() const { return *staging_bytes_; }
 
  private:
   enum class State { kQueued, kReserving, kGranted, kRunning, kShipping };
@@ -99,6 +102,7 @@ class PrefillScheduler {
   // The parts of one turn of the loop.
   void RunPosted();
   void DropStopped();
+  void DropRetained();
   void StartReservations();
   void AdmitGranted();
   bool StepOnce();
@@ -106,6 +110,7 @@ class PrefillScheduler {
   void Reserve(int64_t id, Task& task);
   void OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant);
   absl::Status Admit(Task& task);
+  absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan);
   void OnOutput(int64_t id, PrefillOutput output);
   void Ship(int64_t id, Task& task);
   void OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> summary);
@@ -120,12 +125,16 @@ class PrefillScheduler {
   PrefillEvents& events_;
   const Options options_;
 
+  // Shared with the staging memory's last owner, which may be a stream.
+  const std::shared_ptr<std::atomic<int64_t>> staging_bytes_ =
+      std::make_shared<std::atomic<int64_t>>(0);
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
 
   // Only the scheduler's thread touches these.
   std::map<int64_t, Task> tasks_;  // by arrival
   int64_t next_id_ = 1;
   RetainedKv retained_;
+  int64_t retained_bytes_ = 0;  // as last told
 
   std::thread thread_;
 };

@@ -35,6 +35,8 @@ class RetainedKv {
   void Put(const std::string& request_id, Entry entry, absl::Time now);
   std::optional<Entry> Find(const std::string& request_id, absl::Time now);
   void Erase(const std::string& request_id);
+  // Lets go of what is too old or too much. Put and Find do so too; call it while nothing happens.
+  void Trim(absl::Time now);
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -42,7 +44,6 @@ class RetainedKv {
     Entry entry;
     absl::Time since;
   };
-  void Trim(absl::Time now);
 
   const Options options_;
   std::map<std::string, Stored> entries_;

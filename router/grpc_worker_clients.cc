@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/fault.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
@@ -99,6 +100,7 @@ std::shared_ptr<grpc::Channel> GrpcWorkerClients::Channel(const std::string& add
 std::shared_ptr<StreamCall> GrpcWorkerClients::Prefill(
     const std::string& address, const v1::PrefillRequest& request, Deadline deadline,
     StreamCallbacks<v1::PrefillResponse> callbacks) {
+  FaultAt("router.prefill");
   const std::shared_ptr<v1::PrefillService::Stub> stub =
       v1::PrefillService::NewStub(Channel(address));
   return ServerStream<v1::PrefillRequest, v1::PrefillResponse>::Start(
@@ -123,6 +125,7 @@ std::shared_ptr<StreamCall> GrpcWorkerClients::Resend(
 std::shared_ptr<StreamCall> GrpcWorkerClients::Decode(
     const std::string& address, const v1::DecodeRequest& request, Deadline deadline,
     StreamCallbacks<v1::DecodeResponse> callbacks) {
+  FaultAt("router.decode");
   const std::shared_ptr<v1::DecodeService::Stub> stub =
       v1::DecodeService::NewStub(Channel(address));
   return ServerStream<v1::DecodeRequest, v1::DecodeResponse>::Start(
@@ -134,6 +137,7 @@ std::shared_ptr<StreamCall> GrpcWorkerClients::Decode(
 
 void GrpcWorkerClients::AbortDecode(const std::string& address, const std::string& reservation_id,
                                     const std::string& reason) {
+  if (FaultAt("router.abort") == Fault::kDrop) return;
   auto call = MakeUnary<v1::AbortDecodeRequest, v1::AbortDecodeResponse>(
       Deadline::After(clock_, kAbortTimeout), clock_);
   call->request.set_reservation_id(reservation_id);

@@ -53,9 +53,17 @@ void RequestDriver::Start() {
 
 void RequestDriver::Cancel(absl::StatusCode code) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
+  if (phase_ == Phase::kEnded) return;
+  events_.OnCancelled(Stage());
   Fail(absl::Status(code, code == absl::StatusCode::kDeadlineExceeded
                               ? "the request's deadline passed"
                               : "the client cancelled the request"));
+}
+
+DriverStage RequestDriver::Stage() const {
+  if (committed_) return DriverStage::kDecode;
+  if (phase_ == Phase::kPrefill) return DriverStage::kPrefill;
+  return phase_ == Phase::kResend ? DriverStage::kResend : DriverStage::kPlace;
 }
 
 void RequestDriver::Stop() {

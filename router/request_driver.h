@@ -45,6 +45,8 @@ class DriverEvents {
   virtual void OnRetry(DriverStage stage, const absl::Status& reason) {}
   // A decode worker was lost after the commit; the prompt runs again elsewhere. OnRetry follows.
   virtual void OnMigration(const absl::Status& reason) {}
+  // The client went away or its deadline passed.
+  virtual void OnCancelled(DriverStage stage) {}
 };
 
 // Drives one request through a prefill and a decode worker: dispatch, order of tokens, retry,
@@ -77,6 +79,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   // All with the lock held.
   void StartPrefill();
   void StartResend();
+  DriverStage Stage() const;  // what the attempt waits for; the lock is held
   bool Place(const std::string& only_prefill);
   void OnPrefillMessage(const v1::PrefillResponse& message);
   void OnResendMessage(const v1::ResendResponse& message);

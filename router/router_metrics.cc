@@ -5,6 +5,8 @@ namespace {
 
 constexpr const char* kPolicies[] = {"full", "claa"};
 constexpr const char* kBuckets[] = {"1k", "4k", "16k", "64k", "256k", "inf"};
+constexpr DriverStage kDriverStages[] = {DriverStage::kPlace, DriverStage::kPrefill,
+                                         DriverStage::kResend, DriverStage::kDecode};
 constexpr const char* kRetryReasons[] = {"full", "lost", "damaged"};
 
 // The stages that a router sees.
@@ -77,8 +79,7 @@ RouterMetrics::RouterMetrics(MetricsRegistry& registry)
                           "Requests turned away before any worker saw them.", {{"reason", name}});
   }
   for (const char* reason : kRetryReasons) {
-    for (const DriverStage stage :
-         {DriverStage::kPlace, DriverStage::kPrefill, DriverStage::kResend, DriverStage::kDecode}) {
+    for (const DriverStage stage : kDriverStages) {
       const std::string name = DriverStageName(stage);
       retries_[{name, reason}] =
           &registry.Counter("winnow_retries_total", "Attempts made again, by what failed and why.",
@@ -87,6 +88,12 @@ RouterMetrics::RouterMetrics(MetricsRegistry& registry)
     migrations_[reason] =
         &registry.Counter("winnow_migrations_total", "Generations moved to another decode worker.",
                           {{"reason", reason}});
+  }
+  for (const DriverStage stage : kDriverStages) {
+    cancellations_[stage] = &registry.Counter(
+        "winnow_cancellations_total",
+        "Requests that their client or their deadline ended, by what they waited for.",
+        {{"stage", DriverStageName(stage)}});
   }
 }
 

@@ -46,6 +46,7 @@ class RouterMetrics final : public DriverEvents {
   void OnMigration(const absl::Status& reason) override {
     migrations_.at(RetryReason(reason))->Increment();
   }
+  void OnCancelled(DriverStage stage) override { cancellations_.at(stage)->Increment(); }
 
  private:
   static std::string Bucket(int64_t tokens);
@@ -62,6 +63,7 @@ class RouterMetrics final : public DriverEvents {
   std::map<Rejection, prometheus::Counter*> rejections_;
   std::map<std::pair<std::string, std::string>, prometheus::Counter*> retries_;
   std::map<std::string, prometheus::Counter*> migrations_;
+  std::map<DriverStage, prometheus::Counter*> cancellations_;
 };
 
 }  // namespace winnow

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fails when the documentation names a file, function or test that is not in the tree.
 
-In the tables of docs/claa.md, names in backticks must occur in the files that the same clause names
+In the tables of docs/claa.md and docs/reliability.md, names in backticks must occur in the files that the same clause names
 (`Function`, `Other` in `path`; …). In all pages, paths in backticks and relative links must exist.
 docs/design.md is left out: it also says what is not built yet.
 """
@@ -14,6 +14,8 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+FAULT_ROW = re.compile(r"^\| `((?:router|prefill|decode)\.[a-z.]+)` \|", re.MULTILINE)
+FAULT_CALL = re.compile(r"\bFa(?:ult|il)At\(\"([a-z.]+)\"")
 PATH = re.compile(r"[\w.\-]+(?:/[\w.\-]+)*/?")
 
 
@@ -67,10 +69,19 @@ class DocumentationTest(unittest.TestCase):
             with self.subTest(page=page.name):
                 self.assertEqual(list(missing_paths(page, ROOT)), [])
 
-    def test_claa_names_what_is_in_the_code(self):
-        page = ROOT / "docs/claa.md"
-        self.assertGreaterEqual(sum(len(names) for _, names in clauses(page.read_text(encoding="utf-8"))), 30)
-        self.assertEqual(list(missing_names(page, ROOT)), [])
+    def test_tables_name_what_is_in_the_code(self):
+        for name in ("claa.md", "reliability.md"):
+            with self.subTest(page=name):
+                page = ROOT / "docs" / name
+                self.assertGreaterEqual(sum(len(names) for _, names in clauses(page.read_text(encoding="utf-8"))), 30)
+                self.assertEqual(list(missing_names(page, ROOT)), [])
+
+    def test_the_fault_points_listed_are_those_in_the_code(self):
+        listed = set(FAULT_ROW.findall((ROOT / "docs/reliability.md").read_text(encoding="utf-8")))
+        sources = [file for folder in ("engine", "router", "prefill_worker", "decode_worker")
+                   for file in (ROOT / folder).rglob("*.cc")]
+        called = {point for file in sources for point in FAULT_CALL.findall(file.read_text(encoding="utf-8"))}
+        self.assertEqual(listed, called)
 
 
 class CheckerTest(unittest.TestCase):

@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(os.environ.get("WINNOW_BIN_DIR", ROOT / "build/cpu-release/bin"))
@@ -95,6 +97,29 @@ class LocalCluster:
 
     def kill(self, name, signal_number=signal.SIGKILL):
         os.kill(self.processes()[name]["pid"], signal_number)
+
+    def is_running(self, name):
+        """False once it has ended, a zombie of scripts/cluster's too."""
+        try:
+            stat = pathlib.Path("/proc", str(self.processes()[name]["pid"]), "stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return stat[stat.rindex(")") + 2] not in "ZX"
+
+    def wait_dead(self, name, timeout_s=30):
+        deadline = time.monotonic() + timeout_s
+        while self.is_running(name):
+            if time.monotonic() > deadline:
+                raise ClusterError(f"{name} still runs after {timeout_s} s")
+            time.sleep(0.02)
+
+    def metrics(self, name):
+        """What a process's /metrics page says: {'series{labels}': value}"""
+        url = f"http://{self.processes()[name]['http']}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            lines = page.read().decode().splitlines()
+        samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {series: float(value) for series, _, value in samples}
 
     def restart(self, name):
         self._run("restart", name)

@@ -94,6 +94,7 @@ void KvSender::Pump(int index, std::unique_lock<std::mutex>& lock) {
     SealChunk(chunk.header, chunk.payload);
     lock.lock();
     stream.summary.crc32c = ExtendStreamCrc(stream.summary.crc32c, chunk.header.crc32c);
+    if (options_.clock != nullptr) silent_since_ = std::min(silent_since_, options_.clock->Now());
     lock.unlock();
     options_.transport->Send(index, chunk);
     lock.lock();
@@ -121,6 +122,8 @@ void KvSender::OnAck(int stream, uint64_t acknowledged, int64_t credit_bytes) {
   } else {
     s.acknowledged = std::max(s.acknowledged, acknowledged);
     s.credits += credit_bytes;
+    silent_since_ = SentAcknowledged() || options_.clock == nullptr ? absl::InfiniteFuture()
+                                                                    : options_.clock->Now();
     Pump(stream, lock);
   }
   const std::function<void(const absl::Status&)> done = TakeDone();
@@ -161,11 +164,17 @@ const absl::Status& KvSender::FailLocked(const absl::Status& status) {
   return status_;
 }
 
-bool KvSender::AllAcknowledged() const {
+bool KvSender::SentAcknowledged() const {
   return std::all_of(streams_.begin(), streams_.end(), [](const Stream& stream) {
-    return stream.waiting.empty() && !stream.is_pumped &&
-           stream.acknowledged == stream.summary.num_chunks;
+    return stream.acknowledged == stream.summary.num_chunks;
   });
+}
+
+bool KvSender::AllAcknowledged() const {
+  return SentAcknowledged() &&
+         std::all_of(streams_.begin(), streams_.end(), [](const Stream& stream) {
+           return stream.waiting.empty() && !stream.is_pumped;
+         });
 }
 
 std::function<void(const absl::Status&)> KvSender::TakeDone() {
@@ -193,6 +202,12 @@ int64_t KvSender::position_bytes() const {
 absl::Duration KvSender::credit_stall() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return credit_stall_;
+}
+
+absl::Duration KvSender::silence() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return silent_since_ == absl::InfiniteFuture() ? absl::ZeroDuration()
+                                                 : options_.clock->Now() - silent_since_;
 }
 
 }  // namespace winnow

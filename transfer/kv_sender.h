@@ -54,7 +54,7 @@ class KvSender {
     // acknowledged.
     int64_t max_chunk_bytes = 1 << 20;
     PushTransport* transport = nullptr;
-    const Clock* clock = nullptr;  // for credit_stall; null: not measured
+    const Clock* clock = nullptr;  // for credit_stall and silence; null: not measured
   };
   explicit KvSender(Options options);
 
@@ -79,6 +79,9 @@ class KvSender {
   int64_t position_bytes() const;
   // Time that streams spent with chunks but without credits, added up over the streams.
   absl::Duration credit_stall() const;
+  // Since the last acknowledgement, or the first chunk after all were acknowledged; zero while
+  // nothing that was sent lacks one.
+  absl::Duration silence() const;
 
  private:
   struct Stream {
@@ -97,6 +100,7 @@ class KvSender {
   void CountStall(Stream& stream);
   const absl::Status& FailLocked(const absl::Status& status);  // the lock is held
   bool AllAcknowledged() const;
+  bool SentAcknowledged() const;  // all that was sent, though more may wait
   // Takes the callback if the end has come.
   std::function<void(const absl::Status&)> TakeDone();
 
@@ -108,6 +112,7 @@ class KvSender {
   uint64_t next_ = 0;  // deals chunks out to a rank's streams
   int64_t kv_payload_bytes_ = 0, position_bytes_ = 0;
   absl::Duration credit_stall_;
+  absl::Time silent_since_ = absl::InfiniteFuture();  // future: no silence
   bool finishing_ = false;
   absl::Status status_;
   std::function<void(const absl::Status&)> done_;

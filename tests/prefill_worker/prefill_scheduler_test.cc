@@ -104,6 +104,20 @@ TEST_F(PrefillSchedulerTest, KvOfAFailedHandoffCanBeSentAgain) {
   EXPECT_THAT(unknown.Wait(), ElementsAre("failed NOT_FOUND"));
 }
 
+TEST_F(PrefillSchedulerTest, RetainedKvGoesByItself) {
+  handoffs_.FailCommit("a", absl::UnavailableError("decode worker is gone"));
+  Start({.retained = {.max_age = absl::Milliseconds(200)}});
+  JobLog log;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 30), log.callbacks()).ok());
+  log.Wait();
+  EXPECT_GT(scheduler_->staging_bytes(), 0);
+  const absl::Time late = clock_.Now() + absl::Seconds(20);
+  while (scheduler_->staging_bytes() > 0 && clock_.Now() < late) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_EQ(scheduler_->staging_bytes(), 0);
+}
+
 TEST_F(PrefillSchedulerTest, AFailedStepFailsItsJobsAndAbortsTheirReservations) {
   engine_.step_error = absl::InternalError("rank 1 failed");
   Start();
