@@ -44,7 +44,8 @@ const char* FaultName(Fault fault) {
   return "unknown";
 }
 
-absl::StatusOr<FaultRules::Rule> FaultRules::ParseRule(const std::vector<absl::string_view>& words) {
+absl::StatusOr<FaultRules::Rule> FaultRules::ParseRule(
+    const std::vector<absl::string_view>& words) {
   Rule rule;
   if (words.size() < 2 || !ParseFault(words[1], &rule.outcome.fault)) {
     return absl::InvalidArgumentError(

@@ -179,7 +179,8 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
                                                      const v1::ReserveRequest* request,
                                                      v1::ReserveResponse* response) {
   if (draining_) return Finish(context, absl::UnavailableError("reserve: the worker is draining"));
-  if (const absl::Status fault = FailAt("decode.reserve"); !fault.ok()) return Finish(context, fault);
+  if (const absl::Status fault = FailAt("decode.reserve"); !fault.ok())
+    return Finish(context, fault);
   const absl::StatusOr<KvPlan> plan = FromProto(request->plan());
   if (!plan.ok()) return Finish(context, plan.status());
   const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
@@ -201,7 +202,8 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KvTransferService::
 grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext* context,
                                                     const v1::CommitRequest* request,
                                                     v1::CommitResponse* response) {
-  if (const absl::Status fault = FailAt("decode.commit"); !fault.ok()) return Finish(context, fault);
+  if (const absl::Status fault = FailAt("decode.commit"); !fault.ok())
+    return Finish(context, fault);
   const absl::StatusOr<CommitRequest> parsed = ParseCommit(*request);
   if (!parsed.ok()) return Finish(context, parsed.status());
   const absl::StatusOr<int64_t> bytes = table_.Commit(*parsed);

@@ -53,7 +53,8 @@ TEST(FaultRulesTest, TheSeedDecidesWhichHitsFail) {
 }
 
 TEST(FaultRulesTest, AWrongLineIsNamed) {
-  for (const char* text : {"step", "step explode", "step fail times=x", "step fail code=SAD", "step fail colour=red"}) {
+  for (const char* text : {"step", "step explode", "step fail times=x", "step fail code=SAD",
+                           "step fail colour=red"}) {
     const absl::Status status = FaultRules::Parse(std::string("step drop\n") + text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_NE(status.message().find("line 2"), std::string::npos) << status;
