@@ -37,7 +37,7 @@ ABSL_FLAG(std::vector<std::string>, tokens, (std::vector<std::string>{"24", "488
 ABSL_FLAG(std::vector<std::string>, streams, (std::vector<std::string>{"1", "4"}),
           "push streams, to try one after another");
 ABSL_FLAG(bool, peers, true, "measure bare gRPC and TCP, too");
-ABSL_FLAG(int, repeats, 5, "timed, after one");
+ABSL_FLAG(int, repeats, 5, "timed, after one; at least until a gigabyte has moved");
 ABSL_FLAG(std::string, device, "cpu", "whose memory the KV leaves and enters: cpu or cuda");
 
 namespace winnow {
@@ -101,6 +101,9 @@ double CpuSeconds() {
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
+
+// Of one figure: a single small handoff measures little but its first round trips.
+constexpr int64_t kLeastBytes = 1'000'000'000;
 
 // The median of `repeats` runs in time, after one that warms up. `run` gives back when it began.
 template <typename Run>
@@ -190,7 +193,6 @@ int Main() {
   }
   SelectionConfig full;
   full.policy = SelectionPolicy::kFull;
-  const int repeats = absl::GetFlag(FLAGS_repeats);
   Json json = {{"device", backend->name()},
                {"commit", WINNOW_COMMIT},
                {"tls", !TlsFilesOfFlags().empty()},
@@ -202,6 +204,8 @@ int Main() {
     }
     const KvPlan plan = MakeKvPlan(shape, full, num_tokens);
     const int64_t bytes = plan.payload_bytes(kElementBytes);
+    const int repeats =
+        std::max<int>(absl::GetFlag(FLAGS_repeats), static_cast<int>(kLeastBytes / bytes));
     const auto staging = RandomStaging(shape, *backend, plan);
     for (const std::string& text : absl::GetFlag(FLAGS_streams)) {
       int streams = 0;

@@ -40,7 +40,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
       std::lock_guard<std::mutex> lock(mutex_);
       if (ending_) return;  // cancelled; nothing may be started any more
     }
-    const absl::Status status = opened_ ? OnChunk() : OnOpen();
+    const absl::Status status = opened_ ? OnChunks() : OnOpen();
     if (!status.ok()) {
       End(status);
       return;
@@ -73,25 +73,30 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     return table_.OpenStream(reservation_id_, ParseIdentity(request.open().identity()), stream_);
   }
 
-  absl::Status OnChunk() {
+  absl::Status OnChunks() {
     grpc::Slice slice;
     if (!message_.TrySingleSlice(&slice).ok() && !message_.DumpToSingleSlice(&slice).ok()) {
       return absl::InternalError("push: a message could not be read");
     }
-    const absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(slice.begin()),
-                                            slice.size());
+    absl::Span<const std::byte> rest(reinterpret_cast<const std::byte*>(slice.begin()),
+                                     slice.size());
     if (absl::Status fault = FailAt("decode.push.chunk", stream_); !fault.ok()) return fault;
-    const absl::StatusOr<DecodedChunk> chunk = DecodeChunk(bytes);
-    if (!chunk.ok()) {
-      table_.Fail(reservation_id_, chunk.status());
-      return chunk.status();
+    ChunkAck sum;
+    while (!rest.empty()) {
+      const absl::StatusOr<DecodedChunk> chunk = TakeChunk(rest);
+      if (!chunk.ok()) {
+        table_.Fail(reservation_id_, chunk.status());
+        return chunk.status();
+      }
+      const absl::StatusOr<ChunkAck> ack =
+          table_.OnChunk(reservation_id_, stream_, chunk->header, chunk->payload.data());
+      if (!ack.ok()) return ack.status();
+      sum.acknowledged_sequence = ack->acknowledged_sequence;
+      sum.credit_bytes += ack->credit_bytes;
     }
-    const absl::StatusOr<ChunkAck> ack =
-        table_.OnChunk(reservation_id_, stream_, chunk->header, chunk->payload.data());
-    if (!ack.ok()) return ack.status();
     std::lock_guard<std::mutex> lock(mutex_);
-    acknowledged_ = ack->acknowledged_sequence;
-    credits_ += ack->credit_bytes;
+    acknowledged_ = sum.acknowledged_sequence;
+    credits_ += sum.credit_bytes;
     has_ack_ = true;
     if (!writing_ && !ending_) WriteAck();
     return absl::OkStatus();
@@ -184,7 +189,8 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
   const absl::StatusOr<KvPlan> plan = FromProto(request->plan());
   if (!plan.ok()) return Finish(context, plan.status());
   const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
-      {ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams()});
+      {ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams(),
+       request->newest_wire_version()});
   if (!grant.ok()) return Finish(context, grant.status());
   response->set_reservation_id(grant->reservation_id);
   response->set_ttl_ms(absl::ToInt64Milliseconds(grant->ttl));

@@ -68,6 +68,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
   mutable std::mutex mutex_;
   std::string reservation_id_;
   uint64_t target_incarnation_ = 0;
+  uint32_t wire_version_ = kOldestWireVersion;  // until the grant tells what both speak
   int64_t credit_bytes_ = 0;
   absl::Duration ttl_;
   // A stream has a lock of its own: writing to it may write to its socket.
@@ -88,7 +89,7 @@ v1::TransferIdentity Core::Identity() const {
   identity.set_target_incarnation(target_incarnation_ != 0 ? target_incarnation_
                                                            : target_.decode_incarnation);
   identity.set_layout_digest(owner_.options().layout_digest);
-  identity.set_wire_version(kWireVersion);
+  identity.set_wire_version(wire_version_);
   return identity;
 }
 
@@ -130,6 +131,7 @@ void Core::Reserve(const KvPlan& plan, int max_tokens,
   call->request.set_max_tokens(max_tokens);
   const int sending = std::min(owner_.options().tensor_parallel, plan.num_kv_heads);
   call->request.set_num_streams(sending * owner_.options().streams_per_rank);
+  call->request.set_newest_wire_version(owner_.options().newest_wire_version);
   call->request.set_source_tensor_parallel(owner_.options().tensor_parallel);
   stub_->async()->Reserve(
       &call->context, &call->request, &call->response,
@@ -154,6 +156,7 @@ void Core::OnGrant(const v1::ReserveResponse& response) {
     reservation_id_ = response.reservation_id();
     target_incarnation_ = response.target_incarnation();
     credit_bytes_ = response.credit_bytes_per_stream();
+    wire_version_ = response.wire_version();
     ttl_ = absl::Milliseconds(response.ttl_ms());
     ended = std::exchange(ended_, false);
   }
@@ -263,7 +266,7 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
     std::lock_guard<std::mutex> slot_lock(streams_[stream]->mutex);  // `ended` waits for it
     streams_[stream]->stream =
         PushStream::Start(channels[stream], open, target_.deadline, *owner_.options().clock,
-                          staging, std::move(callbacks));
+                          /*gathers=*/wire_version_ >= 2, staging, std::move(callbacks));
   }
 }
 

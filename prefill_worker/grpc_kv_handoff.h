@@ -11,6 +11,7 @@
 #include "common/executor.h"
 #include "prefill_worker/kv_handoff.h"
 #include "rpc/channel.h"
+#include "transfer/chunk_codec.h"
 
 namespace winnow {
 
@@ -26,6 +27,7 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
     int tensor_parallel = 1;
     int kv_element_bytes = 2;
     int streams_per_rank = 1;
+    uint32_t newest_wire_version = kWireVersion;
     absl::Duration call_timeout = absl::Seconds(5);  // of Reserve, Commit, Renew, Abort
     TlsFiles tls;
     const Clock* clock = nullptr;

@@ -10,6 +10,8 @@
 namespace winnow {
 namespace {
 
+constexpr size_t kGatheredBytes = 256 << 10;  // of one message that gathers chunks, or little more
+constexpr size_t kMaxPrefixBytes = 64;
 constexpr char kPushMethod[] = "/winnow.v1.KvTransferService/Push";
 
 // A slice over `data`, which `owner` keeps alive until gRPC drops the slice.
@@ -21,20 +23,31 @@ grpc::Slice BorrowedSlice(const std::byte* data, size_t size,
       [](void* user_data) { delete static_cast<std::shared_ptr<const void>*>(user_data); }, holder);
 }
 
-// The message with one bit of its payload flipped (a fault point's).
-grpc::ByteBuffer Corrupted(const grpc::Slice (&slices)[2]) {
-  std::string payload(slices[1].begin(), slices[1].end());
-  payload[payload.size() / 2] ^= 1;
-  const grpc::Slice flipped[] = {slices[0], grpc::Slice(payload)};
-  return grpc::ByteBuffer(flipped, 2);
+// A slice that owns its bytes.
+grpc::Slice SliceOf(std::string bytes) {
+  auto* owned = new std::string(std::move(bytes));
+  return grpc::Slice(
+      owned->data(), owned->size(), [](void* string) { delete static_cast<std::string*>(string); },
+      owned);
+}
+
+// A copy of the message with its last bit flipped.
+grpc::ByteBuffer Corrupted(const grpc::ByteBuffer& message) {
+  grpc::Slice whole;
+  if (!message.DumpToSingleSlice(&whole).ok()) return message;
+  std::string bytes(whole.begin(), whole.end());
+  bytes.back() ^= 1;
+  const grpc::Slice flipped = SliceOf(std::move(bytes));
+  return grpc::ByteBuffer(&flipped, 1);
 }
 
 }  // namespace
 
 PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel,
                               const v1::PushOpen& open, Deadline deadline, const Clock& clock,
-                              std::shared_ptr<const void> payload_owner, Callbacks callbacks) {
-  auto* stream = new PushStream(channel, std::move(payload_owner), std::move(callbacks));
+                              bool gathers, std::shared_ptr<const void> payload_owner,
+                              Callbacks callbacks) {
+  auto* stream = new PushStream(channel, gathers, std::move(payload_owner), std::move(callbacks));
   SetDeadline(stream->context_, deadline, clock);
   stream->stub_.PrepareBidiStreamingCall(&stream->context_, kPushMethod, grpc::StubOptions(),
                                          stream);
@@ -43,37 +56,57 @@ PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel,
   v1::PushRequest first;
   *first.mutable_open() = open;
   const grpc::Slice slice(first.SerializeAsString());
-  stream->Write(grpc::ByteBuffer(&slice, 1));
+  stream->message_ = grpc::ByteBuffer(&slice, 1);
+  stream->is_writing_ = true;
+  stream->StartWrite(&stream->message_);
   stream->StartRead(&stream->response_);
   stream->StartCall();
   return stream;
 }
 
 void PushStream::Send(const KvChunk& chunk) {
-  const grpc::Slice slices[] = {
-      grpc::Slice(EncodePrefix(chunk.header)),
-      BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_)};
   const Fault fault = FaultAt("prefill.push.chunk", static_cast<int>(chunk.header.stream));
   if (fault == Fault::kDrop) return;
   if (fault == Fault::kFail) context_.TryCancel();
-  if (fault == Fault::kRepeat) Write(grpc::ByteBuffer(slices, 2));
-  if (fault == Fault::kCorrupt) {
-    Write(Corrupted(slices));
-    return;
-  }
-  Write(grpc::ByteBuffer(slices, 2));
-}
-
-void PushStream::Write(grpc::ByteBuffer message) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (broken_ || finish_writes_) return;
-  waiting_.push_back(std::move(message));
-  if (waiting_.size() == 1) StartWrite(&waiting_.front());
+  waiting_.push_back(chunk);
+  if (fault == Fault::kRepeat) waiting_.push_back(chunk);
+  if (fault == Fault::kCorrupt) corrupts_ = true;
+  if (!is_writing_) WriteNext();
+}
+
+// The next chunk from where it lies, or copies of small ones: a message of its own would cost each
+// of them more than the copy does.
+grpc::ByteBuffer PushStream::TakeMessage() {
+  const auto fits = [&](size_t bytes) {
+    return !waiting_.empty() && bytes + waiting_.front().header.payload_bytes <= kGatheredBytes;
+  };
+  if (gathers_ && waiting_.size() > 1 && fits(0)) {
+    std::string message;
+    message.reserve(kGatheredBytes + kMaxPrefixBytes);
+    for (; fits(message.size()); waiting_.pop_front()) {
+      const KvChunk& chunk = waiting_.front();
+      message += EncodePrefix(chunk.header);
+      message.append(reinterpret_cast<const char*>(chunk.payload), chunk.header.payload_bytes);
+    }
+    const grpc::Slice slice = SliceOf(std::move(message));
+    return grpc::ByteBuffer(&slice, 1);
+  }
+  const KvChunk chunk = waiting_.front();
+  waiting_.pop_front();
+  const grpc::Slice slices[] = {
+      grpc::Slice(EncodePrefix(chunk.header)),
+      BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_)};
+  return grpc::ByteBuffer(slices, 2);
 }
 
 void PushStream::WriteNext() {
   if (!waiting_.empty()) {
-    StartWrite(&waiting_.front());
+    message_ = TakeMessage();
+    if (std::exchange(corrupts_, false)) message_ = Corrupted(message_);
+    is_writing_ = true;
+    StartWrite(&message_);
   } else if (finish_writes_ && !writes_done_) {
     writes_done_ = true;
     StartWritesDone();
@@ -83,11 +116,10 @@ void PushStream::WriteNext() {
 
 void PushStream::OnWriteDone(bool ok) {
   std::lock_guard<std::mutex> lock(mutex_);
-  waiting_.pop_front();
-  if (!ok) {  // the stream has ended; OnDone tells why
-    waiting_.clear();
-    Break();
-  } else if (!broken_) {
+  is_writing_ = false;
+  message_.Clear();
+  if (!ok) Break();  // the stream has ended; OnDone tells why
+  if (!broken_) {
     WriteNext();
   } else {
     waiting_.clear();
@@ -98,7 +130,7 @@ void PushStream::FinishWrites() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (broken_ || finish_writes_) return;
   finish_writes_ = true;
-  if (waiting_.empty()) WriteNext();
+  if (!is_writing_) WriteNext();
 }
 
 void PushStream::Cancel() {

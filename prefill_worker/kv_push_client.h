@@ -23,10 +23,11 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
     std::function<void(const v1::PushResponse&)> acknowledged;
     std::function<void(const absl::Status&)> ended;  // once, after everything else
   };
+  // Small chunks that wait for each other travel in one message if it `gathers` (wire version 2).
   // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. At the deadline the
   // stream ends with DEADLINE_EXCEEDED. It deletes itself after `ended`.
   static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
-                           Deadline deadline, const Clock& clock,
+                           Deadline deadline, const Clock& clock, bool gathers,
                            std::shared_ptr<const void> payload_owner, Callbacks callbacks);
 
   void Send(const KvChunk& chunk);
@@ -36,16 +37,18 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   void Cancel();
 
  private:
-  PushStream(const std::shared_ptr<grpc::Channel>& channel,
+  PushStream(const std::shared_ptr<grpc::Channel>& channel, bool gathers,
              std::shared_ptr<const void> payload_owner, Callbacks callbacks)
       : callbacks_(std::move(callbacks)),
         stub_(channel),
+        gathers_(gathers),
         payload_owner_(std::move(payload_owner)) {}
 
   void OnWriteDone(bool ok) override;
   void OnReadDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
-  void Write(grpc::ByteBuffer message);
+  // Both with the lock held.
+  grpc::ByteBuffer TakeMessage();
   void WriteNext();
   void Break();
 
@@ -53,11 +56,15 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
       callbacks_;  // first, so that what they keep alive outlives our share of the channel
   grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PushResponse> stub_;
   grpc::ClientContext context_;
+  const bool gathers_;
   const std::shared_ptr<const void> payload_owner_;
   v1::PushResponse response_;  // of the read in flight
 
   std::mutex mutex_;
-  std::deque<grpc::ByteBuffer> waiting_;  // the front is in flight
+  std::deque<KvChunk> waiting_;
+  grpc::ByteBuffer message_;  // in flight while is_writing_
+  bool is_writing_ = false;
+  bool corrupts_ = false;  // the next message, by a fault point
   bool finish_writes_ = false;
   bool writes_done_ = false;
   bool broken_ = false;

@@ -10,6 +10,7 @@
 namespace winnow {
 namespace {
 
+constexpr uint16_t kHeaderVersion = 1;   // the header is as it was in wire version 1
 constexpr uint32_t kMagic = 0x31564B57;  // "WKV1", little endian
 constexpr int kChecksummedBytes = 44;    // the header before its checksum
 constexpr std::byte kHeaderTag{0x0A};    // field 1, length-delimited
@@ -32,7 +33,7 @@ T Get(const std::byte* in) {
 Encoded EncodeHeader(const ChunkHeader& h) {
   Encoded out{};
   Put<uint32_t>(out, 0, kMagic);
-  Put<uint16_t>(out, 4, kWireVersion);
+  Put<uint16_t>(out, 4, kHeaderVersion);
   Put<uint8_t>(out, 6, static_cast<uint8_t>(h.kind));
   Put<uint32_t>(out, 8, h.stream);
   Put<uint32_t>(out, 12, h.attempt);
@@ -72,8 +73,8 @@ bool ReadVarint(absl::Span<const std::byte> in, size_t& at, uint64_t& value) {
 
 absl::StatusOr<ChunkHeader> DecodeHeader(const std::byte* in) {
   if (Get<uint32_t>(in) != kMagic) return Foreign("the header does not begin with WKV1");
-  if (const auto version = Get<uint16_t>(in + 4); version != kWireVersion) {
-    return Foreign(absl::StrCat("wire version must be ", kWireVersion, ", got ", version));
+  if (const auto version = Get<uint16_t>(in + 4); version != kHeaderVersion) {
+    return Foreign(absl::StrCat("header version must be ", kHeaderVersion, ", got ", version));
   }
   const auto kind = Get<uint8_t>(in + 6);
   if (kind > 2 || Get<uint8_t>(in + 7) != 0) return Foreign(absl::StrCat("unknown kind ", kind));
@@ -110,8 +111,9 @@ std::string EncodePrefix(const ChunkHeader& header) {
   return out;
 }
 
-absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message) {
+absl::StatusOr<DecodedChunk> TakeChunk(absl::Span<const std::byte>& rest) {
   constexpr size_t kHeaderEnd = 2 + kChunkHeaderBytes;
+  const absl::Span<const std::byte> message = rest;
   if (message.size() <= kHeaderEnd) return Damaged(absl::StrCat("only ", message.size(), " bytes"));
   if (message[0] != kHeaderTag || message[1] != std::byte{kChunkHeaderBytes} ||
       message[kHeaderEnd] != kPayloadTag) {
@@ -121,7 +123,7 @@ absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message) {
   size_t at = kHeaderEnd + 1;
   uint64_t payload_bytes = 0;
   if (!ReadVarint(message, at, payload_bytes)) return Damaged("the payload's length is truncated");
-  if (payload_bytes != message.size() - at) {
+  if (payload_bytes > message.size() - at) {
     return Damaged(absl::StrCat("the message says ", payload_bytes,
                                 " payload bytes, and there are ", message.size() - at));
   }
@@ -130,7 +132,7 @@ absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message) {
         absl::StrCat("a payload has at most ", kMaxChunkPayload, " bytes, got ", payload_bytes));
   }
   const std::byte* header = message.data() + 2;
-  const absl::Span<const std::byte> payload = message.subspan(at);
+  const absl::Span<const std::byte> payload = message.subspan(at, payload_bytes);
   const uint32_t checksum = Checksum(header, payload.data(), static_cast<uint32_t>(payload_bytes));
   if (checksum != Get<uint32_t>(header + kChecksummedBytes)) {
     return Damaged(
@@ -141,6 +143,7 @@ absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message) {
     return Damaged(absl::StrCat("the header says ", decoded.payload_bytes,
                                 " payload bytes, the message ", payload_bytes));
   }
+  rest.remove_prefix(at + payload_bytes);
   return DecodedChunk{decoded, payload};
 }
 

@@ -10,9 +10,11 @@
 namespace winnow {
 
 // docs/kv_wire_format.md. A Push message is protobuf's PushRequest{header, payload}, written by
-// hand so that the payload is sent from where it lies: the bytes of EncodePrefix, then the payload.
+// hand so that the payload is sent from where it lies: the bytes of EncodePrefix, then the payload;
+// since wire version 2 once or several times.
 inline constexpr int kChunkHeaderBytes = 48;
-inline constexpr uint32_t kWireVersion = 1;
+inline constexpr uint32_t kWireVersion = 2;
+inline constexpr uint32_t kOldestWireVersion = 1;  // spoken, too
 inline constexpr uint32_t kMaxChunkPayload = 1 << 20;
 
 // The header with its checksum set for `payload` (header.payload_bytes long).
@@ -25,9 +27,9 @@ struct DecodedChunk {
   ChunkHeader header;
   absl::Span<const std::byte> payload;  // into the message
 };
-// Reads a whole message. DATA_LOSS: not an intact chunk (framing, lengths, checksum); looked at
-// first, so that damage is never taken for a sender's mistake. INVALID_ARGUMENT: intact, but not a
-// chunk of this version.
-absl::StatusOr<DecodedChunk> DecodeChunk(absl::Span<const std::byte> message);
+// Takes the first chunk off the rest of a message. DATA_LOSS: not an intact chunk (framing,
+// lengths, checksum); looked at first, so that damage is never taken for a sender's mistake.
+// INVALID_ARGUMENT: intact, but not a chunk of this version.
+absl::StatusOr<DecodedChunk> TakeChunk(absl::Span<const std::byte>& rest);
 
 }  // namespace winnow

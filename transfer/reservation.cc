@@ -98,9 +98,10 @@ ReservationTable::All() const {
 }
 
 absl::Status ReservationTable::CheckIdentity(const TransferIdentity& identity) const {
-  if (identity.wire_version != kWireVersion) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "reserve: wire version must be ", kWireVersion, ", got ", identity.wire_version));
+  if (identity.wire_version < kOldestWireVersion || identity.wire_version > kWireVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("reserve: wire version must be in [",
+                                                      kOldestWireVersion, ", ", kWireVersion,
+                                                      "], got ", identity.wire_version));
   }
   if (identity.layout_digest != options_.layout_digest) {
     return absl::FailedPreconditionError(
@@ -153,6 +154,9 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
   auto reservation = std::make_shared<Reservation>();
   reservation->identity = request.identity;
   reservation->identity.target_incarnation = options_.incarnation;
+  const uint32_t wire_version =
+      std::min(std::max(request.identity.wire_version, request.newest_wire_version), kWireVersion);
+  reservation->identity.wire_version = wire_version;
   reservation->plan = request.plan;
   reservation->max_tokens = request.max_tokens;
   reservation->handle = *handle;
@@ -168,7 +172,7 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
     reservations_[id] = std::move(reservation);
   }
   return ReserveGrant{id, options_.ttl, options_.credit_bytes_per_stream, options_.incarnation,
-                      kWireVersion};
+                      wire_version};
 }
 
 absl::Status ReservationTable::CheckCaller(const Reservation& r,

@@ -34,6 +34,8 @@ struct ReserveRequest {
   KvPlan plan;
   int max_tokens = 1;
   int num_streams = 1;  // over all source ranks
+  // The newest that the caller speaks; 0: only that of its identity.
+  uint32_t newest_wire_version = 0;
 };
 
 struct ReserveGrant {
@@ -41,7 +43,7 @@ struct ReserveGrant {
   absl::Duration ttl;
   int64_t credit_bytes_per_stream = 0;
   uint64_t target_incarnation = 0;
-  uint32_t wire_version = 0;
+  uint32_t wire_version = 0;  // from now on, in identities too
 };
 
 struct CommitRequest {

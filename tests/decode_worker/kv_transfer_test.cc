@@ -81,13 +81,15 @@ class PrefillSide {
  public:
   PrefillSide(const KvPlan& plan, std::string address, int tensor_parallel = 1,
               int streams_per_rank = 1, absl::Duration call_timeout = absl::Seconds(5),
-              uint64_t decode_incarnation = 7, Deadline deadline = Deadline::Infinite())
+              uint64_t decode_incarnation = 7, Deadline deadline = Deadline::Infinite(),
+              uint32_t newest_wire_version = kWireVersion)
       : prompt(plan),
         handoffs_({.incarnation = 5,
                    .layout_digest = "layout",
                    .tensor_parallel = tensor_parallel,
                    .kv_element_bytes = kElementBytes,
                    .streams_per_rank = streams_per_rank,
+                   .newest_wire_version = newest_wire_version,
                    .call_timeout = call_timeout,
                    .clock = &clock_}),
         tensor_parallel_(tensor_parallel) {
@@ -181,6 +183,18 @@ TEST(KvTransferTest, AWholePlanArrivesFromAnyNumberOfRanksAndStreams) {
   }
 }
 
+TEST(KvTransferTest, AnOlderPrefillWorkerIsUnderstood) {
+  DecodeSide decode(SmallPlan());
+  PrefillSide prefill(SmallPlan(), decode.server->address(), 1, 1, absl::Seconds(5), 7,
+                      Deadline::Infinite(), kOldestWireVersion);
+  ASSERT_TRUE(prefill.Reserve().ok());
+  prefill.Open();
+  prefill.MakeAllReady();
+  const auto summary = prefill.Commit();
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  EXPECT_EQ(decode.target.CountWrongSlots(decode.activated.at(0).handle, prefill.prompt), 0);
+}
+
 TEST(KvTransferTest, ChunksOfAMebibyteArriveAndTheirMemoryIsReleased) {
   DecodeSide decode(LargePlan());
   PrefillSide prefill(LargePlan(), decode.server->address(), /*tensor_parallel=*/2);
@@ -271,11 +285,11 @@ TEST(KvTransferTest, APushStreamToASilentWorkerEndsAtItsDeadline) {
   auto ended = std::make_shared<std::promise<absl::Status>>();
   auto future = ended->get_future();
   const std::weak_ptr<void> stream_alive = ended;
-  PushStream::Start(
-      channel, v1::PushOpen(), Deadline::After(clock, absl::Milliseconds(200)), clock, nullptr,
-      {.acknowledged = [](const v1::PushResponse&) {},
-       .ended = [ended =
-                     std::move(ended)](const absl::Status& status) { ended->set_value(status); }});
+  PushStream::Start(channel, v1::PushOpen(), Deadline::After(clock, absl::Milliseconds(200)), clock,
+                    /*gathers=*/true, nullptr,
+                    {.acknowledged = [](const v1::PushResponse&) {},
+                     .ended = [ended = std::move(ended)](
+                                  const absl::Status& status) { ended->set_value(status); }});
   if (future.wait_for(kPatience) != std::future_status::ready) std::abort();
   EXPECT_EQ(future.get().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(WaitUntil([&] { return stream_alive.expired(); }));
@@ -394,8 +408,8 @@ class PlainProtobufTest : public ::testing::Test {
         EncodePrefix(header) +
         std::string(reinterpret_cast<const char*>(payload.data()), payload.size());
     EXPECT_TRUE(message.ParseFromString(wire));
-    EXPECT_EQ(message.header().size(), static_cast<size_t>(kChunkHeaderBytes));
-    EXPECT_EQ(message.payload().size(), payload.size());
+    EXPECT_EQ(message.header(0).size(), static_cast<size_t>(kChunkHeaderBytes));
+    EXPECT_EQ(message.payload(0).size(), payload.size());
     return message;
   }
   // Sends messages, each after the acknowledgement of the one before; what the stream ends with.
@@ -484,7 +498,7 @@ TEST_F(PlainProtobufTest, MovesAWholePlanAndRepeatsTheCommitsAnswer) {
 TEST_F(PlainProtobufTest, ADamagedChunkIsDataLossAndEndsTheReservation) {
   std::vector<v1::PushRequest> messages = {OpenMessage(), ChunkMessage(ChunkKind::kKeys, 0, 0, 0),
                                            ChunkMessage(ChunkKind::kKeys, 0, 1, 1)};
-  (*messages[2].mutable_payload())[5] ^= 0x10;
+  (*messages[2].mutable_payload(0))[5] ^= 0x10;
   EXPECT_EQ(Push(messages).code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(decode_.target.num_live(), 0);
   EXPECT_EQ(Status().state(), v1::RESERVATION_STATE_ABORTED);

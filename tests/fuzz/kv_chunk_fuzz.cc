@@ -1,4 +1,4 @@
-// Any bytes as a Push message: refused, or a chunk that encodes back to them. And any chunks,
+// Any bytes as a Push message: refused, or chunks that encode back to them. And any chunks,
 // sealed as a sender would, in any order: each is refused or stored within the plan, no slot twice.
 #include <cstring>
 #include <set>
@@ -14,15 +14,18 @@ namespace winnow {
 namespace {
 
 void FuzzCodec(absl::Span<const std::byte> bytes) {
-  const absl::StatusOr<DecodedChunk> chunk = DecodeChunk(bytes);
-  if (!chunk.ok()) {
-    Require(!chunk.status().message().empty());
-    return;
+  while (!bytes.empty()) {
+    const absl::Span<const std::byte> before = bytes;
+    const absl::StatusOr<DecodedChunk> chunk = TakeChunk(bytes);
+    if (!chunk.ok()) {
+      Require(!chunk.status().message().empty());
+      return;
+    }
+    Require(chunk->payload.size() == chunk->header.payload_bytes);
+    const std::string prefix = EncodePrefix(chunk->header);
+    Require(prefix.size() + chunk->payload.size() + bytes.size() == before.size());
+    Require(std::memcmp(prefix.data(), before.data(), prefix.size()) == 0);
   }
-  Require(chunk->payload.size() == chunk->header.payload_bytes);
-  const std::string prefix = EncodePrefix(chunk->header);
-  Require(prefix.size() + chunk->payload.size() == bytes.size());
-  Require(std::memcmp(prefix.data(), bytes.data(), prefix.size()) == 0);
 }
 
 // Ten bytes a chunk: kind and stream, attempt, sequence, layer, head, slots (two bytes each), and

@@ -21,6 +21,13 @@ std::vector<std::byte> Encode(ChunkHeader header, const std::vector<std::byte>& 
   return message;
 }
 
+// The only chunk of a message.
+absl::StatusOr<DecodedChunk> DecodeWhole(absl::Span<const std::byte> message) {
+  absl::StatusOr<DecodedChunk> chunk = TakeChunk(message);
+  if (!chunk.ok() || message.empty()) return chunk;
+  return TakeChunk(message);
+}
+
 std::vector<std::byte> SomePayload(size_t bytes) {
   std::vector<std::byte> payload(bytes);
   for (size_t i = 0; i < bytes; ++i) payload[i] = static_cast<std::byte>(i * 37 + 11);
@@ -55,7 +62,7 @@ TEST(ChunkCodecTest, WhatIsEncodedComesBack) {
   for (size_t bytes : {0, 1, 127, 128, 16383, 16384, 1 << 20}) {
     const std::vector<std::byte> payload = SomePayload(bytes);
     const std::vector<std::byte> message = Encode(SomeHeader(), payload);
-    const auto chunk = DecodeChunk(message);
+    const auto chunk = DecodeWhole(message);
     ASSERT_TRUE(chunk.ok()) << chunk.status();
     ChunkHeader expected = SomeHeader();
     expected.payload_bytes = static_cast<uint32_t>(bytes);
@@ -64,6 +71,21 @@ TEST(ChunkCodecTest, WhatIsEncodedComesBack) {
     EXPECT_TRUE(
         std::equal(payload.begin(), payload.end(), chunk->payload.begin(), chunk->payload.end()));
   }
+}
+
+TEST(ChunkCodecTest, ChunksOfOneMessageComeOneByOne) {
+  std::vector<std::byte> message;
+  for (size_t bytes : {5, 0, 300}) {
+    const std::vector<std::byte> chunk = Encode(SomeHeader(), SomePayload(bytes));
+    message.insert(message.end(), chunk.begin(), chunk.end());
+  }
+  absl::Span<const std::byte> rest = message;
+  for (size_t bytes : {5, 0, 300}) {
+    const auto chunk = TakeChunk(rest);
+    ASSERT_TRUE(chunk.ok()) << chunk.status();
+    EXPECT_EQ(chunk->payload.size(), bytes);
+  }
+  EXPECT_TRUE(rest.empty());
 }
 
 TEST(ChunkCodecTest, TheHeaderIsLaidOutAsDocumented) {
@@ -86,7 +108,7 @@ TEST(ChunkCodecTest, TheHeaderIsLaidOutAsDocumented) {
 TEST(ChunkCodecTest, EveryTruncationIsDataLoss) {
   const std::vector<std::byte> message = Encode(SomeHeader(), SomePayload(200));
   for (size_t size = 0; size < message.size(); ++size) {
-    const auto chunk = DecodeChunk(absl::MakeSpan(message).first(size));
+    const auto chunk = DecodeWhole(absl::MakeSpan(message).first(size));
     EXPECT_EQ(chunk.status().code(), absl::StatusCode::kDataLoss) << size << " bytes";
   }
 }
@@ -94,7 +116,7 @@ TEST(ChunkCodecTest, EveryTruncationIsDataLoss) {
 TEST(ChunkCodecTest, TrailingBytesAreDataLoss) {
   std::vector<std::byte> message = Encode(SomeHeader(), SomePayload(20));
   message.push_back(std::byte{0});
-  EXPECT_EQ(DecodeChunk(message).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(DecodeWhole(message).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(ChunkCodecTest, EveryFlippedBitIsDataLoss) {
@@ -102,30 +124,30 @@ TEST(ChunkCodecTest, EveryFlippedBitIsDataLoss) {
   for (size_t bit = 0; bit < 8 * message.size(); ++bit) {
     std::vector<std::byte> damaged = message;
     damaged[bit / 8] ^= std::byte{1} << (bit % 8);
-    EXPECT_EQ(DecodeChunk(damaged).status().code(), absl::StatusCode::kDataLoss)
+    EXPECT_EQ(DecodeWhole(damaged).status().code(), absl::StatusCode::kDataLoss)
         << "bit " << bit % 8 << " of byte " << bit / 8;
   }
 }
 
 TEST(ChunkCodecTest, AnIntactMessageOfAnotherKindIsInvalid) {
-  ASSERT_TRUE(DecodeChunk(WithHeaderByte(6, std::byte{0})).ok());  // keys
+  ASSERT_TRUE(DecodeWhole(WithHeaderByte(6, std::byte{0})).ok());  // keys
   const std::pair<int, std::byte> changes[] = {
       {0, std::byte{'X'}}, {4, std::byte{9}}, {6, std::byte{3}}, {7, std::byte{1}}};
   for (const auto& [at, value] : changes) {
-    EXPECT_EQ(DecodeChunk(WithHeaderByte(at, value)).status().code(),
+    EXPECT_EQ(DecodeWhole(WithHeaderByte(at, value)).status().code(),
               absl::StatusCode::kInvalidArgument)
         << "byte " << at;
   }
 }
 
 TEST(ChunkCodecTest, ALengthInTheHeaderThatIsNotTheMessagesIsDataLoss) {
-  EXPECT_EQ(DecodeChunk(WithHeaderByte(40, std::byte{11})).status().code(),
+  EXPECT_EQ(DecodeWhole(WithHeaderByte(40, std::byte{11})).status().code(),
             absl::StatusCode::kDataLoss);
 }
 
 TEST(ChunkCodecTest, AnOversizedPayloadIsInvalid) {
-  EXPECT_TRUE(DecodeChunk(Encode(SomeHeader(), SomePayload(kMaxChunkPayload))).ok());
-  EXPECT_EQ(DecodeChunk(Encode(SomeHeader(), SomePayload(kMaxChunkPayload + 1))).status().code(),
+  EXPECT_TRUE(DecodeWhole(Encode(SomeHeader(), SomePayload(kMaxChunkPayload))).ok());
+  EXPECT_EQ(DecodeWhole(Encode(SomeHeader(), SomePayload(kMaxChunkPayload + 1))).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 

@@ -126,6 +126,21 @@ TEST(ReservationTest, AFullWorkerSaysWhenToTryAgain) {
   EXPECT_TRUE(f.table.Reserve(f.MakeReserve()).ok());
 }
 
+TEST(ReservationTest, TheNewestWireVersionThatBothSpeakIsAgreed) {
+  Fixture f;
+  ReserveRequest request = f.MakeReserve();
+  request.identity.wire_version = kOldestWireVersion;
+  const auto agreed = [&](uint32_t newest) {
+    request.newest_wire_version = newest;
+    const auto grant = f.table.Reserve(request);
+    EXPECT_TRUE(grant.ok()) << grant.status();
+    return grant->wire_version;
+  };
+  EXPECT_EQ(agreed(0), kOldestWireVersion);  // of a worker that knows no newer one
+  EXPECT_EQ(agreed(kWireVersion), kWireVersion);
+  EXPECT_EQ(agreed(kWireVersion + 1), kWireVersion);
+}
+
 TEST(ReservationTest, ReserveRefusesAnotherLayoutVersionOrProcess) {
   Fixture f;
   const auto code = [&](auto change) {
@@ -164,7 +179,7 @@ TEST(ReservationTest, EveryCallIsForTheOneThatReserved) {
   const std::vector<std::function<void(TransferIdentity&)>> strangers = {
       [](auto& i) { i.source_incarnation = 6; },  [](auto& i) { i.target_incarnation = 8; },
       [](auto& i) { i.request_id = "another"; },  [](auto& i) { i.attempt = 2; },
-      [](auto& i) { i.layout_digest = "other"; }, [](auto& i) { i.wire_version = 2; }};
+      [](auto& i) { i.layout_digest = "other"; }, [](auto& i) { i.wire_version = 1; }};
   for (const auto& change : strangers) {
     TransferIdentity stranger = TestIdentity();
     change(stranger);

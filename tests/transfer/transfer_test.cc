@@ -125,7 +125,8 @@ struct Handoff {
   bool Deliver(int stream, bool wait = false) {
     const std::vector<std::byte> message = transport.Next(stream, wait);
     if (message.empty()) return false;
-    const auto chunk = DecodeChunk(message);
+    absl::Span<const std::byte> rest = message;
+    const auto chunk = TakeChunk(rest);
     if (!chunk.ok()) {
       table.Fail(id, chunk.status());
       sender.Fail(chunk.status());
