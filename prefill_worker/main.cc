@@ -46,6 +46,10 @@ ABSL_FLAG(int64_t, chunk_tokens, 0,
 ABSL_FLAG(int, streams_per_rank, 4,
           "push streams, each on a connection of its own, per rank that sends");
 ABSL_FLAG(int, max_queue, 256, "requests waiting and running; more are refused");
+ABSL_FLAG(
+    int64_t, max_queue_s, 60,
+    "work ahead of a request, in seconds by the rate of the last steps; requests that would wait "
+    "longer are refused, as are those that would miss their deadline");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
 ABSL_FLAG(int64_t, retain_mib, 1024,
           "memory for KV that could not be handed over, kept for a resend");
@@ -67,6 +71,7 @@ absl::Status CheckFlags() {
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue", absl::GetFlag(FLAGS_max_queue), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue-s", absl::GetFlag(FLAGS_max_queue_s), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("retain-mib", absl::GetFlag(FLAGS_retain_mib), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("step-timeout-s", absl::GetFlag(FLAGS_step_timeout_s), 1));
   return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
@@ -156,6 +161,7 @@ absl::Status Run() {
                            .clock = &clock});
   PrefillScheduler scheduler(*engine, handoffs, clock, metrics,
                              {.max_queue = absl::GetFlag(FLAGS_max_queue),
+                              .max_queue_time = absl::Seconds(absl::GetFlag(FLAGS_max_queue_s)),
                               .retained = {.max_bytes = absl::GetFlag(FLAGS_retain_mib) << 20}});
   PrefillService service(scheduler, clock,
                          {.info = ToProto(identity),

@@ -21,6 +21,9 @@ class PrefillMetrics final : public PrefillEvents {
         prompt_size_(registry.Histogram(
             "winnow_prompt_tokens", "Prompt tokens per finished prefill.", metric_grids::Tokens())),
         inflight_(registry.Gauge("winnow_requests_inflight", "Requests received and not ended.")),
+        queued_seconds_(registry.Gauge(
+            "winnow_queued_prefill_seconds",
+            "What the prompts waiting and running will take, by the rate of the last steps.")),
         staging_bytes_(registry.Gauge("winnow_kv_staging_bytes",
                                       "Host memory of KV on its way out or retained.")),
         pinned_bytes_(registry.Gauge("winnow_kv_pinned_bytes", "KV retained for a resend.")),
@@ -74,6 +77,7 @@ class PrefillMetrics final : public PrefillEvents {
   // What is read when somebody asks.
   void Refresh(const PrefillScheduler& scheduler) {
     inflight_.Set(static_cast<double>(scheduler.num_jobs()));
+    queued_seconds_.Set(absl::ToDoubleSeconds(scheduler.queued_time()));
     staging_bytes_.Set(static_cast<double>(scheduler.staging_bytes()));
   }
   void OnPinnedBytes(int64_t bytes) override { pinned_bytes_.Set(static_cast<double>(bytes)); }
@@ -99,6 +103,7 @@ class PrefillMetrics final : public PrefillEvents {
   prometheus::Counter& prompt_tokens_;
   prometheus::Histogram& prompt_size_;
   prometheus::Gauge& inflight_;
+  prometheus::Gauge& queued_seconds_;
   prometheus::Gauge& staging_bytes_;
   prometheus::Gauge& pinned_bytes_;
   prometheus::Counter& sent_bytes_;

@@ -16,6 +16,10 @@ namespace {
 // Stop flags and deadlines are looked at this often when nothing else happens.
 constexpr auto kIdleTick = std::chrono::milliseconds(50);
 
+// Of the time to a deadline that the backlog may fill. The rest is for what it does not know: the
+// handoff, and later prompts that get a share of the steps.
+constexpr double kDeadlineShare = 0.7;
+
 double EngineSeconds(const StageTimes& s) {
   return s.full_layers + s.score + s.allreduce + s.select + s.pruned_layers + s.head;
 }
@@ -71,24 +75,50 @@ absl::StatusOr<int64_t> PrefillScheduler::Submit(PrefillJob job, PrefillCallback
         SelectionPolicyName(job.selection.policy), " needs ", room.needed >> 20,
         " MiB of device memory, this worker has ", room.total >> 20, " MiB for prompts"));
   }
+  task.work_left = Backlog::WorkOf(task.plan);
   task.job = std::move(job);
   task.callbacks = std::move(callbacks);
   task.submitted = clock_.Now();
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   if (mailbox_->draining || mailbox_->stopping)
     return absl::UnavailableError("prefill: the worker is draining");
-  if (mailbox_->num_jobs >= options_.max_queue) {
-    absl::Status full = absl::ResourceExhaustedError(absl::StrCat(
-        "prefill: the queue is full (", mailbox_->num_jobs, " of ", options_.max_queue, " jobs)"));
-    SetRetryAfter(full, options_.retry_after);
-    return full;
-  }
+  WINNOW_RETURN_IF_ERROR(CheckQueue(task.job, task.work_left));
+  mailbox_->backlog.Add(task.work_left);
   const int64_t ahead = mailbox_->num_jobs++;
   mailbox_->events.push_back([this, shared = std::make_shared<Task>(std::move(task))] {
     tasks_.emplace(next_id_++, std::move(*shared));
   });
   mailbox_->wake.notify_all();
   return ahead;
+}
+
+absl::Status PrefillScheduler::CheckQueue(const PrefillJob& job, double work) const {
+  const auto refuse = [&](const std::string& why, absl::Duration retry_after) {
+    absl::Status full = absl::ResourceExhaustedError(absl::StrCat("prefill: ", why));
+    SetRetryAfter(full, std::max(options_.retry_after, retry_after));
+    return full;
+  };
+  if (mailbox_->num_jobs >= options_.max_queue) {
+    return refuse(absl::StrCat("the queue is full (", mailbox_->num_jobs, " of ",
+                               options_.max_queue, " jobs)"),
+                  absl::ZeroDuration());
+  }
+  const absl::Duration wait = mailbox_->backlog.TimeFor();
+  if (wait > options_.max_queue_time) {
+    return refuse(absl::StrCat("the queue is full: ", absl::FormatDuration(wait), " of work, ",
+                               absl::FormatDuration(options_.max_queue_time), " allowed"),
+                  wait - options_.max_queue_time);
+  }
+  const absl::Duration done = mailbox_->backlog.TimeFor(work);
+  const absl::Duration left = job.deadline.Remaining(clock_);
+  // One that has the worker for itself is tried: the estimate may be wrong.
+  if (mailbox_->num_jobs > 0 && left > absl::ZeroDuration() && done > left * kDeadlineShare) {
+    return refuse(absl::StrCat("the queue is too long: the prompt would be done in ",
+                               absl::FormatDuration(done), ", the deadline leaves ",
+                               absl::FormatDuration(left)),
+                  wait);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status PrefillScheduler::Resend(const std::string& request_id, const HandoffTarget& target,
@@ -148,6 +178,11 @@ void PrefillScheduler::Drain() {
 int64_t PrefillScheduler::num_jobs() const {
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   return mailbox_->num_jobs;
+}
+
+absl::Duration PrefillScheduler::queued_time() const {
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  return mailbox_->backlog.TimeFor();
 }
 
 void PrefillScheduler::Run() {
@@ -301,7 +336,11 @@ bool PrefillScheduler::StepOnce() {
     task_by_sequence[task.sequence] = id;
   }
   const std::vector<PrefillStepItem> items = MakeBatch(candidates, engine_.max_step_rows());
-  if (items.empty()) return false;
+  if (items.empty()) {
+    last_step_end_ = absl::InfiniteFuture();
+    return false;
+  }
+  const absl::Time begin = std::min(clock_.Now(), last_step_end_);
   const absl::Status fault = FailAt("prefill.step");
   absl::StatusOr<std::vector<PrefillOutput>> outputs =
       fault.ok() ? engine_.Step(items) : absl::StatusOr<std::vector<PrefillOutput>>(fault);
@@ -310,11 +349,29 @@ bool PrefillScheduler::StepOnce() {
       Fail(task_by_sequence[item.sequence], outputs.status());
     return true;
   }
+  last_step_end_ = clock_.Now();
+  OnStep(items, task_by_sequence, last_step_end_ - begin);
   for (PrefillOutput& output : *outputs) {
     const int64_t id = task_by_sequence[output.sequence];
     OnOutput(id, std::move(output));
   }
   return true;
+}
+
+void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
+                              const std::map<int64_t, int64_t>& task_by_sequence,
+                              absl::Duration took) {
+  double done = 0;
+  for (const PrefillStepItem& item : items) {
+    Task& task = *Find(task_by_sequence.at(item.sequence));
+    const double work =
+        Backlog::WorkOf(task.plan, item.phase == PrefillPhase::kPrompt, item.row_count);
+    task.work_left -= work;
+    done += work;
+  }
+  std::lock_guard<std::mutex> lock(mailbox_->mutex);
+  mailbox_->backlog.Remove(done);
+  mailbox_->backlog.OnStep(done, took);
 }
 
 void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
@@ -388,9 +445,11 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   Task* shipped = Find(id);
   if (shipped == nullptr) return;
   if (!summary.ok()) {
-    retained_.Put(shipped->job.request_id,
-                  {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
-                  clock_.Now());
+    if (StoppedStatus(shipped->job, clock_).ok()) {  // else nobody will ask for it
+      retained_.Put(shipped->job.request_id,
+                    {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
+                    clock_.Now());
+    }
     Fail(id, summary.status());
     return;
   }
@@ -418,7 +477,8 @@ PrefillScheduler::Task PrefillScheduler::Take(int64_t id) {
   if (task.sequence != 0) engine_.Release(task.sequence);
   task.sequence = 0;
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  --mailbox_->num_jobs;
+  mailbox_->backlog.Remove(task.work_left);
+  if (--mailbox_->num_jobs == 0) mailbox_->backlog.Clear();
   return task;
 }
 

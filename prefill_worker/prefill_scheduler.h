@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "engine/prefill_engine.h"
+#include "prefill_worker/backlog.h"
 #include "prefill_worker/kv_handoff.h"
 #include "prefill_worker/prefill_job.h"
 #include "prefill_worker/retained_kv.h"
@@ -39,7 +40,10 @@ class PrefillScheduler {
   struct Options {
     int max_queue = 256;  // jobs waiting and running; one more is refused
     int max_active = 16;  // jobs that hold a reservation or memory at a time
-    absl::Duration retry_after = absl::Seconds(1);  // hint of a refusal
+    // A job that would wait longer than this, by the backlog, is refused; so is one that would not
+    // be done before its deadline.
+    absl::Duration max_queue_time = absl::Seconds(60);
+    absl::Duration retry_after = absl::Seconds(1);  // hint of a refusal, at least
     RetainedKv::Options retained;
   };
 
@@ -49,9 +53,9 @@ class PrefillScheduler {
   // Fails what still waits or runs with UNAVAILABLE.
   ~PrefillScheduler();
 
-  // RESOURCE_EXHAUSTED with a retry hint when the queue is full, UNAVAILABLE when draining,
-  // INVALID_ARGUMENT for a job that contradicts itself; `callbacks` are not called then. Otherwise
-  // the number of jobs ahead.
+  // RESOURCE_EXHAUSTED with a retry hint when the queue is full or too slow, UNAVAILABLE when
+  // draining, INVALID_ARGUMENT for a job that contradicts itself; `callbacks` are not called then.
+  // Otherwise the number of jobs ahead.
   absl::StatusOr<int64_t> Submit(PrefillJob job, PrefillCallbacks callbacks);
 
   // Ships retained KV to another decode worker: reserved, then committed or failed. NOT_FOUND when
@@ -64,6 +68,8 @@ class PrefillScheduler {
   // Refuses new jobs; running ones go on.
   void Drain();
   int64_t num_jobs() const;
+  // What all jobs together will take from now on.
+  absl::Duration queued_time() const;
   // Host memory of prompts' KV that is still referred to, by jobs, streams or for a resend.
   int64_t staging_bytes() const { return *staging_bytes_; }
 
@@ -79,6 +85,7 @@ class PrefillScheduler {
     std::shared_ptr<KvHandoff> handoff;
     std::shared_ptr<KvStaging> staging;
     int64_t sequence = 0;         // 0: not admitted
+    double work_left = 0;         // of the backlog
     std::vector<int32_t> tokens;  // of the commit
     PrefillSummary summary;
     bool resent = false;  // nothing to compute
@@ -94,10 +101,13 @@ class PrefillScheduler {
     bool draining = false;
     bool poked = false;
     int64_t num_jobs = 0;
+    Backlog backlog;
 
     void Post(std::function<void()> event);
   };
 
+  // RESOURCE_EXHAUSTED when a job comes too late in the queue. The mailbox's lock is held.
+  absl::Status CheckQueue(const PrefillJob& job, double work) const;
   void Run();
   // The parts of one turn of the loop.
   void RunPosted();
@@ -106,6 +116,9 @@ class PrefillScheduler {
   void StartReservations();
   void AdmitGranted();
   bool StepOnce();
+  // What the step did is no backlog any more.
+  void OnStep(const std::vector<PrefillStepItem>& items,
+              const std::map<int64_t, int64_t>& task_by_sequence, absl::Duration took);
 
   void Reserve(int64_t id, Task& task);
   void OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant);
@@ -133,6 +146,7 @@ class PrefillScheduler {
   // Only the scheduler's thread touches these.
   std::map<int64_t, Task> tasks_;  // by arrival
   int64_t next_id_ = 1;
+  absl::Time last_step_end_ = absl::InfiniteFuture();  // future: there was nothing to do since
   RetainedKv retained_;
   int64_t retained_bytes_ = 0;  // as last told
 

@@ -247,8 +247,11 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
   const bool can_resend =
       stage == DriverStage::kPrefill && reserved_ && !tokens_.empty() && !complete_;
   EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
-  const absl::Duration delay =
-      Backoff(options_.backoff, std::max(1, attempt_), options_.jitter, reason);
+  // The hint of a full worker is of no concern to another one.
+  const bool goes_elsewhere =
+      absl::IsResourceExhausted(reason) && registry_.HasOtherPrefill(avoid_);
+  const absl::Duration delay = Backoff(options_.backoff, std::max(1, attempt_), options_.jitter,
+                                       goes_elsewhere ? absl::ResourceExhaustedError("") : reason);
   if (!MayRetry(reason) || attempt_ >= options_.max_attempts ||
       delay >= deadline_.Remaining(clock_)) {
     Fail(reason);

@@ -206,6 +206,14 @@ void WorkerRegistry::Recheck(const std::string& address) {
   state_->PollNow(address, /*unreachable=*/false);
 }
 
+bool WorkerRegistry::HasOtherPrefill(const std::vector<std::string>& addresses) const {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  return std::any_of(state_->workers.begin(), state_->workers.end(), [&](const Worker& worker) {
+    return worker.role == v1::WORKER_ROLE_PREFILL && worker.ready &&
+           std::find(addresses.begin(), addresses.end(), worker.address) == addresses.end();
+  });
+}
+
 absl::StatusOr<v1::WorkerInfo> WorkerRegistry::Model() const {
   std::lock_guard<std::mutex> lock(state_->mutex);
   const Worker* speaker = nullptr;

@@ -153,6 +153,32 @@ TEST_F(PrefillSchedulerTest, APassedDeadlineFailsTheJob) {
   EXPECT_THAT(log.Wait(), ElementsAre("failed DEADLINE_EXCEEDED"));
 }
 
+TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(10)); };
+  Start({.max_queue_time = absl::Seconds(2), .retry_after = absl::Milliseconds(1)});
+  JobLog warm, running, late, patient, third;
+  ASSERT_TRUE(scheduler_->Submit(Job("warm", 640), warm.callbacks()).ok());  // ten steps
+  warm.Wait();
+  EXPECT_EQ(scheduler_->queued_time(), absl::ZeroDuration());
+  PrefillJob long_job = Job("running", 9000);  // 1.4 s
+  const std::shared_ptr<StopFlag> stop = long_job.stop;
+  ASSERT_TRUE(scheduler_->Submit(std::move(long_job), running.callbacks()).ok());
+  EXPECT_GT(scheduler_->queued_time(), absl::Milliseconds(500));
+
+  PrefillJob hurried = Job("late", 640);
+  hurried.deadline = Deadline::After(clock_, absl::Milliseconds(300));
+  const absl::Status refused = scheduler_->Submit(std::move(hurried), late.callbacks()).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_GT(GetRetryAfter(refused), absl::Milliseconds(300));
+  ASSERT_TRUE(scheduler_->Submit(Job("patient", 9000), patient.callbacks()).ok());
+  EXPECT_EQ(scheduler_->Submit(Job("third", 640), third.callbacks()).status().code(),
+            absl::StatusCode::kResourceExhausted);  // more than two seconds of work wait
+  stop->Stop(absl::StatusCode::kCancelled);
+  scheduler_->Wake();
+  running.Wait();
+  EXPECT_LT(scheduler_->queued_time(), absl::Seconds(2));  // what was given up is not waited for
+}
+
 TEST_F(PrefillSchedulerTest, AFullQueueRefusesWithAHint) {
   engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
   Start({.max_queue = 2});

@@ -244,6 +244,22 @@ TEST_F(RequestDriverTest, RetriesAreBoundedAndRespectTheHint) {
   for (const absl::Duration delay : workers_.delays) EXPECT_GE(delay, absl::Seconds(3));
 }
 
+TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor) {
+  Workers({"p:1", "p:2"}, {"d:1"});
+  Start();
+  absl::Status full = absl::ResourceExhaustedError("full");
+  SetRetryAfter(full, absl::Seconds(3));
+  for (int i = 0; i < 2; ++i) {
+    workers_.prefills.back()->End(full);
+    workers_.FireTimers();
+  }
+  ASSERT_THAT(workers_.prefills, SizeIs(3));
+  EXPECT_NE(workers_.prefills[0]->address, workers_.prefills[1]->address);
+  ASSERT_THAT(workers_.delays, SizeIs(2));
+  EXPECT_LT(workers_.delays[0], absl::Seconds(1));
+  EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+}
+
 TEST_F(RequestDriverTest, ACancelStopsBothWorkersAndSaysSoOnce) {
   Workers({"p:1"}, {"d:1"});
   Start();

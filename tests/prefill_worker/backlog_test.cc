@@ -1,0 +1,39 @@
+#include "prefill_worker/backlog.h"
+
+#include <gtest/gtest.h>
+
+namespace winnow {
+namespace {
+
+TEST(BacklogTest, APrunedPromptIsLessWork) {
+  KvPlan plan{.num_prompt_tokens = 100, .num_layers = 10};
+  plan.pivot_layer = 9;
+  EXPECT_EQ(Backlog::WorkOf(plan), 9 * 100 + 1);
+  plan.pruned = true;
+  plan.pivot_layer = 5;
+  plan.num_kept = 10;
+  EXPECT_EQ(Backlog::WorkOf(plan), 5 * 100 + 5 * 10);
+}
+
+TEST(BacklogTest, NobodyIsRefusedOnAGuess) {
+  Backlog backlog;
+  backlog.Add(1e9);
+  EXPECT_EQ(backlog.TimeFor(1e9), absl::ZeroDuration());
+}
+
+TEST(BacklogTest, TheLastStepsDecideTheRate) {
+  Backlog backlog;
+  backlog.Add(1000);
+  for (int i = 0; i < 10; ++i) backlog.OnStep(100, absl::Seconds(1));
+  EXPECT_NEAR(absl::ToDoubleSeconds(backlog.TimeFor()), 10, 1e-6);
+  EXPECT_NEAR(absl::ToDoubleSeconds(backlog.TimeFor(500)), 15, 1e-6);
+  for (int i = 0; i < 200; ++i) backlog.OnStep(100, absl::Seconds(2));
+  EXPECT_NEAR(absl::ToDoubleSeconds(backlog.TimeFor()), 20, 0.1);
+  backlog.Remove(600);
+  EXPECT_NEAR(absl::ToDoubleSeconds(backlog.TimeFor()), 8, 0.1);
+  backlog.Remove(600);  // never less than nothing
+  EXPECT_EQ(backlog.TimeFor(), absl::ZeroDuration());
+}
+
+}  // namespace
+}  // namespace winnow
