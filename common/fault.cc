@@ -27,6 +27,15 @@ class FaultFile {
     Reload();
     return rules_.Hit(point, instance);
   }
+  // Returns once the rules no longer hold the point.
+  void WaitWhileHeld(const char* point, int instance) {
+    const auto is_held = [&] {
+      std::lock_guard<std::mutex> lock(mutex_);
+      Reload();
+      return rules_.Holds(point, instance);
+    };
+    while (is_held()) absl::SleepFor(absl::Milliseconds(5));
+  }
 
  private:
   static std::string PathOfEnvironment() {
@@ -56,6 +65,7 @@ FaultRules::Outcome Decide(const char* point, int instance) {
     spdlog::warn("fault point {}: {}", point, FaultName(outcome.fault));
   }
   if (outcome.fault == Fault::kDelay) absl::SleepFor(outcome.delay);
+  if (outcome.fault == Fault::kHold) file.WaitWhileHeld(point, instance);
   if (outcome.fault == Fault::kKill) kill(getpid(), SIGKILL);
   return outcome;
 }

@@ -12,8 +12,8 @@ namespace winnow {
 // WINNOW_FAULT_FILE names, and again whenever it changes; every fault is logged. Thread-safe.
 #ifdef WINNOW_FAULT_POINTS
 
-// Waits out a delay and ends the process for a kill by itself (SIGKILL, as a crash would look to
-// others); what else comes back is the caller's to do. `instance` is a rank or a stream.
+// Waits out a delay or a hold and ends the process for a kill by itself (SIGKILL, as a crash would
+// look to others); what else comes back is the caller's to do. `instance` is a rank or a stream.
 Fault FaultAt(const char* point, int instance = -1);
 // For places that can only fail.
 absl::Status FailAt(const char* point, int instance = -1);

@@ -1,5 +1,6 @@
 #include "common/fault_rules.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -11,9 +12,9 @@ namespace winnow {
 namespace {
 
 constexpr std::pair<Fault, const char*> kFaults[] = {
-    {Fault::kNone, "none"},       {Fault::kDelay, "delay"},   {Fault::kDrop, "drop"},
-    {Fault::kCorrupt, "corrupt"}, {Fault::kRepeat, "repeat"}, {Fault::kFail, "fail"},
-    {Fault::kKill, "kill"}};
+    {Fault::kNone, "none"}, {Fault::kDelay, "delay"},     {Fault::kHold, "hold"},
+    {Fault::kDrop, "drop"}, {Fault::kCorrupt, "corrupt"}, {Fault::kRepeat, "repeat"},
+    {Fault::kFail, "fail"}, {Fault::kKill, "kill"}};
 
 bool ParseFault(absl::string_view text, Fault* out) {
   for (const auto& [fault, name] : kFaults) {
@@ -49,7 +50,7 @@ absl::StatusOr<FaultRules::Rule> FaultRules::ParseRule(
   Rule rule;
   if (words.size() < 2 || !ParseFault(words[1], &rule.outcome.fault)) {
     return absl::InvalidArgumentError(
-        "expected a point and one of delay, drop, corrupt, repeat, fail, kill");
+        "expected a point and one of delay, hold, drop, corrupt, repeat, fail, kill");
   }
   rule.point = std::string(words[0]);
   int64_t ms = 0;
@@ -105,6 +106,13 @@ FaultRules::Outcome FaultRules::Hit(absl::string_view point, int instance) {
     return rule.outcome;
   }
   return {};
+}
+
+bool FaultRules::Holds(absl::string_view point, int instance) const {
+  return std::any_of(rules_.begin(), rules_.end(), [&](const Rule& rule) {
+    return rule.outcome.fault == Fault::kHold && rule.point == point &&
+           (rule.on < 0 || rule.on == instance);
+  });
 }
 
 }  // namespace winnow

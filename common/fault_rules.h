@@ -12,7 +12,7 @@
 namespace winnow {
 
 // What goes wrong at a fault point.
-enum class Fault { kNone, kDelay, kDrop, kCorrupt, kRepeat, kFail, kKill };
+enum class Fault { kNone, kDelay, kHold, kDrop, kCorrupt, kRepeat, kFail, kKill };
 
 const char* FaultName(Fault fault);
 
@@ -20,7 +20,8 @@ const char* FaultName(Fault fault);
 //
 //   decode.commit fail after=2 times=1 chance=0.5 on=1 ms=200 code=RESOURCE_EXHAUSTED
 //
-// The point and the action (delay, drop, corrupt, repeat, fail, kill) are required. `after` hits
+// The point and the action (delay, hold, drop, corrupt, repeat, fail, kill) are required. A hold
+// lasts until no rule holds the point any more. `after` hits
 // pass first (0), then at most `times` hits (all) go wrong, each with `chance` (1), drawn from the
 // line "seed N" (0). `on` narrows it to one rank or stream (any), `ms` is the length of a delay,
 // `code` the status of a failure (UNAVAILABLE). Lines that are empty or start with # say nothing.
@@ -39,6 +40,8 @@ class FaultRules {
 
   // One hit of a point; the first rule that applies decides.
   Outcome Hit(absl::string_view point, int instance);
+  // Whether a rule holds the point, however often it was hit.
+  bool Holds(absl::string_view point, int instance) const;
 
  private:
   struct Rule {

@@ -38,6 +38,15 @@ TEST(FaultRulesTest, ADelayHasALength) {
   EXPECT_EQ(rules.Hit("step", -1).delay, absl::Milliseconds(250));
 }
 
+TEST(FaultRulesTest, AHoldLastsAsLongAsItsRule) {
+  FaultRules rules = Parse("step hold on=1 times=1");
+  EXPECT_EQ(rules.Hit("step", 1).fault, Fault::kHold);
+  EXPECT_EQ(rules.Hit("step", 1).fault, Fault::kNone);  // the first one still waits
+  EXPECT_TRUE(rules.Holds("step", 1));
+  EXPECT_FALSE(rules.Holds("step", 0));
+  EXPECT_FALSE(rules.Holds("commit", 1));
+}
+
 TEST(FaultRulesTest, TheSeedDecidesWhichHitsFail) {
   const auto draw = [](const char* text) {
     FaultRules rules = Parse(text);

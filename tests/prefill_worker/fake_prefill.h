@@ -194,57 +194,64 @@ class FakeHandoffs final : public KvHandoffFactory {
   std::vector<std::thread> threads_;
 };
 
-// What one job's callbacks said, to wait for.
+// What one job's callbacks said, to wait for. The callbacks may outlive it.
 class JobLog {
  public:
   PrefillCallbacks callbacks() {
     PrefillCallbacks c;
-    c.reserved = [this](const std::string&, const std::string& id) { Add("reserved " + id); };
-    c.token = [this](int32_t token, bool is_stop) {
-      Add("token " + std::to_string(token) + (is_stop ? " stop" : ""));
+    c.reserved = [state = state_](const std::string&, const std::string& id) {
+      state->Add("reserved " + id);
     };
-    c.committed = [this](const PrefillSummary& summary) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      summary_ = summary;
-      events_.push_back(summary.decode_follows ? "committed" : "committed alone");
-      done_ = true;
-      changed_.notify_all();
+    c.token = [state = state_](int32_t token, bool is_stop) {
+      state->Add("token " + std::to_string(token) + (is_stop ? " stop" : ""));
     };
-    c.failed = [this](const absl::Status& status) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      status_ = status;
-      events_.push_back("failed " + absl::StatusCodeToString(status.code()));
-      done_ = true;
-      changed_.notify_all();
+    c.committed = [state = state_](const PrefillSummary& summary) {
+      std::lock_guard<std::mutex> lock(state->mutex);
+      state->summary = summary;
+      state->End(summary.decode_follows ? "committed" : "committed alone");
+    };
+    c.failed = [state = state_](const absl::Status& status) {
+      std::lock_guard<std::mutex> lock(state->mutex);
+      state->status = status;
+      state->End("failed " + absl::StatusCodeToString(status.code()));
     };
     return c;
   }
   // Waits up to 10 s for the last event.
   std::vector<std::string> Wait() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(10), [this] { return done_; });
-    return events_;
+    std::unique_lock<std::mutex> lock(state_->mutex);
+    state_->changed.wait_for(lock, std::chrono::seconds(10), [this] { return state_->done; });
+    return state_->events;
   }
   PrefillSummary summary() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return summary_;
+    std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->summary;
   }
   absl::Status status() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return status_;
+    std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->status;
   }
 
  private:
-  void Add(std::string event) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    events_.push_back(std::move(event));
-  }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> events_;
-  PrefillSummary summary_;
-  absl::Status status_;
-  bool done_ = false;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::vector<std::string> events;
+    PrefillSummary summary;
+    absl::Status status;
+    bool done = false;
+
+    void Add(std::string event) {
+      std::lock_guard<std::mutex> lock(mutex);
+      events.push_back(std::move(event));
+    }
+    void End(std::string event) {  // the lock is held
+      events.push_back(std::move(event));
+      done = true;
+      changed.notify_all();
+    }
+  };
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 }  // namespace winnow

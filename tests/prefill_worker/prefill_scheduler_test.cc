@@ -13,10 +13,31 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
+// Holds up whoever passes while it is closed.
+class Gate {
+ public:
+  void Pass() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return open_; });
+  }
+  void Set(bool open) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    open_ = open;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool open_ = true;
+};
+
 class PrefillSchedulerTest : public ::testing::Test {
  protected:
-  void Start(PrefillScheduler::Options options = {}) {
-    scheduler_ = std::make_unique<PrefillScheduler>(engine_, handoffs_, clock_, events_, options);
+  ~PrefillSchedulerTest() override { gate_.Set(true); }  // whatever an assertion left closed
+  void Start(PrefillScheduler::Options options = {}) { StartBy(clock_, options); }
+  void StartBy(const Clock& clock, PrefillScheduler::Options options) {
+    scheduler_ = std::make_unique<PrefillScheduler>(engine_, handoffs_, clock, events_, options);
   }
   PrefillJob Job(const std::string& id, int prompt_tokens, int max_tokens = 5) {
     PrefillJob job;
@@ -30,6 +51,8 @@ class PrefillSchedulerTest : public ::testing::Test {
   }
 
   RealClock clock_;
+  FakeClock fake_clock_;
+  Gate gate_;
   PrefillEvents events_;
   FakePrefillEngine engine_;
   FakeHandoffs handoffs_;
@@ -154,19 +177,23 @@ TEST_F(PrefillSchedulerTest, APassedDeadlineFailsTheJob) {
 }
 
 TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
-  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(10)); };
-  Start({.max_queue_time = absl::Seconds(2), .retry_after = absl::Milliseconds(1)});
+  engine_.on_step = [this] {
+    gate_.Pass();
+    fake_clock_.Advance(absl::Milliseconds(10));
+  };
+  StartBy(fake_clock_, {.max_queue_time = absl::Seconds(2), .retry_after = absl::Milliseconds(1)});
   JobLog warm, running, late, patient, third;
   ASSERT_TRUE(scheduler_->Submit(Job("warm", 640), warm.callbacks()).ok());  // ten steps
   warm.Wait();
   EXPECT_EQ(scheduler_->queued_time(), absl::ZeroDuration());
+  gate_.Set(false);
   PrefillJob long_job = Job("running", 9000);  // 1.4 s
   const std::shared_ptr<StopFlag> stop = long_job.stop;
   ASSERT_TRUE(scheduler_->Submit(std::move(long_job), running.callbacks()).ok());
-  EXPECT_GT(scheduler_->queued_time(), absl::Milliseconds(500));
+  EXPECT_GT(scheduler_->queued_time(), absl::Seconds(1));
 
   PrefillJob hurried = Job("late", 640);
-  hurried.deadline = Deadline::After(clock_, absl::Milliseconds(300));
+  hurried.deadline = Deadline::After(fake_clock_, absl::Milliseconds(300));
   const absl::Status refused = scheduler_->Submit(std::move(hurried), late.callbacks()).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_GT(GetRetryAfter(refused), absl::Milliseconds(300));
@@ -174,7 +201,7 @@ TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
   EXPECT_EQ(scheduler_->Submit(Job("third", 640), third.callbacks()).status().code(),
             absl::StatusCode::kResourceExhausted);  // more than two seconds of work wait
   stop->Stop(absl::StatusCode::kCancelled);
-  scheduler_->Wake();
+  gate_.Set(true);
   running.Wait();
   EXPECT_LT(scheduler_->queued_time(), absl::Seconds(2));  // what was given up is not waited for
 }
