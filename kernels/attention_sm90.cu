@@ -8,12 +8,13 @@
 #include <cstdint>
 
 #include "kernels/attention_sm90_kernel.cuh"
+#include "kernels/cuda_types.cuh"
+#include "kernels/tensor_map.cuh"
 
 namespace winnow {
 namespace {
 
 using sm90::AttentionArgs;
-using sm90::kChunk;
 using sm90::kKeys;
 using sm90::kRowsPerWarpgroup;
 
@@ -21,32 +22,6 @@ using sm90::kRowsPerWarpgroup;
 constexpr int64_t kSectionBytes = 36 << 20;
 // Tiles per block that a section has at least: with fewer, blocks end it at different times.
 constexpr int kSectionTurns = 8;
-
-// bf16 [n2][n1][n0], n1 and n2 `stride1` and `stride2` elements apart, in boxes of
-// [box2][box1][64]; what lies outside reads as 0 and is not written.
-bool MakeMap(CUtensorMap* map, const void* base, const int64_t (&n)[3], int64_t stride1,
-             int64_t stride2, int box1, int box2) {
-  void* encode = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault,
-                                       &found) != cudaSuccess ||
-      found != cudaDriverEntryPointSuccess) {
-    return false;
-  }
-  const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(n[0]), static_cast<cuuint64_t>(n[1]),
-                               static_cast<cuuint64_t>(n[2])};
-  const cuuint64_t strides[2] = {static_cast<cuuint64_t>(stride1) * 2,
-                                 static_cast<cuuint64_t>(stride2) * 2};
-  const cuuint32_t box[3] = {kChunk, static_cast<cuuint32_t>(box1), static_cast<cuuint32_t>(box2)};
-  const cuuint32_t steps[3] = {1, 1, 1};
-  return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(encode)(
-             map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void*>(base), sizes, strides, box,
-             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
-// A launch of nothing: leaves cudaErrorInvalidConfiguration as the last error.
-__global__ void Refused() {}
 
 template <int kD>
 void Launch(const AttentionParams& p, CudaStream stream) {
@@ -77,12 +52,12 @@ void Launch(const AttentionParams& p, CudaStream stream) {
   CUtensorMap q, k, v, out;
   const int64_t q_size[3] = {kD, p.q_heads, p.rows}, kv_size[3] = {kD, p.capacity, p.kv_heads};
   const bool mapped =
-      MakeMap(&q, p.q, q_size, kD, p.q_stride, pack, tokens_per_box) &&
-      MakeMap(&k, p.k, kv_size, kD, p.capacity * kD, kKeys, 1) &&
-      MakeMap(&v, p.v, kv_size, kD, p.capacity * kD, kKeys, 1) &&
-      MakeMap(&out, p.out, q_size, kD, int64_t{p.q_heads} * kD, pack, tokens_per_box);
+      MakeTensorMap(&q, p.q, q_size, kD, p.q_stride, pack, tokens_per_box) &&
+      MakeTensorMap(&k, p.k, kv_size, kD, p.capacity * kD, kKeys, 1) &&
+      MakeTensorMap(&v, p.v, kv_size, kD, p.capacity * kD, kKeys, 1) &&
+      MakeTensorMap(&out, p.out, q_size, kD, int64_t{p.q_heads} * kD, pack, tokens_per_box);
   if (!mapped) {
-    Refused<<<0, 1, 0, stream>>>();
+    RefuseLaunch(stream);
     return;
   }
   const auto kernel = sm90::AttentionKernel<kD>;
@@ -92,15 +67,13 @@ void Launch(const AttentionParams& p, CudaStream stream) {
            kSharedBytes, stream>>>(q, k, v, out, args);
 }
 
-bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
 }  // namespace
 
 bool AttentionSm90Supports(const AttentionParams& p) {
   constexpr int64_t kMost = INT32_MAX / 2;
   return p.dtype == DType::kBf16 && (p.head_dim == 64 || p.head_dim == 128) && p.kv_heads > 0 &&
-         p.q_heads > 0 && p.q_heads % p.kv_heads == 0 && p.q_stride % 8 == 0 && Aligned(p.q) &&
-         Aligned(p.k) && Aligned(p.v) && Aligned(p.out) && p.capacity < kMost &&
+         p.q_heads > 0 && p.q_heads % p.kv_heads == 0 && p.q_stride % 8 == 0 && IsAligned16(p.q) &&
+         IsAligned16(p.k) && IsAligned16(p.v) && IsAligned16(p.out) && p.capacity < kMost &&
          p.rows * p.q_heads < kMost;
 }
 

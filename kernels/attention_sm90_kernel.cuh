@@ -26,7 +26,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "kernels/attention_sm90_ptx.cuh"
+#include "kernels/sm90_ptx.cuh"
 
 namespace winnow::sm90 {
 
@@ -48,7 +48,6 @@ struct AttentionArgs {
 constexpr int kKeys = 128;  // per tile of K and V
 constexpr int kStages = 2;  // tiles of K, and of V, in flight
 constexpr int kRowsPerWarpgroup = 64;
-constexpr int kChunk = 64;  // elements of a 128-byte row of a swizzled tile
 constexpr float kSlack = 8.0f;
 
 // Consumers: as many warpgroups as the registers hold O and S of. Heads of 64 have half the

@@ -27,13 +27,6 @@ __device__ uint32_t ScoreKey(float x) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-__device__ bool IsProtected(const SelectTokensParams& p, int64_t position) {
-  for (int s = 0; s < p.num_spans; ++s) {
-    if (position >= p.spans[2 * s] && position < p.spans[2 * s + 1]) return true;
-  }
-  return false;
-}
-
 // Exclusive prefix sum over the block; *total gets the sum. `scratch` holds 33 numbers.
 __device__ uint64_t BlockScan(uint64_t value, uint64_t* scratch, uint64_t* total) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -64,16 +57,17 @@ __device__ uint64_t BlockScan(uint64_t value, uint64_t* scratch, uint64_t* total
 // the same digit would wait for each other.
 struct Histogram {
   int counts[kDigits * 32];
+  int sums[kDigits];
 
   __device__ void Clear() {
     for (int i = threadIdx.x; i < kDigits * 32; i += kThreads) counts[i] = 0;
   }
   __device__ void Count(uint32_t digit) { atomicAdd(&counts[digit * 32 + threadIdx.x % 32], 1); }
-  // Sums up the copies of each digit into the first. A warp takes eight digits.
+  // Sums up the copies of each digit. A warp takes eight digits.
   __device__ void Merge() {
     for (int digit = threadIdx.x / 32; digit < kDigits; digit += kThreads / 32) {
       const int sum = __reduce_add_sync(~0u, counts[digit * 32 + threadIdx.x % 32]);
-      if (threadIdx.x % 32 == 0) counts[digit * 32] = sum;
+      if (threadIdx.x % 32 == 0) sums[digit] = sum;
     }
   }
   // By the first warp: the digit in which the `wanted`-th from the top lies, and its rank there.
@@ -81,7 +75,7 @@ struct Histogram {
     const int lane = threadIdx.x;
     const int top = kDigits - 1 - 8 * lane;  // the lane's digits: top … top − 7
     int own = 0;
-    for (int i = 0; i < 8; ++i) own += counts[(top - i) * 32];
+    for (int i = 0; i < 8; ++i) own += sums[top - i];
     int above = own;
     for (int offset = 1; offset < 32; offset *= 2) {
       const int other = __shfl_up_sync(~0u, above, offset);
@@ -92,47 +86,101 @@ struct Histogram {
     const bool is_here = above < wanted && (wanted <= above + own || lane == 31);
     if (!is_here) return;
     int left = wanted - above, i = 0;
-    while (i < 7 && counts[(top - i) * 32] < left) left -= counts[(top - i++) * 32];
+    while (i < 7 && sums[top - i] < left) left -= sums[top - i++];
     *digit = static_cast<uint32_t>(top - i);
     *rank = left;
   }
 };
 
-// What a position is: not kept, kept whatever its rank, or kept if its rank among its equals is low
-// enough. Counts of both kinds share a number.
-constexpr uint64_t kKept = 1, kEqual = uint64_t{1} << 32;
+// A thread's share of a segment of the positions: every kThreads-th, so that neighbours read
+// neighbours. What is kept whatever its score, by its bit: the window and protected positions.
+constexpr int kItems = 32;
+constexpr int kSegment = kThreads * kItems;
+struct Items {
+  int first;  // position; item i is kThreads · i further
+  uint32_t keys[kItems];
+  uint32_t given, scored;  // by item: kept in any case, up for selection
+
+  __device__ int Before(int64_t position) const {
+    const int64_t distance = max(position - first + kThreads - 1, int64_t{0});
+    return static_cast<int>(min(distance / kThreads, int64_t{kItems}));
+  }
+  // The items among positions [begin, end).
+  __device__ uint32_t Bits(int64_t begin, int64_t end) const {
+    const int low = Before(begin), high = Before(end);
+    return low >= high ? 0 : (~0u >> (32 - (high - low))) << low;
+  }
+  // True if there is a NaN.
+  __device__ bool Load(const SelectTokensParams& p, const float* scores, int64_t segment) {
+    first = static_cast<int>(segment * kSegment + threadIdx.x);
+    uint32_t guarded = 0;
+    for (int s = 0; s < p.num_spans; ++s) guarded |= Bits(p.spans[2 * s], p.spans[2 * s + 1]);
+    scored = Bits(0, p.window_begin) & ~guarded;
+    given = Bits(p.window_begin, p.num_tokens) | guarded;
+    const int with_score = Before(p.window_begin);
+    bool nan = false;
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      const float score = i < with_score ? scores[first + i * kThreads] : 0.0f;
+      nan |= isnan(score);
+      keys[i] = ScoreKey(score);
+    }
+    return nan;
+  }
+};
+
+// Kept positions in the low half, those equal to the last key that is kept in the high one.
+constexpr uint64_t kEqual = uint64_t{1} << 32;
+
+// A segment's positions in order, 32 a word: which are kept, and which are if their rank among
+// their equals is low enough.
+struct Marks {
+  uint32_t kept[kSegment / 32], equal[kSegment / 32];
+  uint64_t before[kSegment / 32];  // counts of all that lie before the word
+};
+static_assert(kSegment / 32 == kThreads);  // a thread counts a word
 
 // One block per row. Four passes over the keys, from the highest byte down, find the key of the
 // last position that is kept; a scan in order of position then writes all above it, the first of
-// those equal to it, the protected ones and the window.
-__global__ void __launch_bounds__(kThreads) SelectTokensKernel(SelectTokensParams p) {
-  __shared__ Histogram histogram;
+// those equal to it, the protected ones and the window. Prompts of one segment are read once and
+// stay in registers.
+__global__ void __launch_bounds__(kThreads, 1) SelectTokensKernel(SelectTokensParams p) {
+  __shared__ union {
+    Histogram histogram;
+    Marks marks;
+  } shared;
   __shared__ uint64_t scratch[33];
   __shared__ uint32_t shared_digit;
   __shared__ int shared_rank;
   const float* scores = p.scores + blockIdx.x * p.window_begin;
   int32_t* out = p.positions + blockIdx.x * p.num_kept;
+  const int64_t segments = (p.num_tokens + kSegment - 1) / kSegment;
 
   int64_t wanted = p.num_kept - (p.num_tokens - p.window_begin);
   for (int s = 0; s < p.num_spans; ++s) wanted -= p.spans[2 * s + 1] - p.spans[2 * s];
   const bool by_score = wanted > 0;
   uint32_t prefix = 0, mask = 0;
-  bool nan = false;
+  Items items;
+  bool nan = items.Load(p, scores, 0);
   for (int shift = 24; shift >= 0; shift -= 8) {
-    histogram.Clear();
+    shared.histogram.Clear();
     __syncthreads();
-#pragma unroll 8
-    for (int64_t j = threadIdx.x; j < p.window_begin; j += kThreads) {
-      const float score = scores[j];
-      nan |= isnan(score);
-      const uint32_t key = ScoreKey(score);
-      if ((key & mask) == prefix && !IsProtected(p, j)) histogram.Count((key >> shift) & 0xFF);
+    for (int64_t segment = 0; segment < segments; ++segment) {
+      if (segments > 1) nan |= items.Load(p, scores, segment);
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) {
+        if ((items.keys[i] & mask) == prefix && (items.scored >> i & 1) != 0) {
+          shared.histogram.Count((items.keys[i] >> shift) & 0xFF);
+        }
+      }
     }
     __syncthreads();
     if (!by_score) break;
-    histogram.Merge();
+    shared.histogram.Merge();
     __syncthreads();
-    if (threadIdx.x < 32) histogram.Find(static_cast<int>(wanted), &shared_digit, &shared_rank);
+    if (threadIdx.x < 32) {
+      shared.histogram.Find(static_cast<int>(wanted), &shared_digit, &shared_rank);
+    }
     __syncthreads();
     prefix |= shared_digit << shift;
     wanted = shared_rank;
@@ -141,35 +189,41 @@ __global__ void __launch_bounds__(kThreads) SelectTokensKernel(SelectTokensParam
   if (nan) *p.nan = 1.0f;  // every writer writes the same
 
   // Of the positions whose key is `prefix`, the lowest `wanted` are kept; all with a higher key.
-  // Four neighbours a thread.
-  constexpr int kItems = 4;
-  uint64_t before = 0;  // counts of all positions before the block's
-  for (int64_t base = 0; base < p.num_tokens; base += kThreads * kItems) {
-    const int64_t first = base + threadIdx.x * kItems;
-    uint64_t kinds[kItems], sum = 0;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  uint64_t before = 0;  // counts of all positions before the segment's
+  for (int64_t segment = 0; segment < segments; ++segment) {
+    if (segments > 1) items.Load(p, scores, segment);
+#pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const int64_t j = first + i;
-      kinds[i] = 0;
-      if (j >= p.num_tokens) continue;
-      if (j >= p.window_begin || IsProtected(p, j)) {
-        kinds[i] = kKept;
-      } else if (by_score) {
-        const uint32_t key = ScoreKey(scores[j]);
-        kinds[i] = key > prefix ? kKept : key == prefix ? kEqual : 0;
+      const bool scored = by_score && (items.scored >> i & 1) != 0;
+      const bool given = (items.given >> i & 1) != 0;
+      const uint32_t kept = __ballot_sync(~0u, given || (scored && items.keys[i] > prefix));
+      const uint32_t equal = __ballot_sync(~0u, scored && items.keys[i] == prefix);
+      if (lane == 0) {
+        shared.marks.kept[i * (kThreads / 32) + warp] = kept;
+        shared.marks.equal[i * (kThreads / 32) + warp] = equal;
       }
-      sum += kinds[i];
     }
+    __syncthreads();
     uint64_t total;
-    uint64_t at = before + BlockScan(sum, scratch, &total);
-    for (int i = 0; i < kItems; ++i) {
-      const auto kept = static_cast<int64_t>(at & 0xFFFFFFFF),
-                 equal = static_cast<int64_t>(at >> 32);
-      const int64_t slot = kept + min(equal, wanted);
-      const bool keep = kinds[i] == kKept || (kinds[i] == kEqual && equal < wanted);
-      if (keep && slot < p.num_kept) out[slot] = static_cast<int32_t>(first + i);
-      at += kinds[i];
-    }
+    const uint64_t counts =
+        __popc(shared.marks.kept[threadIdx.x]) + __popc(shared.marks.equal[threadIdx.x]) * kEqual;
+    shared.marks.before[threadIdx.x] = before + BlockScan(counts, scratch, &total);
     before += total;
+    __syncthreads();
+    for (int word = warp; word < kSegment / 32; word += kThreads / 32) {
+      const uint32_t kept = shared.marks.kept[word], equal = shared.marks.equal[word];
+      const uint64_t at = shared.marks.before[word];
+      const uint32_t lower = (1u << lane) - 1;
+      const auto kept_before = static_cast<int64_t>(at & 0xFFFFFFFF) + __popc(kept & lower);
+      const auto rank = static_cast<int64_t>(at >> 32) + __popc(equal & lower);
+      const bool is_kept = (kept >> lane & 1) != 0 || ((equal >> lane & 1) != 0 && rank < wanted);
+      const int64_t slot = kept_before + min(rank, wanted);
+      if (is_kept && slot < p.num_kept) {
+        out[slot] = static_cast<int32_t>(segment * kSegment + word * 32 + lane);
+      }
+    }
+    __syncthreads();  // the marks may be used again
   }
   // With NaN the count may be short: in range all the same.
   const int64_t written =

@@ -1,13 +1,15 @@
 #pragma once
 
-// The PTX that kernels/attention_sm90_kernel.cuh is made of, one instruction per function (PTX
-// ISA 8.0+, sm_90a).
+// The PTX that the kernels for Hopper are made of, one instruction per function (PTX ISA 8.0+,
+// sm_90a).
 
 #include <cuda.h>
 
 #include <cstdint>
 
 namespace winnow::sm90 {
+
+constexpr int kChunk = 64;  // elements of a 128-byte row of a swizzled tile
 
 __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
@@ -41,6 +43,29 @@ __device__ __forceinline__ void BarrierWait(uint64_t* bar, uint32_t parity) {
       : "memory");
 }
 
+// The same barrier of another block of the cluster.
+__device__ __forceinline__ void BarrierArriveAt(uint64_t* bar, int block) {
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}\n" ::"r"(
+          SharedAddress(bar)),
+      "r"(block)
+      : "memory");
+}
+
+// ---- clusters ----
+
+__device__ __forceinline__ int BlockInCluster() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+// Every thread of the cluster.
+__device__ __forceinline__ void ClusterSync() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
 // ---- bulk tensor copies ----
 
 __device__ __forceinline__ void LoadTile(void* smem, const CUtensorMap* map, uint64_t* bar, int c0,
@@ -49,6 +74,15 @@ __device__ __forceinline__ void LoadTile(void* smem, const CUtensorMap* map, uin
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, "
       "{%3, %4, %5}], [%2];" ::"r"(SharedAddress(smem)),
       "l"(map), "r"(SharedAddress(bar)), "r"(c0), "r"(c1), "r"(c2)
+      : "memory");
+}
+// To the same place in every block of the mask, each of whose barriers counts the bytes.
+__device__ __forceinline__ void LoadTileToCluster(void* smem, const CUtensorMap* map, uint64_t* bar,
+                                                  int c0, int c1, int c2, uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast"
+      "::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(SharedAddress(smem)),
+      "l"(map), "r"(SharedAddress(bar)), "r"(c0), "r"(c1), "r"(c2), "h"(blocks)
       : "memory");
 }
 __device__ __forceinline__ void StoreTile(const CUtensorMap* map, const void* smem, int c0, int c1,
@@ -167,6 +201,26 @@ __device__ __forceinline__ void WgmmaKMajor(float (&d)[64], uint64_t a, uint64_t
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
       "%64, %65, add, 1, 1, 0, 0;\n}\n"
       : WINNOW_D32(d, 0), WINNOW_D32(d, 32)
+      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
+}
+
+// a [64][16] and b [256][16] from shared memory, both K-major.
+__device__ __forceinline__ void WgmmaKMajor(float (&d)[128], uint64_t a, uint64_t b,
+                                            bool accumulate) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %130, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "
+      "%111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "
+      "%125, %126, %127}, "
+      "%128, %129, add, 1, 1, 0, 0;\n}\n"
+      : WINNOW_D32(d, 0), WINNOW_D32(d, 32), WINNOW_D32(d, 64), WINNOW_D32(d, 96)
       : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 

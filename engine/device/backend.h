@@ -12,6 +12,7 @@
 #include "kernels/argmax.h"
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
+#include "kernels/gated_matmul.h"
 #include "kernels/gather_rows.h"
 #include "kernels/matmul.h"
 #include "kernels/paged_attention.h"
@@ -108,6 +109,12 @@ class Backend {
   virtual void Rope(const RopeParams& params) = 0;
   virtual void StoreKv(const StoreKvParams& params) = 0;
   virtual void SiluMul(const SiluMulParams& params) = 0;
+  // In two steps, Matmul and SiluMul, where a backend has no better way. `workspace`:
+  // WorkspaceBytes(weight, params) of device memory.
+  virtual void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
+                           void* workspace);
+  // For as many rows as `params` has, or fewer.
+  virtual int64_t WorkspaceBytes(const PackedWeight& weight, const GatedMatmulParams& params) const;
   virtual void Embedding(const EmbeddingParams& params) = 0;
   virtual void Attention(const AttentionParams& params) = 0;
   // `workspace`: WorkspaceBytes(params) of device memory, all zero before its first use and left

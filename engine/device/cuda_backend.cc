@@ -130,6 +130,9 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const Options& 
   }
   auto backend = std::unique_ptr<CudaBackend>(new CudaBackend(options));
   WINNOW_RETURN_IF_ERROR(backend->CreateStreams());
+  int major = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device);
+  backend->is_hopper_ = major == 9;
   std::string error;
   backend->matmul_ = std::make_unique<CublasMatmul>(&error);
   if (!error.empty()) return absl::ResourceExhaustedError(error);
@@ -412,6 +415,24 @@ void CudaBackend::StoreKv(const StoreKvParams& params) {
 }
 void CudaBackend::SiluMul(const SiluMulParams& params) {
   Launch("SwiGLU", [&] { SiluMulCuda(params, stream_); });
+}
+bool CudaBackend::IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const {
+  return is_hopper_ && params.rows >= kGatedMatmulSm90MinRows &&
+         GatedMatmulSm90Supports(static_cast<const CudaWeight&>(weight).weight(), params);
+}
+void CudaBackend::GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
+                              void* workspace) {
+  if (!IsOneStep(weight, params)) return Backend::GatedMatmul(weight, params, workspace);
+  Launch("gated matmul", [&] {
+    GatedMatmulSm90(static_cast<const CudaWeight&>(weight).weight(), params, stream_);
+  });
+}
+int64_t CudaBackend::WorkspaceBytes(const PackedWeight& weight,
+                                    const GatedMatmulParams& params) const {
+  GatedMatmulParams two_steps = params;
+  // Fewer rows may come, which take two.
+  if (IsOneStep(weight, params)) two_steps.rows = kGatedMatmulSm90MinRows - 1;
+  return Backend::WorkspaceBytes(weight, two_steps);
 }
 void CudaBackend::Embedding(const EmbeddingParams& params) {
   Launch("embedding", [&] { EmbeddingCuda(params, stream_); });

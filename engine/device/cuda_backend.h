@@ -62,6 +62,10 @@ class CudaBackend final : public Backend {
   void Rope(const RopeParams& params) override;
   void StoreKv(const StoreKvParams& params) override;
   void SiluMul(const SiluMulParams& params) override;
+  void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
+                   void* workspace) override;
+  int64_t WorkspaceBytes(const PackedWeight& weight,
+                         const GatedMatmulParams& params) const override;
   void Embedding(const EmbeddingParams& params) override;
   void Attention(const AttentionParams& params) override;
   void PagedAttention(const PagedAttentionParams& params, void* workspace) override;
@@ -94,6 +98,8 @@ class CudaBackend final : public Backend {
 
   explicit CudaBackend(const Options& options) : options_(options) {}
   absl::Status CreateStreams();
+  // Whether one kernel does the product and SwiGLU.
+  bool IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const;
   void Use() const;  // makes the device this thread's
   // Runs `launch`, which enqueues, and keeps the error of what was launched since the last look.
   template <typename Launcher>
@@ -103,6 +109,7 @@ class CudaBackend final : public Backend {
   void FollowQueue();
 
   const Options options_;
+  bool is_hopper_ = false;
   CudaStream stream_ = nullptr, out_stream_ = nullptr, now_stream_ = nullptr;
   // What WriteNow borrows: a stream, and pinned memory through which data of any thread's passes.
   struct WriteLane {

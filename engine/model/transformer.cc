@@ -21,8 +21,10 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
                           backend.Allocate(row * 2 * shard.heads.kv_count * shape.head_dim));
   WINNOW_ASSIGN_OR_RETURN(t->attention_,
                           backend.Allocate(row * shard.heads.q_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->gate_up_, backend.Allocate(row * 2 * shard.mlp_count));
   WINNOW_ASSIGN_OR_RETURN(t->mlp_, backend.Allocate(row * shard.mlp_count));
+  const int64_t gated_bytes = backend.WorkspaceBytes(*weights.layers[0].gate_up,
+                                                     {.rows = max_rows, .x_stride = shape.hidden});
+  WINNOW_ASSIGN_OR_RETURN(t->gated_workspace_, backend.Allocate(gated_bytes));
   if (communicator.size() > 1) {
     WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
     const int64_t shard_bytes = max_logit_rows * shard.vocab_count * int64_t{sizeof(float)};
@@ -119,16 +121,9 @@ absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x,
                              .hidden = shape.hidden,
                              .eps = static_cast<float>(weights_.config.rms_norm_eps)};
   backend_.RmsNorm(add_and_norm);
-  backend_.Matmul(*w.gate_up, {.x = normed_.data(),
-                               .out = gate_up_.data(),
-                               .rows = rows,
-                               .x_stride = shape.hidden,
-                               .out_dtype = dtype});
-  backend_.SiluMul({.gate_up = gate_up_.data(),
-                    .out = mlp_.data(),
-                    .dtype = dtype,
-                    .rows = rows,
-                    .width = weights_.shard.mlp_count});
+  backend_.GatedMatmul(
+      *w.gate_up, {.x = normed_.data(), .out = mlp_.data(), .rows = rows, .x_stride = shape.hidden},
+      gated_workspace_.data());
   backend_.Matmul(*w.down, {.x = mlp_.data(),
                             .out = delta,
                             .rows = rows,

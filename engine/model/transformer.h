@@ -68,7 +68,8 @@ class Transformer {
   Backend& backend_;
   Communicator& communicator_;
   const int64_t max_rows_;
-  Buffer normed_, q_, kv_, attention_, delta_, gate_up_, mlp_, logits_shard_, logits_gathered_;
+  Buffer normed_, q_, kv_, attention_, delta_, mlp_, gated_workspace_, logits_shard_,
+      logits_gathered_;
 };
 
 }  // namespace winnow

@@ -1,5 +1,5 @@
 winnow_test(cublas_algorithms_test SOURCES cublas_algorithms_test.cc DEPS winnow_kernels)
-foreach(op argmax embedding gather_rows matmul rms_norm rope silu_mul)
+foreach(op argmax embedding gated_matmul gather_rows matmul rms_norm rope silu_mul)
   winnow_test(${op}_test SOURCES ${op}_test.cc DEPS winnow_kernels)
 endforeach()
 

@@ -1,0 +1,23 @@
+#include "engine/device/backend.h"
+
+namespace winnow {
+
+void Backend::GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
+                          void* workspace) {
+  Matmul(weight, {.x = params.x,
+                  .out = workspace,
+                  .rows = params.rows,
+                  .x_stride = params.x_stride,
+                  .out_dtype = dtype()});
+  SiluMul({.gate_up = workspace,
+           .out = params.out,
+           .dtype = dtype(),
+           .rows = params.rows,
+           .width = weight.out_features() / 2});
+}
+
+int64_t Backend::WorkspaceBytes(const PackedWeight& weight, const GatedMatmulParams& params) const {
+  return params.rows * weight.out_features() * ElementSize(dtype());
+}
+
+}  // namespace winnow
