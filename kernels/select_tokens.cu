@@ -92,59 +92,31 @@ struct Histogram {
   }
 };
 
-// A thread's share of a segment of the positions: every kThreads-th, so that neighbours read
-// neighbours. What is kept whatever its score, by its bit: the window and protected positions.
-constexpr int kItems = 32;
-constexpr int kSegment = kThreads * kItems;
-struct Items {
-  int first;  // position; item i is kThreads · i further
-  uint32_t keys[kItems];
-  uint32_t given, scored;  // by item: kept in any case, up for selection
-
-  __device__ int Before(int64_t position) const {
-    const int64_t distance = max(position - first + kThreads - 1, int64_t{0});
-    return static_cast<int>(min(distance / kThreads, int64_t{kItems}));
+__device__ bool IsProtected(const SelectTokensParams& p, int64_t position) {
+  for (int s = 0; s < p.num_spans; ++s) {
+    if (position >= p.spans[2 * s] && position < p.spans[2 * s + 1]) return true;
   }
-  // The items among positions [begin, end).
-  __device__ uint32_t Bits(int64_t begin, int64_t end) const {
-    const int low = Before(begin), high = Before(end);
-    return low >= high ? 0 : (~0u >> (32 - (high - low))) << low;
-  }
-  // True if there is a NaN.
-  __device__ bool Load(const SelectTokensParams& p, const float* scores, int64_t segment) {
-    first = static_cast<int>(segment * kSegment + threadIdx.x);
-    uint32_t guarded = 0;
-    for (int s = 0; s < p.num_spans; ++s) guarded |= Bits(p.spans[2 * s], p.spans[2 * s + 1]);
-    scored = Bits(0, p.window_begin) & ~guarded;
-    given = Bits(p.window_begin, p.num_tokens) | guarded;
-    const int with_score = Before(p.window_begin);
-    bool nan = false;
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const float score = i < with_score ? scores[first + i * kThreads] : 0.0f;
-      nan |= isnan(score);
-      keys[i] = ScoreKey(score);
-    }
-    return nan;
-  }
-};
+  return false;
+}
 
-// Kept positions in the low half, those equal to the last key that is kept in the high one.
-constexpr uint64_t kEqual = uint64_t{1} << 32;
-
-// A segment's positions in order, 32 a word: which are kept, and which are if their rank among
-// their equals is low enough.
+// Positions in order, 32 a word: which are kept, and which are if their rank among their equals is
+// low enough. A thread counts a word.
+constexpr int kSegment = kThreads * 32;
 struct Marks {
-  uint32_t kept[kSegment / 32], equal[kSegment / 32];
-  uint64_t before[kSegment / 32];  // counts of all that lie before the word
+  uint32_t kept[kThreads], equal[kThreads];
+  uint64_t before[kThreads];  // counts of all that lie before the word
 };
-static_assert(kSegment / 32 == kThreads);  // a thread counts a word
+// Counts of kept positions in the low half, of equal ones in the high half.
+constexpr uint64_t kEqual = uint64_t{1} << 32;
 
 // One block per row. Four passes over the keys, from the highest byte down, find the key of the
 // last position that is kept; a scan in order of position then writes all above it, the first of
-// those equal to it, the protected ones and the window. Prompts of one segment are read once and
-// stay in registers.
-__global__ void __launch_bounds__(kThreads, 1) SelectTokensKernel(SelectTokensParams p) {
+// those equal to it, the protected ones and the window. kStaged: the keys fit into shared memory
+// and are made once. Loops are short: a kernel that runs for microseconds must not wait for its own
+// instructions.
+template <bool kStaged>
+__global__ void __launch_bounds__(kThreads) SelectTokensKernel(SelectTokensParams p) {
+  extern __shared__ uint32_t staged[];  // [window_begin]
   __shared__ union {
     Histogram histogram;
     Marks marks;
@@ -154,24 +126,32 @@ __global__ void __launch_bounds__(kThreads, 1) SelectTokensKernel(SelectTokensPa
   __shared__ int shared_rank;
   const float* scores = p.scores + blockIdx.x * p.window_begin;
   int32_t* out = p.positions + blockIdx.x * p.num_kept;
-  const int64_t segments = (p.num_tokens + kSegment - 1) / kSegment;
+  bool nan = false;
+  if (kStaged) {  // each thread reads what it has written, but for the end
+#pragma unroll 4
+    for (int j = threadIdx.x; j < p.window_begin; j += kThreads) {
+      nan |= isnan(scores[j]);
+      staged[j] = ScoreKey(scores[j]);
+    }
+  }
+  const auto key_of = [&](int64_t j) {
+    if (kStaged) return staged[j];
+    nan |= isnan(scores[j]);
+    return ScoreKey(scores[j]);
+  };
 
   int64_t wanted = p.num_kept - (p.num_tokens - p.window_begin);
   for (int s = 0; s < p.num_spans; ++s) wanted -= p.spans[2 * s + 1] - p.spans[2 * s];
   const bool by_score = wanted > 0;
   uint32_t prefix = 0, mask = 0;
-  Items items;
-  bool nan = items.Load(p, scores, 0);
   for (int shift = 24; shift >= 0; shift -= 8) {
     shared.histogram.Clear();
     __syncthreads();
-    for (int64_t segment = 0; segment < segments; ++segment) {
-      if (segments > 1) nan |= items.Load(p, scores, segment);
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) {
-        if ((items.keys[i] & mask) == prefix && (items.scored >> i & 1) != 0) {
-          shared.histogram.Count((items.keys[i] >> shift) & 0xFF);
-        }
+#pragma unroll 4
+    for (int64_t j = threadIdx.x; j < p.window_begin; j += kThreads) {
+      const uint32_t key = key_of(j);
+      if ((key & mask) == prefix && !IsProtected(p, j)) {
+        shared.histogram.Count((key >> shift) & 0xFF);
       }
     }
     __syncthreads();
@@ -186,23 +166,22 @@ __global__ void __launch_bounds__(kThreads, 1) SelectTokensKernel(SelectTokensPa
     wanted = shared_rank;
     mask |= 0xFFu << shift;
   }
-  if (nan) *p.nan = 1.0f;  // every writer writes the same
 
   // Of the positions whose key is `prefix`, the lowest `wanted` are kept; all with a higher key.
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   uint64_t before = 0;  // counts of all positions before the segment's
-  for (int64_t segment = 0; segment < segments; ++segment) {
-    if (segments > 1) items.Load(p, scores, segment);
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const bool scored = by_score && (items.scored >> i & 1) != 0;
-      const bool given = (items.given >> i & 1) != 0;
-      const uint32_t kept = __ballot_sync(~0u, given || (scored && items.keys[i] > prefix));
-      const uint32_t equal = __ballot_sync(~0u, scored && items.keys[i] == prefix);
-      if (lane == 0) {
-        shared.marks.kept[i * (kThreads / 32) + warp] = kept;
-        shared.marks.equal[i * (kThreads / 32) + warp] = equal;
-      }
+  for (int64_t segment = 0; segment < p.num_tokens; segment += kSegment) {
+    const auto words = static_cast<int>(min((p.num_tokens - segment + 31) / 32, int64_t{kThreads}));
+    shared.marks.kept[threadIdx.x] = shared.marks.equal[threadIdx.x] = 0;
+    __syncthreads();
+    for (int word = warp; word < words; word += kThreads / 32) {
+      const int64_t j = segment + word * 32 + lane;
+      const bool is_given = j < p.num_tokens && (j >= p.window_begin || IsProtected(p, j));
+      const bool is_scored = by_score && j < p.window_begin && !is_given;
+      const uint32_t key = is_scored ? key_of(j) : 0;
+      const uint32_t kept = __ballot_sync(~0u, is_given || (is_scored && key > prefix));
+      const uint32_t equal = __ballot_sync(~0u, is_scored && key == prefix);
+      if (lane == 0) shared.marks.kept[word] = kept, shared.marks.equal[word] = equal;
     }
     __syncthreads();
     uint64_t total;
@@ -211,24 +190,34 @@ __global__ void __launch_bounds__(kThreads, 1) SelectTokensKernel(SelectTokensPa
     shared.marks.before[threadIdx.x] = before + BlockScan(counts, scratch, &total);
     before += total;
     __syncthreads();
-    for (int word = warp; word < kSegment / 32; word += kThreads / 32) {
+    for (int word = warp; word < words; word += kThreads / 32) {
       const uint32_t kept = shared.marks.kept[word], equal = shared.marks.equal[word];
       const uint64_t at = shared.marks.before[word];
       const uint32_t lower = (1u << lane) - 1;
-      const auto kept_before = static_cast<int64_t>(at & 0xFFFFFFFF) + __popc(kept & lower);
       const auto rank = static_cast<int64_t>(at >> 32) + __popc(equal & lower);
       const bool is_kept = (kept >> lane & 1) != 0 || ((equal >> lane & 1) != 0 && rank < wanted);
-      const int64_t slot = kept_before + min(rank, wanted);
+      const int64_t slot =
+          static_cast<int64_t>(at & 0xFFFFFFFF) + __popc(kept & lower) + min(rank, wanted);
       if (is_kept && slot < p.num_kept) {
-        out[slot] = static_cast<int32_t>(segment * kSegment + word * 32 + lane);
+        out[slot] = static_cast<int32_t>(segment + word * 32 + lane);
       }
     }
     __syncthreads();  // the marks may be used again
   }
+  if (nan) *p.nan = 1.0f;  // every writer writes the same
   // With NaN the count may be short: in range all the same.
   const int64_t written =
       static_cast<int64_t>(before & 0xFFFFFFFF) + min(static_cast<int64_t>(before >> 32), wanted);
   for (int64_t slot = written + threadIdx.x; slot < p.num_kept; slot += kThreads) out[slot] = 0;
+}
+
+// Whether so much dynamic shared memory fits beside the kernel's own.
+bool FitsShared(size_t bytes) {
+  constexpr size_t kOwnBytes = 36 << 10;
+  int device = 0, most = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes + kOwnBytes <= static_cast<size_t>(most);
 }
 
 }  // namespace
@@ -240,7 +229,11 @@ void MaxScoresCuda(const MaxScoresParams& p, CudaStream stream) {
 
 void SelectTokensCuda(const SelectTokensParams& p, CudaStream stream) {
   if (p.rows == 0) return;
-  SelectTokensKernel<<<static_cast<unsigned>(p.rows), kThreads, 0, stream>>>(p);
+  const auto bytes = static_cast<size_t>(p.window_begin) * sizeof(uint32_t);
+  const bool staged = FitsShared(bytes);
+  const auto kernel = staged ? SelectTokensKernel<true> : SelectTokensKernel<false>;
+  const size_t shared = staged ? bytes : 0;
+  WithShared(kernel, shared)<<<static_cast<unsigned>(p.rows), kThreads, shared, stream>>>(p);
 }
 
 }  // namespace winnow

@@ -30,7 +30,7 @@ inline std::vector<SelectTokensCase> SelectTokensTestCases() {
       {1, 50, 60, 60, {0, 50}},
       {1, 50, 60, 40, {20, 20, 30, 40}},
       {3, 5000, 5008, 500, {0, 64, 1024, 1040}},
-      // A GPU's block keeps 32,768 positions in registers.
+      // Around segments of 32,768 positions, and more than a GPU stages.
       {1, 32760, 32768, 300},
       {2, 32764, 32772, 300, {32760, 32764}},
       {1, 66000, 66010, 40, {32760, 32770}},
