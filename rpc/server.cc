@@ -39,7 +39,10 @@ bool IsLoopback(const std::string& host) {
 RpcServer::~RpcServer() { Shutdown(absl::ZeroDuration()); }
 
 void RpcServer::SetServing(bool serving) {
-  if (auto* health = server_->GetHealthCheckService()) health->SetServingStatus(serving);
+  auto* health = server_->GetHealthCheckService();
+  if (health == nullptr) return;
+  // By name: without one, gRPC sets every service that it knows, liveness too.
+  for (const char* service : {"", kReadinessService}) health->SetServingStatus(service, serving);
 }
 
 void RpcServer::Shutdown(absl::Duration grace) {
@@ -78,6 +81,9 @@ absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& o
   listen.port = port;
   server->port_ = port;
   server->address_ = listen.ToString();
+  if (auto* health = server->server_->GetHealthCheckService()) {
+    health->SetServingStatus(kLivenessService, true);
+  }
   server->SetServing(false);
   return server;
 }

@@ -12,6 +12,12 @@
 
 namespace winnow {
 
+// What the health service (grpc.health.v1) knows besides the server as a whole, whose name is "".
+// Readiness says what "" says: SERVING while requests are welcome. Liveness is SERVING for as long
+// as the server runs, whatever its peers, its load or a drain do: who is not alive is restarted.
+inline constexpr char kReadinessService[] = "readiness";
+inline constexpr char kLivenessService[] = "liveness";
+
 // Who may talk to a server.
 struct ServerSecurity {
   TlsFiles tls;                      // none: plain text
@@ -23,7 +29,7 @@ struct RpcServerOptions {
   // "host:port"; without a host ("8000", ":8000") it binds to loopback. Port 0: any free one.
   std::string listen = "127.0.0.1:0";
   std::vector<grpc::Service*> services;  // must outlive the server
-  bool health = true;  // grpc.health.v1; reports NOT_SERVING until SetServing(true)
+  bool health = true;                    // grpc.health.v1; not ready until SetServing(true)
   bool reflection = true;
   ServerSecurity security;
   int max_message_bytes = 16 << 20;
@@ -39,7 +45,7 @@ class RpcServer {
   int port() const { return port_; }
   // "host:port" with the port that was chosen.
   const std::string& address() const { return address_; }
-  // What the health service says, for the whole server.
+  // What the health service says of the whole server and of its readiness.
   void SetServing(bool serving);
   // Refuses new calls, lets running ones end for `grace`, then cancels them and waits until their
   // reactors are done. Later calls have no effect.

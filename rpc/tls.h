@@ -14,6 +14,9 @@ struct TlsFiles {
   std::string certificate;  // shown to peers, with its chain; together with `key`
   std::string key;
   std::string authority;  // certificates that peers' must be signed by
+  // The name that certificates of servers must carry, in place of the one that is connected to;
+  // empty: that one.
+  std::string server_name;
 
   bool empty() const { return certificate.empty() && key.empty() && authority.empty(); }
 };
@@ -27,7 +30,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
     const TlsFiles& files, bool asks_for_certificate);
 
 // For a channel: the server's certificate must be signed by `authority` and carry the name or
-// address that is connected to. Plain text without files.
+// address that is connected to (MakeChannel also knows `server_name`). Plain text without files.
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
     const TlsFiles& files);
 

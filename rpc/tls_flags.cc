@@ -7,6 +7,9 @@ ABSL_FLAG(std::string, tls_cert, "",
 ABSL_FLAG(std::string, tls_key, "", "PEM file with the key of --tls-cert");
 ABSL_FLAG(std::string, tls_ca, "",
           "PEM file with the authorities that peers' certificates must be signed by");
+ABSL_FLAG(std::string, tls_server_name, "",
+          "the name that certificates of those we connect to must carry, in place of the name or "
+          "address that is connected to; for workers that are known by number, such as pods");
 ABSL_FLAG(bool, tls_client_certs, true,
           "with --tls-ca: whoever connects must show a certificate (mutual TLS)");
 ABSL_FLAG(bool, allow_plaintext, false,
@@ -15,7 +18,8 @@ ABSL_FLAG(bool, allow_plaintext, false,
 namespace winnow {
 
 TlsFiles TlsFilesOfFlags() {
-  return {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key), absl::GetFlag(FLAGS_tls_ca)};
+  return {absl::GetFlag(FLAGS_tls_cert), absl::GetFlag(FLAGS_tls_key), absl::GetFlag(FLAGS_tls_ca),
+          absl::GetFlag(FLAGS_tls_server_name)};
 }
 
 ServerSecurity SecurityOfFlags() {

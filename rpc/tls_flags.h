@@ -5,7 +5,7 @@
 
 namespace winnow {
 
-// --tls-cert, --tls-key and --tls-ca of the server programs.
+// --tls-cert, --tls-key, --tls-ca and --tls-server-name of the server programs.
 TlsFiles TlsFilesOfFlags();
 // How the flags say that a server is to be secured: the files, --tls-client-certs and
 // --allow-plaintext.

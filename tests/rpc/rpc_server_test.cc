@@ -59,13 +59,14 @@ struct Fixture {
     return FromGrpcStatus(status, context);
   }
 
-  // The health service's answer in its wire form: field 1, varint.
-  std::string Health() {
+  // The health service's answer in its wire form: field 1, varint. Or what it refuses with.
+  std::string Health(const std::string& service = "") {
     grpc::GenericStub stub(channel);
     grpc::ClientContext context;
     SetDeadline(context, Deadline::After(clock, absl::Seconds(10)), clock);
-    const grpc::Slice nothing;
-    const grpc::ByteBuffer request(&nothing, 1);
+    // HealthCheckRequest: field 1, the service's name.
+    const grpc::Slice name("\x0a" + std::string(1, static_cast<char>(service.size())) + service);
+    const grpc::ByteBuffer request(&name, 1);
     grpc::ByteBuffer response;
     std::promise<grpc::Status> done;
     stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request, &response,
@@ -122,14 +123,31 @@ TEST(RpcServerTest, RefusesAPortThatIsTaken) {
               StartsWith("gRPC server: cannot listen on 127.0.0.1:"));
 }
 
-TEST(RpcServerTest, HealthFollowsSetServing) {
+constexpr char kServing[] = "\x08\x01";
+constexpr char kNotServing[] = "\x08\x02";
+
+TEST(RpcServerTest, ReadinessFollowsSetServing) {
   Fixture f;
-  const std::string serving("\x08\x01", 2), not_serving("\x08\x02", 2);
-  EXPECT_EQ(f.Health(), not_serving);
-  f.server->SetServing(true);
-  EXPECT_EQ(f.Health(), serving);
-  f.server->SetServing(false);
-  EXPECT_EQ(f.Health(), not_serving);
+  for (const std::string service : {"", kReadinessService}) {
+    EXPECT_EQ(f.Health(service), kNotServing);
+    f.server->SetServing(true);
+    EXPECT_EQ(f.Health(service), kServing);
+    f.server->SetServing(false);
+    EXPECT_EQ(f.Health(service), kNotServing);
+  }
+}
+
+TEST(RpcServerTest, LivenessDoesNot) {
+  Fixture f;
+  for (const bool serving : {false, true, false}) {
+    f.server->SetServing(serving);
+    EXPECT_EQ(f.Health(kLivenessService), kServing);
+  }
+}
+
+TEST(RpcServerTest, HealthOfAnotherNameIsUnknown) {
+  Fixture f;
+  EXPECT_THAT(f.Health("worker"), testing::AllOf(testing::Ne(kServing), testing::Ne(kNotServing)));
 }
 
 TEST(RpcServerTest, AfterShutdownCallsAreUnavailable) {

@@ -10,8 +10,8 @@
 
 namespace winnow {
 
-// An authority and a certificate that it signed for 127.0.0.1, made by the openssl program in a
-// folder of its own, which goes with it.
+// An authority and a certificate that it signed for 127.0.0.1 and workers.winnow, made by the
+// openssl program in a folder of its own, which goes with it.
 class TestCertificates {
  public:
   TestCertificates() {
@@ -29,7 +29,8 @@ class TestCertificates {
     Run("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
         " -subj /CN=authority -keyout ca.key -out ca.pem");
     Run("req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=peer"
-        " -addext subjectAltName=IP:127.0.0.1 -keyout next.key -out request.pem");
+        " -addext subjectAltName=IP:127.0.0.1,DNS:workers.winnow -keyout next.key -out "
+        "request.pem");
     Run("x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
         " -copy_extensions copy -out next.pem");
     // Both at once, as an operator would; gRPC looks at them about once a second.

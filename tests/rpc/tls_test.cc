@@ -75,6 +75,17 @@ TEST_F(TlsTest, AServerOfAnotherAuthorityIsNotTrusted) {
   EXPECT_EQ(Call(ours_.authority()).code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(TlsTest, AServerIsKnownByTheNameInItsCertificateWhereThatIsAskedFor) {
+  // Its certificate is for 127.0.0.1 and workers.winnow.
+  ASSERT_EQ(Serve({.tls = ours_.all()}, "127.0.0.2:0"), absl::OkStatus());
+  TlsFiles files = ours_.all();
+  EXPECT_FALSE(Call(files).ok());
+  files.server_name = "workers.winnow";
+  EXPECT_EQ(Call(files), absl::OkStatus());
+  files.server_name = "elsewhere";
+  EXPECT_FALSE(Call(files).ok());
+}
+
 TEST_F(TlsTest, AServerWithoutTlsIsNotTrusted) {
   ASSERT_EQ(Serve({}), absl::OkStatus());
   EXPECT_FALSE(Call(ours_.authority()).ok());
