@@ -26,5 +26,6 @@ int GenerateCommand(const std::vector<std::string>& words);
 int ModelsCommand(const std::vector<std::string>& words);
 int LoadCommand(const std::vector<std::string>& words);
 int InspectCommand(const std::vector<std::string>& words);
+int SizeCommand(const std::vector<std::string>& words);
 
 }  // namespace winnow

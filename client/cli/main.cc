@@ -15,6 +15,7 @@ constexpr char kHelp[] =
   winnow models …     what a router serves
   winnow load …       ask as many clients would, and measure
   winnow inspect …    what Winnow makes of a model folder
+  winnow size …       how many workers a load needs
 
 `winnow COMMAND --help` tells more.
 )";
@@ -57,6 +58,7 @@ int main(int argc, char** argv) {
   if (command == "models") return winnow::ModelsCommand(rest);
   if (command == "load") return winnow::LoadCommand(rest);
   if (command == "inspect") return winnow::InspectCommand(rest);
+  if (command == "size") return winnow::SizeCommand(rest);
   const bool help = command == "--help" || command == "-h" || command == "help";
   std::fputs(winnow::kHelp, help ? stdout : stderr);
   return help ? winnow::kExitOk : winnow::kExitUsage;
