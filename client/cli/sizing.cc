@@ -8,6 +8,8 @@
 namespace winnow {
 namespace {
 
+constexpr double kMostWorkers = 10'000;
+
 template <typename Fn>
 double Mean(const SizedLoad& load, Fn value) {
   double sum = 0;
@@ -33,16 +35,28 @@ int64_t AtLeastOne(double count) {
   return std::max(int64_t{1}, static_cast<int64_t>(std::ceil(count)));
 }
 
+// Erlang's C: the share of requests that find all of `workers` busy, when `busy` of them are on
+// average.
+double WaitingShare(int64_t workers, double busy) {
+  double blocked = 1;  // Erlang's B, from one worker to the next
+  for (int64_t k = 1; k <= workers; ++k) {
+    blocked = busy * blocked / (static_cast<double>(k) + busy * blocked);
+  }
+  const double utilisation = busy / static_cast<double>(workers);
+  return blocked / (1 - utilisation * (1 - blocked));
+}
+
 }  // namespace
 
-double QueueWait(const SizedLoad& load, double rate, double quantile) {
-  const double utilisation = rate * MeanPrefill(load);
-  if (utilisation <= 1 - quantile) return 0;  // so few wait at all
+double QueueWait(const SizedLoad& load, int64_t workers, double quantile) {
+  const double mean = MeanPrefill(load), busy = load.rate * mean;
+  const double waiting = WaitingShare(workers, busy);
+  if (waiting <= 1 - quantile) return 0;
   const double mean_square =
       Mean(load, [](const RequestClass& c) { return c.prefill_seconds * c.prefill_seconds; });
-  // W = λ E[S²] / 2(1 − ρ); P(wait > t) ≈ ρ exp(−ρ t / W).
-  const double mean_wait = rate * mean_square / (2 * (1 - utilisation));
-  return mean_wait / utilisation * std::log(utilisation / (1 - quantile));
+  // Of those who wait, exactly so for one worker: E[S²] / 2E[S] (c − busy).
+  const double mean_wait = mean_square / (2 * mean * (static_cast<double>(workers) - busy));
+  return mean_wait * std::log(waiting / (1 - quantile));
 }
 
 absl::StatusOr<PrefillSize> SizePrefill(const SizedLoad& load, double ttft_seconds, double quantile,
@@ -57,9 +71,11 @@ absl::StatusOr<PrefillSize> SizePrefill(const SizedLoad& load, double ttft_secon
                         longest, ttft_seconds));
   }
   const double busy_workers = load.rate * MeanPrefill(load);
-  const auto wait = [&](int64_t workers) {
-    return QueueWait(load, load.rate / static_cast<double>(workers), quantile);
-  };
+  if (busy_workers > kMostWorkers) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("the load would keep %.0f prefill workers busy", busy_workers));
+  }
+  const auto wait = [&](int64_t workers) { return QueueWait(load, workers, quantile); };
   int64_t workers = AtLeastOne(busy_workers / max_utilisation);
   // So many that none of those who count waits.
   int64_t enough = std::max(workers, AtLeastOne(busy_workers / (1 - quantile)));

@@ -37,14 +37,15 @@ struct DecodeSize {
   bool is_memory_bound = false;  // otherwise the batch decides
 };
 
-// The wait at `quantile` in the queue of one worker that gets `rate` requests a second: Pollaczek
-// and Khinchine's mean, with an exponential tail. REQUIRES: utilisation below 1.
-double QueueWait(const SizedLoad& load, double rate, double quantile);
+// The wait at `quantile` for the first of `workers` that is free (M/G/c): Erlang's share of
+// requests that wait at all, and for those an exponential wait whose mean allows for unequal
+// prompts. REQUIRES: the load keeps fewer workers busy.
+double QueueWait(const SizedLoad& load, int64_t workers, double quantile);
 
 // The fewest prefill workers that are busy for at most `max_utilisation` of the time and answer the
-// longest prompt within `ttft_seconds` at `quantile`, when each gets an equal share at random.
-// FAILED_PRECONDITION: the longest prompt takes longer than that by itself; more workers do not
-// help.
+// longest prompt within `ttft_seconds` at `quantile`, when the router gives each request to the one
+// with the least to do. FAILED_PRECONDITION: the longest prompt takes longer than that by itself,
+// so that more workers do not help; or thousands would not do.
 absl::StatusOr<PrefillSize> SizePrefill(const SizedLoad& load, double ttft_seconds, double quantile,
                                         double max_utilisation);
 
