@@ -58,9 +58,9 @@ def unshare_as(user, group, flags):
 
 def isolate_network():
     """This process and its children get a network of their own, with nothing but loopback."""
-    if may_be_any_user():
+    try:
         unshare(NEWNET)
-    else:
+    except PermissionError:
         unshare_as(0, 0, NEWNET)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         flags = struct.pack("16sh", b"lo", 0x1 | 0x40)  # IFF_UP | IFF_RUNNING
