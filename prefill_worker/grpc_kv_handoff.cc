@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/fault.h"
+#include "common/peer_failure.h"
 #include "common/retry_hint.h"
 #include "prefill_worker/kv_push_client.h"
 #include "rpc/grpc_deadline.h"
@@ -104,15 +105,17 @@ std::shared_ptr<Call<Request, Response>> Core::MakeCall() const {
   return call;
 }
 
-// A call that took too long while the request still has time: this decode worker may be gone,
-// another one may do.
+// The failure of a call, which is the decode worker's. A call that took too long while the request
+// still has time: this decode worker may be gone, another one may do.
 absl::Status Core::Outcome(const grpc::Status& status, const grpc::ClientContext& context) const {
-  const absl::Status result = FromGrpcStatus(status, context);
-  if (!absl::IsDeadlineExceeded(result) || target_.deadline.HasPassed(*owner_.options().clock))
-    return result;
-  return absl::UnavailableError(absl::StrCat("decode worker ", target_.decode_address,
-                                             ": no answer within ",
-                                             absl::FormatDuration(owner_.options().call_timeout)));
+  absl::Status result = FromGrpcStatus(status, context);
+  if (absl::IsDeadlineExceeded(result) && !target_.deadline.HasPassed(*owner_.options().clock)) {
+    result = absl::UnavailableError(
+        absl::StrCat("decode worker ", target_.decode_address, ": no answer within ",
+                     absl::FormatDuration(owner_.options().call_timeout)));
+  }
+  SetPeerFailed(result);
+  return result;
 }
 
 void Core::Reserve(const KvPlan& plan, int max_tokens,
@@ -188,9 +191,11 @@ void Core::SendRenew() {
     sender = sender_.get();
   }
   if (sender != nullptr && sender->silence() > ttl_) {
-    sender->Fail(absl::UnavailableError(absl::StrCat("push: decode worker ", target_.decode_address,
-                                                     " acknowledged nothing for ",
-                                                     absl::FormatDuration(ttl_))));
+    absl::Status silent = absl::UnavailableError(
+        absl::StrCat("push: decode worker ", target_.decode_address, " acknowledged nothing for ",
+                     absl::FormatDuration(ttl_)));
+    SetPeerFailed(silent);
+    sender->Fail(silent);
   }
   if (FaultAt("prefill.renew") == Fault::kDrop) return;
   stub_->async()->Renew(&call->context, &call->request, &call->response,
@@ -259,9 +264,10 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
         slot.stream = nullptr;
       }
       // A stream that ends well has nothing left to acknowledge; otherwise this is the news.
-      self->sender_->Fail(status.ok()
-                              ? absl::UnavailableError("push: the decode worker ended the stream")
-                              : status);
+      absl::Status news =
+          status.ok() ? absl::UnavailableError("push: the decode worker ended the stream") : status;
+      SetPeerFailed(news);
+      self->sender_->Fail(news);
     };
     std::lock_guard<std::mutex> slot_lock(streams_[stream]->mutex);  // `ended` waits for it
     streams_[stream]->stream =

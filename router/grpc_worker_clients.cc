@@ -2,6 +2,8 @@
 
 #include <grpcpp/alarm.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "common/fault.h"
@@ -162,6 +164,19 @@ void GrpcWorkerClients::GetInfo(const std::string& address, v1::WorkerRole role,
         ->GetDecodeInfo(&call->context, &call->request, &call->response,
                         TellInfo(call, std::move(done)));
   }
+}
+
+// A call keeps its channel; a channel whose last owner is a callback of gRPC would join the thread
+// that it runs on. So those in use wait for a later visit.
+void GrpcWorkerClients::Forget(const std::string& address) {
+  std::vector<std::shared_ptr<grpc::Channel>> unused;  // destroyed without the lock
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (const auto channel = channels_.extract(address)) forgotten_.push_back(channel.mapped());
+  const auto first_unused =
+      std::partition(forgotten_.begin(), forgotten_.end(),
+                     [](const auto& channel) { return channel.use_count() > 1; });
+  unused.assign(std::make_move_iterator(first_unused), std::make_move_iterator(forgotten_.end()));
+  forgotten_.erase(first_unused, forgotten_.end());
 }
 
 void GrpcWorkerClients::After(absl::Duration delay, std::function<void()> fn) {

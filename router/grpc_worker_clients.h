@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "common/clock.h"
 #include "router/worker_clients.h"
@@ -32,6 +33,7 @@ class GrpcWorkerClients final : public WorkerClients {
                    const std::string& reason) override;
   void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
                std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) override;
+  void Forget(const std::string& address) override;
   void After(absl::Duration delay, std::function<void()> fn) override;
 
  private:
@@ -41,6 +43,7 @@ class GrpcWorkerClients final : public WorkerClients {
   const TlsFiles tls_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;
+  std::vector<std::shared_ptr<grpc::Channel>> forgotten_;  // until their last call has ended
 };
 
 }  // namespace winnow

@@ -1,12 +1,10 @@
 // The router: the address that clients know.
-#include <algorithm>
 #include <atomic>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/http_server.h"
 #include "common/log.h"
 #include "common/process.h"
@@ -15,9 +13,12 @@
 #include "router/client_tokens.h"
 #include "router/generation_service.h"
 #include "router/grpc_worker_clients.h"
+#include "router/listed_workers.h"
 #include "router/model_service.h"
+#include "router/registered_workers.h"
 #include "router/worker_registry.h"
-#include "rpc/host_port.h"
+#include "router/worker_registry_service.h"
+#include "rpc/resolver.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
 
@@ -26,9 +27,16 @@ ABSL_FLAG(std::string, listen, "127.0.0.1:50050",
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
 ABSL_FLAG(std::string, model, "", "folder with the model's tokenizer.json (required)");
 ABSL_FLAG(std::string, prefill_workers, "",
-          "host:port of the prefill workers, separated by commas (required)");
-ABSL_FLAG(std::string, decode_workers, "",
-          "host:port of the decode workers, separated by commas; none: max_tokens 1 only");
+          "the prefill workers, separated by commas: host:port is one of them; dns:///host:port is "
+          "one at every address that the name has, and the name is asked again and again");
+ABSL_FLAG(std::string, decode_workers, "", "the decode workers, in the same way");
+ABSL_FLAG(int64_t, resolve_period_s, 5, "how often the names in dns:///host:port are asked again");
+ABSL_FLAG(bool, accept_registrations, false,
+          "workers may register themselves (their --register-with): those that show a certificate "
+          "of --tls-ca, come from loopback, or speak plain text where --allow-plaintext allows it");
+ABSL_FLAG(bool, expect_decode, true,
+          "ready only with a decode worker. Without --decode-workers and --accept-registrations "
+          "none is expected anyway, and only requests with max_tokens 1 are served");
 ABSL_FLAG(int, chat_window_offset, -1,
           "tokens at the end of a chat prompt that the scoring window skips; -1: what the chat "
           "template adds after the last message, unless claa.json sets window_offset");
@@ -51,20 +59,10 @@ namespace {
 
 absl::StatusOr<std::vector<std::string>> Addresses(const std::string& flag,
                                                    const std::string& list) {
-  std::vector<std::string> addresses = absl::StrSplit(list, ',', absl::SkipEmpty());
-  for (const std::string& address : addresses) {
-    const absl::StatusOr<HostPort> target = ParseHostPort(address);
-    if (!target.ok() || target->port == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, ": expected host:port, got '", address, "'"));
-    }
-  }
-  std::vector<std::string> sorted = addresses;
-  std::sort(sorted.begin(), sorted.end());
-  if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end()); twice != sorted.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", *twice, " is there twice"));
-  }
-  return addresses;
+  absl::StatusOr<std::vector<std::string>> addresses = AddressList::Parse(list);
+  if (addresses.ok()) return addresses;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, ": ", std::string(addresses.status().message())));
 }
 
 absl::Status CheckFlags() {
@@ -81,6 +79,8 @@ absl::Status CheckFlags() {
       CheckFlagRange("tokenizer-threads", absl::GetFlag(FLAGS_tokenizer_threads), 1, 256));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0, 86'400));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("resolve-period-s", absl::GetFlag(FLAGS_resolve_period_s), 1, 86'400));
   return CheckFlagRange("max-attempts", absl::GetFlag(FLAGS_max_attempts), 1, 100);
 }
 
@@ -95,27 +95,58 @@ GenerationService::Options ServiceOptions() {
   return options;
 }
 
-// True while every role that is configured has a worker.
-bool Look(const WorkerRegistry& registry, RouterMetrics& metrics) {
-  const int prefill = registry.NumReady(v1::WORKER_ROLE_PREFILL);
-  const int decode = registry.NumReady(v1::WORKER_ROLE_DECODE);
-  const int known_decode = registry.NumKnown(v1::WORKER_ROLE_DECODE);
-  metrics.OnWorkers(prefill, registry.NumKnown(v1::WORKER_ROLE_PREFILL) - prefill, decode,
-                    known_decode - decode);
-  return prefill > 0 && (known_decode == 0 || decode > 0);
+// Who the workers are: what the flags name, then who registered.
+struct Discovery {
+  SystemResolver resolver;
+  std::unique_ptr<ListedWorkers> listed;
+  std::unique_ptr<RegisteredWorkers> registered;  // if registrations are accepted
+  std::unique_ptr<WorkerRegistryService> service;
+  bool expects_decode = true;
+
+  std::vector<WorkerAddress> Workers() const {
+    std::vector<WorkerAddress> workers = listed->Workers();
+    if (registered == nullptr) return workers;
+    const std::vector<WorkerAddress> more = registered->Workers();
+    workers.insert(workers.end(), more.begin(), more.end());
+    return workers;
+  }
+};
+
+absl::StatusOr<std::unique_ptr<Discovery>> MakeDiscovery(const Clock& clock) {
+  auto discovery = std::make_unique<Discovery>();
+  WINNOW_ASSIGN_OR_RETURN(const std::vector<std::string> prefill,
+                          Addresses("prefill-workers", absl::GetFlag(FLAGS_prefill_workers)));
+  WINNOW_ASSIGN_OR_RETURN(const std::vector<std::string> decode,
+                          Addresses("decode-workers", absl::GetFlag(FLAGS_decode_workers)));
+  const bool registers = absl::GetFlag(FLAGS_accept_registrations);
+  if (prefill.empty() && !registers) {
+    return absl::InvalidArgumentError(
+        "--prefill-workers is empty, and without --accept-registrations there will be none");
+  }
+  discovery->listed = std::make_unique<ListedWorkers>(
+      prefill, decode, discovery->resolver, absl::Seconds(absl::GetFlag(FLAGS_resolve_period_s)));
+  if (registers) {
+    discovery->registered =
+        std::make_unique<RegisteredWorkers>(clock, RegisteredWorkers::Options{});
+    discovery->service = std::make_unique<WorkerRegistryService>(*discovery->registered);
+  }
+  discovery->expects_decode = absl::GetFlag(FLAGS_expect_decode) && (registers || !decode.empty());
+  return discovery;
+}
+
+// True while every role that is expected has a worker.
+bool Look(const WorkerRegistry& registry, bool expects_decode, RouterMetrics& metrics) {
+  for (const v1::WorkerRole role : {v1::WORKER_ROLE_PREFILL, v1::WORKER_ROLE_DECODE}) {
+    metrics.OnWorkers(role, registry.Count(role));
+  }
+  return registry.NumReady(v1::WORKER_ROLE_PREFILL) > 0 &&
+         (!expects_decode || registry.NumReady(v1::WORKER_ROLE_DECODE) > 0);
 }
 
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
-  WorkerRegistry::Options workers;
-  WINNOW_ASSIGN_OR_RETURN(workers.prefill_addresses,
-                          Addresses("prefill-workers", absl::GetFlag(FLAGS_prefill_workers)));
-  WINNOW_ASSIGN_OR_RETURN(workers.decode_addresses,
-                          Addresses("decode-workers", absl::GetFlag(FLAGS_decode_workers)));
-  if (workers.prefill_addresses.empty()) {
-    return absl::InvalidArgumentError("--prefill-workers is empty");
-  }
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Discovery> discovery, MakeDiscovery(clock));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           Tokenizer::Create(absl::GetFlag(FLAGS_model)));
   if (!tokenizer->chat_status().ok()) spdlog::warn("{}", tokenizer->chat_status().ToString());
@@ -129,7 +160,7 @@ absl::Status Run() {
   MetricsRegistry metrics_registry;
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
-  WorkerRegistry registry(clients, clock, workers);
+  WorkerRegistry registry(clients, clock, {});
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   std::unique_ptr<ClientTokens> tokens;
   if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {
@@ -138,10 +169,12 @@ absl::Status Run() {
   GenerationService generation({*tokenizer, clients, registry, clock, metrics}, executor,
                                tokens.get(), service_options);
   ModelService models(registry, service_options.generation.chat_window_offset, tokens.get());
+  std::vector<grpc::Service*> services = {&generation, &models};
+  if (discovery->service != nullptr) services.push_back(discovery->service.get());
   WINNOW_ASSIGN_OR_RETURN(
       const std::unique_ptr<RpcServer> server,
       StartServer({.listen = absl::GetFlag(FLAGS_listen),
-                   .services = {&generation, &models},
+                   .services = services,
                    .security = SecurityOfFlags(),
                    // A little more, so that our own words refuse what is just too large.
                    .max_message_bytes =
@@ -153,7 +186,8 @@ absl::Status Run() {
   spdlog::info("listening on {}", server->address());
 
   do {
-    const bool now_ready = Look(registry, metrics);
+    registry.SetWorkers(discovery->Workers());
+    const bool now_ready = Look(registry, discovery->expects_decode, metrics);
     server->SetServing(now_ready);
     if (now_ready && !ready) {
       spdlog::info("winnow-router ready on {}{}", server->address(),
@@ -186,7 +220,10 @@ int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Winnow's router: tokenizes prompts, places them on prefill and decode workers, streams "
       "text.\n"
-      "  winnow-router --model DIR --prefill-workers HOST:PORT[,…] --decode-workers HOST:PORT[,…]");
+      "  winnow-router --model DIR --prefill-workers HOST:PORT[,…] --decode-workers HOST:PORT[,…]\n"
+      "  winnow-router --model DIR --accept-registrations\n"
+      "It is ready when it has a ready prefill worker and, where one is expected, a decode "
+      "worker.");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
   winnow::InitLog("router", absl::GetFlag(FLAGS_log_level));

@@ -13,13 +13,13 @@ namespace {
 const WorkerView* Least(const std::vector<WorkerView>& workers, const PlacementQuery& query,
                         const std::function<bool(const WorkerView&)>& fits) {
   const WorkerView* best = nullptr;
-  std::tuple<bool, int64_t> best_rank;
+  std::tuple<bool, bool, int64_t> best_rank;
   for (size_t i = 0; i < workers.size(); ++i) {
     const WorkerView& worker = workers[(i + query.rotation) % workers.size()];
     if (!worker.ready || !fits(worker)) continue;
     const bool avoided =
         std::find(query.avoid.begin(), query.avoid.end(), worker.address) != query.avoid.end();
-    const std::tuple<bool, int64_t> rank{avoided, worker.outstanding};
+    const std::tuple<bool, bool, int64_t> rank{avoided, worker.failing, worker.outstanding};
     if (best == nullptr || rank < best_rank) best = &worker, best_rank = rank;
   }
   return best;
@@ -31,7 +31,7 @@ bool AnyReady(const std::vector<WorkerView>& workers) {
 
 absl::Status Missing(const char* role, const std::vector<WorkerView>& workers) {
   if (workers.empty()) {
-    return absl::UnavailableError(absl::StrCat("no ", role, " worker is configured"));
+    return absl::UnavailableError(absl::StrCat("no ", role, " worker is known"));
   }
   return absl::UnavailableError(absl::StrCat("no ", role, " worker is ready: ", workers.size(),
                                              " known, the first is ", workers[0].address));

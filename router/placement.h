@@ -12,6 +12,7 @@ namespace winnow {
 struct WorkerView {
   std::string address;
   bool ready = false;
+  bool failing = false;  // its requests fail: chosen only when nothing else is left
   std::string layout_digest;
   uint64_t incarnation = 0;
   int64_t outstanding = 0;  // tokens dispatched and not ended, counted by the router at dispatch
@@ -34,9 +35,10 @@ struct PlacementQuery {
 };
 
 // Chooses the ready workers with the least outstanding work: the prefill worker first, among those
-// that have a ready decode worker of the same layout digest, then the decode worker. Ties go to the
-// one that comes first in the list, counted from `rotation`. UNAVAILABLE says which role is
-// missing. Linear in the number of workers.
+// that have a ready decode worker of the same layout digest, then the decode worker. Failing ones
+// come after all others, and after them those to avoid. Ties go to the one that comes first in the
+// list, counted from `rotation`. UNAVAILABLE says which role is missing. Linear in the number of
+// workers.
 absl::StatusOr<Placement> ChooseWorkers(const std::vector<WorkerView>& prefill,
                                         const std::vector<WorkerView>& decode,
                                         const PlacementQuery& query);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "common/peer_failure.h"
 
 namespace winnow {
 
@@ -171,6 +172,7 @@ void RequestDriver::OpenDecode() {
 void RequestDriver::OnCommitted(const v1::Committed& committed) {
   committed_ = true;
   result_.committed = committed;
+  registry_.ReportSuccess(placement_.prefill_address);
   if (std::exchange(holds_prefill_, false)) registry_.ReleasePrefill(placement_, work_);
   TryFinish();
   if (phase_ == Phase::kEnded || decode_ != nullptr) return;
@@ -206,8 +208,16 @@ void RequestDriver::OnPrefillEnded(const absl::Status& status) {
   if (committed_) return;  // its work is done
   const absl::Status reason = ReadFailure(status, deadline_.Remaining(clock_));
   const DriverStage stage = phase_ == Phase::kResend ? DriverStage::kResend : DriverStage::kPrefill;
+  JudgePrefillAttempt(reason);
   if (MayRetry(reason)) BlamePrefillAttempt(reason);
   Retry(stage, reason);
+}
+
+// Against whom the failure counts: a prefill worker tells when it was its decode worker.
+void RequestDriver::JudgePrefillAttempt(const absl::Status& reason) {
+  if (!SpeaksAgainstWorker(reason)) return;
+  const bool is_decode = IsPeerFailed(reason) && !placement_.decode_address.empty();
+  registry_.ReportFailure(is_decode ? placement_.decode_address : placement_.prefill_address);
 }
 
 // The next attempt should meet other workers, if there are any. A prefill worker that did not even
@@ -231,6 +241,9 @@ void RequestDriver::OnDecodeEnded(const absl::Status& status) {
   decode_ = nullptr;
   if (complete_) return;
   const absl::Status reason = ReadFailure(status, deadline_.Remaining(clock_));
+  if (committed_ && SpeaksAgainstWorker(reason)) {
+    registry_.ReportFailure(placement_.decode_address);
+  }
   if (MayRetry(reason)) {
     registry_.Recheck(placement_.decode_address);
     // The prefill worker sees a loss itself and keeps the KV: its word decides how to go on.
@@ -270,6 +283,7 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
 
 void RequestDriver::TryFinish() {
   if (!complete_ || !committed_ || phase_ == Phase::kEnded) return;
+  if (decode_is_done_ || decode_ != nullptr) registry_.ReportSuccess(placement_.decode_address);
   EndAttempt("the generation is complete");
   phase_ = Phase::kEnded;
   callbacks_.finished(result_);

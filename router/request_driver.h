@@ -90,6 +90,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   void OnCommitted(const v1::Committed& committed);
   void OpenDecode();
   void Deliver(int32_t index, int32_t id, bool is_stop, bool is_last);
+  void JudgePrefillAttempt(const absl::Status& reason);
   void BlamePrefillAttempt(const absl::Status& reason);
   void Retry(DriverStage stage, const absl::Status& reason);
   void TryFinish();

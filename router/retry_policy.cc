@@ -14,7 +14,9 @@ constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(50);
 
 absl::Status WithCode(const absl::Status& status, absl::StatusCode code) {
   absl::Status result(code, status.message());
-  if (const auto hint = GetRetryAfter(status)) SetRetryAfter(result, *hint);
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
+    result.SetPayload(url, payload);  // hints
+  });
   return result;
 }
 
@@ -29,6 +31,18 @@ bool MayRetry(const absl::Status& failure) {
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kUnknown:  // gRPC's word for some broken streams
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool SpeaksAgainstWorker(const absl::Status& failure) {
+  switch (failure.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
       return true;
     default:
       return false;

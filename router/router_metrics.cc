@@ -57,7 +57,7 @@ RouterMetrics::RouterMetrics(MetricsRegistry& registry)
                             metric_grids::Latency(), {{"outcome", outcome}});
   }
   for (const char* role : {"prefill", "decode"}) {
-    for (const char* state : {"ready", "unreachable"}) {
+    for (const char* state : {"ready", "failing", "unreachable", "draining"}) {
       workers_[{role, state}] =
           &registry.Gauge("winnow_worker_state", "Workers the router knows, by state.",
                           {{"role", role}, {"state", state}});
@@ -108,12 +108,12 @@ void RouterMetrics::OnEnded(absl::StatusCode code, double seconds) {
   duration_.at(Outcome(code))->Observe(seconds);
 }
 
-void RouterMetrics::OnWorkers(int prefill_ready, int prefill_away, int decode_ready,
-                              int decode_away) {
-  workers_.at({"prefill", "ready"})->Set(prefill_ready);
-  workers_.at({"prefill", "unreachable"})->Set(prefill_away);
-  workers_.at({"decode", "ready"})->Set(decode_ready);
-  workers_.at({"decode", "unreachable"})->Set(decode_away);
+void RouterMetrics::OnWorkers(v1::WorkerRole role, const WorkerRegistry::Counts& counts) {
+  const std::string name = role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode";
+  workers_.at({name, "ready"})->Set(counts.ready);
+  workers_.at({name, "failing"})->Set(counts.failing);
+  workers_.at({name, "unreachable"})->Set(counts.unreachable);
+  workers_.at({name, "draining"})->Set(counts.draining);
 }
 
 std::string RouterMetrics::Bucket(int64_t tokens) {

@@ -38,7 +38,7 @@ class RouterMetrics final : public DriverEvents {
   // Of a generation that ended well; the router's own stages. Workers count theirs.
   void OnStages(const StageTimes& stages);
   void OnEnded(absl::StatusCode code, double seconds);
-  void OnWorkers(int prefill_ready, int prefill_away, int decode_ready, int decode_away);
+  void OnWorkers(v1::WorkerRole role, const WorkerRegistry::Counts& counts);
 
   void OnRetry(DriverStage stage, const absl::Status& reason) override {
     retries_.at({DriverStageName(stage), RetryReason(reason)})->Increment();

@@ -46,6 +46,8 @@ class WorkerClients {
   // Asks a worker what it is. `done` runs once, on any thread, perhaps from inside the call.
   virtual void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
                        std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) = 0;
+  // No worker is at this address any more: lets go of the connection when its last call has ended.
+  virtual void Forget(const std::string& address) {}
   // Runs `fn` once after `delay`, on any thread, not from inside the call.
   virtual void After(absl::Duration delay, std::function<void()> fn) = 0;
 };

@@ -12,15 +12,19 @@ namespace winnow {
 namespace {
 
 struct Worker {
-  std::string address;
-  v1::WorkerRole role = v1::WORKER_ROLE_UNSPECIFIED;
+  const std::string address;
+  const v1::WorkerRole role = v1::WORKER_ROLE_UNSPECIFIED;
+  CircuitBreaker breaker;
   bool ready = false;
+  bool draining = false;               // no source names it any more
   std::optional<v1::WorkerInfo> info;  // the last answer
-  int64_t outstanding = 0;
-  bool polling = false;     // a poll is under way
-  bool poll_again = false;  // …but news came meanwhile
-  absl::Time next_poll;     // from the start: at once
-  absl::Duration retry;     // until the next poll while there is no answer
+  int64_t outstanding = 0;             // tokens; every request has some
+  bool polling = false;                // a poll is under way
+  bool poll_again = false;             // …but news came meanwhile
+  absl::Time next_poll;                // from the start: at once
+  absl::Duration retry;                // until the next poll while there is no answer
+
+  bool may_be_chosen() const { return ready && !draining; }
 };
 
 const char* RoleName(v1::WorkerRole role) {
@@ -34,12 +38,16 @@ struct WorkerRegistry::State : std::enable_shared_from_this<WorkerRegistry::Stat
       : clients(clients), clock(clock), options(std::move(options)) {}
 
   // All with the lock held, but for OnInfo.
-  std::vector<std::pair<size_t, Deadline>> TakeDue();
+  using WorkerPtr = std::shared_ptr<Worker>;  // shared with polls under way
+  std::vector<std::pair<WorkerPtr, Deadline>> TakeDue();
+  std::vector<std::string> TakeDrained();
   absl::Time NextPoll() const;
   std::vector<WorkerView> Views(v1::WorkerRole role) const;
+  WorkerPtr Find(const std::string& address, v1::WorkerRole role) const;
   void AddWork(const std::string& address, v1::WorkerRole role, int64_t tokens);
   void PollNow(const std::string& address, bool unreachable);
-  void OnInfo(size_t index, absl::StatusOr<v1::WorkerInfo> info);
+  void OnOutcome(const std::string& address, bool ok);
+  void OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::WorkerInfo> info);
 
   WorkerClients& clients;
   const Clock& clock;
@@ -47,22 +55,14 @@ struct WorkerRegistry::State : std::enable_shared_from_this<WorkerRegistry::Stat
   mutable std::mutex mutex;
   std::condition_variable wake;
   bool stopping = false;
-  std::vector<Worker> workers;  // addresses and roles never change
+  std::vector<WorkerPtr> workers;  // in the order in which they became known
+  bool any_drained = false;        // one of them may be ready to be forgotten
   size_t rotation = 0;
 };
 
 WorkerRegistry::WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options)
-    : state_(std::make_shared<State>(clients, clock, std::move(options))) {
-  const auto add = [&](const std::vector<std::string>& addresses, v1::WorkerRole role) {
-    for (const std::string& address : addresses) {
-      state_->workers.push_back(
-          {.address = address, .role = role, .retry = state_->options.first_retry});
-    }
-  };
-  add(state_->options.prefill_addresses, v1::WORKER_ROLE_PREFILL);
-  add(state_->options.decode_addresses, v1::WORKER_ROLE_DECODE);
-  poller_ = std::thread([state = state_] { PollLoop(state); });
-}
+    : state_(std::make_shared<State>(clients, clock, std::move(options))),
+      poller_([state = state_] { PollLoop(state); }) {}
 
 WorkerRegistry::~WorkerRegistry() {
   {
@@ -73,106 +73,186 @@ WorkerRegistry::~WorkerRegistry() {
   poller_.join();
 }
 
+void WorkerRegistry::SetWorkers(const std::vector<WorkerAddress>& workers) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  bool changed = false;
+  for (const auto& known : state_->workers) {
+    const bool named = std::find(workers.begin(), workers.end(),
+                                 WorkerAddress{known->address, known->role}) != workers.end();
+    if (named == !known->draining) continue;
+    known->draining = !named;
+    changed = true;
+    state_->any_drained |= known->draining;
+    spdlog::info("{} worker {} {}", RoleName(known->role), known->address,
+                 named ? "is back" : "leaves: it gets no new work");
+  }
+  for (const WorkerAddress& named : workers) {
+    if (state_->Find(named.address, named.role) != nullptr) continue;
+    changed = true;
+    state_->workers.push_back(
+        std::make_shared<Worker>(Worker{.address = named.address,
+                                        .role = named.role,
+                                        .breaker = CircuitBreaker(state_->options.breaker),
+                                        .retry = state_->options.first_retry}));
+  }
+  if (changed) state_->wake.notify_all();
+}
+
 void WorkerRegistry::PollLoop(const std::shared_ptr<State>& state) {
   while (true) {
-    std::vector<std::pair<size_t, Deadline>> due;
+    std::vector<std::pair<State::WorkerPtr, Deadline>> due;
+    std::vector<std::string> drained;
     {
       std::unique_lock<std::mutex> lock(state->mutex);
       const absl::Duration idle = std::clamp(state->NextPoll() - state->clock.Now(),
                                              absl::ZeroDuration(), state->options.poll_period);
       state->wake.wait_for(lock, absl::ToChronoMicroseconds(idle), [&] {
-        return state->stopping || state->NextPoll() <= state->clock.Now();
+        return state->stopping || state->any_drained || state->NextPoll() <= state->clock.Now();
       });
       if (state->stopping) return;
       due = state->TakeDue();
+      drained = state->TakeDrained();
     }
-    for (const auto& [index, deadline] : due) {
-      const Worker& worker = state->workers[index];
-      state->clients.GetInfo(worker.address, worker.role, deadline,
-                             [state, index = index](absl::StatusOr<v1::WorkerInfo> info) {
-                               state->OnInfo(index, std::move(info));
+    for (const auto& [worker, deadline] : due) {
+      state->clients.GetInfo(worker->address, worker->role, deadline,
+                             [state, worker = worker](absl::StatusOr<v1::WorkerInfo> info) {
+                               state->OnInfo(worker, std::move(info));
                              });
     }
+    for (const std::string& address : drained) state->clients.Forget(address);
   }
 }
 
-std::vector<std::pair<size_t, Deadline>> WorkerRegistry::State::TakeDue() {
-  std::vector<std::pair<size_t, Deadline>> due;
+std::vector<std::pair<WorkerRegistry::State::WorkerPtr, Deadline>>
+WorkerRegistry::State::TakeDue() {
+  std::vector<std::pair<WorkerPtr, Deadline>> due;
   const absl::Time now = clock.Now();
-  for (size_t i = 0; i < workers.size(); ++i) {
-    if (workers[i].polling || workers[i].next_poll > now) continue;
-    workers[i].polling = true;
-    workers[i].poll_again = false;
-    due.emplace_back(i, Deadline::At(now + options.poll_timeout));
+  for (const WorkerPtr& worker : workers) {
+    if (worker->polling || worker->next_poll > now) continue;
+    worker->polling = true;
+    worker->poll_again = false;
+    due.emplace_back(worker, Deadline::At(now + options.poll_timeout));
   }
   return due;
 }
 
+// Forgets those that drain and have nothing left; tells the addresses where nobody is any more.
+std::vector<std::string> WorkerRegistry::State::TakeDrained() {
+  std::vector<std::string> addresses;
+  any_drained = false;
+  const auto first_gone = std::stable_partition(
+      workers.begin(), workers.end(),
+      [](const WorkerPtr& worker) { return !worker->draining || worker->outstanding > 0; });
+  for (auto gone = first_gone; gone != workers.end(); ++gone) {
+    spdlog::info("{} worker {} is forgotten", RoleName((*gone)->role), (*gone)->address);
+    addresses.push_back((*gone)->address);
+  }
+  workers.erase(first_gone, workers.end());
+  const auto is_used = [&](const std::string& address) {
+    return std::any_of(workers.begin(), workers.end(),
+                       [&](const WorkerPtr& worker) { return worker->address == address; });
+  };
+  addresses.erase(std::remove_if(addresses.begin(), addresses.end(), is_used), addresses.end());
+  return addresses;
+}
+
 absl::Time WorkerRegistry::State::NextPoll() const {
   absl::Time next = absl::InfiniteFuture();
-  for (const Worker& worker : workers) {
-    if (!worker.polling) next = std::min(next, worker.next_poll);
+  for (const WorkerPtr& worker : workers) {
+    if (!worker->polling) next = std::min(next, worker->next_poll);
   }
   return next;
 }
 
-void WorkerRegistry::State::OnInfo(size_t index, absl::StatusOr<v1::WorkerInfo> info) {
+void WorkerRegistry::State::OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::WorkerInfo> info) {
   std::lock_guard<std::mutex> lock(mutex);
-  Worker& worker = workers[index];
-  worker.polling = false;
+  worker->polling = false;
   // An answer that was perhaps under way before the worker failed does not make it ready again.
-  const bool stale = std::exchange(worker.poll_again, false);
+  const bool stale = std::exchange(worker->poll_again, false);
   const bool answered = info.ok();
-  const bool ready = answered && !(stale && !worker.ready);
-  if (ready != worker.ready) {
+  const bool ready = answered && !(stale && !worker->ready);
+  if (ready != worker->ready) {
     spdlog::info(
-        "{} worker {} is {}{}", RoleName(worker.role), worker.address,
+        "{} worker {} is {}{}", RoleName(worker->role), worker->address,
         ready ? "ready" : "not reachable: ", answered ? "" : std::string(info.status().message()));
   }
-  worker.ready = ready;
+  worker->ready = ready;
   if (answered) {
-    worker.info = *std::move(info);
-    worker.info->set_address(worker.address);
-    worker.retry = options.first_retry;
+    const bool restarted = worker->info && worker->info->incarnation() != info->incarnation();
+    if (restarted) worker->breaker.Reset();
+    worker->info = *std::move(info);
+    worker->info->set_address(worker->address);
+    worker->retry = options.first_retry;
   }
-  worker.next_poll = clock.Now() + (answered ? options.poll_period : worker.retry);
-  if (stale) worker.next_poll = clock.Now();
-  if (!answered) worker.retry = std::min(worker.retry * 2, options.poll_period);
+  worker->next_poll = clock.Now() + (answered ? options.poll_period : worker->retry);
+  if (stale) worker->next_poll = clock.Now();
+  if (!answered) worker->retry = std::min(worker->retry * 2, options.poll_period);
   wake.notify_all();
 }
 
 std::vector<WorkerView> WorkerRegistry::State::Views(v1::WorkerRole role) const {
   std::vector<WorkerView> views;
-  for (const Worker& worker : workers) {
-    if (worker.role != role) continue;
-    WorkerView view{
-        .address = worker.address, .ready = worker.ready, .outstanding = worker.outstanding};
-    if (worker.info) {
-      view.layout_digest = worker.info->layout_digest();
-      view.incarnation = worker.info->incarnation();
+  const absl::Time now = clock.Now();
+  for (const WorkerPtr& worker : workers) {
+    if (worker->role != role || worker->draining) continue;
+    WorkerView view{.address = worker->address,
+                    .ready = worker->ready,
+                    .failing = !worker->breaker.Allows(now),
+                    .outstanding = worker->outstanding};
+    if (worker->info) {
+      view.layout_digest = worker->info->layout_digest();
+      view.incarnation = worker->info->incarnation();
     }
     views.push_back(std::move(view));
   }
   return views;
 }
 
+WorkerRegistry::State::WorkerPtr WorkerRegistry::State::Find(const std::string& address,
+                                                             v1::WorkerRole role) const {
+  for (const WorkerPtr& worker : workers) {
+    if (worker->role == role && worker->address == address) return worker;
+  }
+  return nullptr;
+}
+
 void WorkerRegistry::State::AddWork(const std::string& address, v1::WorkerRole role,
                                     int64_t tokens) {
-  for (Worker& worker : workers) {
-    if (worker.role == role && worker.address == address) worker.outstanding += tokens;
+  const WorkerPtr worker = Find(address, role);
+  if (worker == nullptr) return;  // no decode worker was needed
+  worker->outstanding += tokens;
+  if (tokens > 0) worker->breaker.OnRequest(clock.Now());
+  if (worker->draining && worker->outstanding == 0) {
+    any_drained = true;
+    wake.notify_all();
   }
 }
 
 void WorkerRegistry::State::PollNow(const std::string& address, bool unreachable) {
-  for (Worker& worker : workers) {
-    if (worker.address != address) continue;
-    if (unreachable && std::exchange(worker.ready, false)) {
-      spdlog::info("{} worker {} is not reachable: a call failed", RoleName(worker.role), address);
+  for (const WorkerPtr& worker : workers) {
+    if (worker->address != address) continue;
+    if (unreachable && std::exchange(worker->ready, false)) {
+      spdlog::info("{} worker {} is not reachable: a call failed", RoleName(worker->role), address);
     }
-    worker.next_poll = clock.Now();
-    worker.poll_again = worker.polling;
+    worker->next_poll = clock.Now();
+    worker->poll_again = worker->polling;
   }
   wake.notify_all();
+}
+
+void WorkerRegistry::State::OnOutcome(const std::string& address, bool ok) {
+  const absl::Time now = clock.Now();
+  for (const WorkerPtr& worker : workers) {
+    if (worker->address != address) continue;
+    const CircuitBreaker::State before = worker->breaker.state();
+    ok ? worker->breaker.OnSuccess(now) : worker->breaker.OnFailure(now);
+    const CircuitBreaker::State after = worker->breaker.state();
+    if (after == before) continue;
+    spdlog::info("{} worker {} {}", RoleName(worker->role), address,
+                 after == CircuitBreaker::State::kClosed
+                     ? "serves requests again"
+                     : "fails requests: it gets none for a while, if there are others");
+  }
 }
 
 absl::StatusOr<Placement> WorkerRegistry::Acquire(const Work& work, PlacementQuery query) {
@@ -196,6 +276,16 @@ void WorkerRegistry::ReleaseDecode(const Placement& placement, const Work& work)
   state_->AddWork(placement.decode_address, v1::WORKER_ROLE_DECODE, -work.decode_tokens);
 }
 
+void WorkerRegistry::ReportSuccess(const std::string& address) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  state_->OnOutcome(address, /*ok=*/true);
+}
+
+void WorkerRegistry::ReportFailure(const std::string& address) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  state_->OnOutcome(address, /*ok=*/false);
+}
+
 void WorkerRegistry::ReportUnreachable(const std::string& address) {
   std::lock_guard<std::mutex> lock(state_->mutex);
   state_->PollNow(address, /*unreachable=*/true);
@@ -208,24 +298,26 @@ void WorkerRegistry::Recheck(const std::string& address) {
 
 bool WorkerRegistry::HasOtherPrefill(const std::vector<std::string>& addresses) const {
   std::lock_guard<std::mutex> lock(state_->mutex);
-  return std::any_of(state_->workers.begin(), state_->workers.end(), [&](const Worker& worker) {
-    return worker.role == v1::WORKER_ROLE_PREFILL && worker.ready &&
-           std::find(addresses.begin(), addresses.end(), worker.address) == addresses.end();
+  return std::any_of(state_->workers.begin(), state_->workers.end(), [&](const auto& worker) {
+    return worker->role == v1::WORKER_ROLE_PREFILL && worker->may_be_chosen() &&
+           std::find(addresses.begin(), addresses.end(), worker->address) == addresses.end();
   });
 }
 
 absl::StatusOr<v1::WorkerInfo> WorkerRegistry::Model() const {
   std::lock_guard<std::mutex> lock(state_->mutex);
   const Worker* speaker = nullptr;
-  for (const Worker& worker : state_->workers) {
-    if (worker.role != v1::WORKER_ROLE_PREFILL || !worker.info) continue;
-    if (speaker == nullptr || (worker.ready && !speaker->ready)) speaker = &worker;
+  for (const auto& worker : state_->workers) {
+    if (worker->role != v1::WORKER_ROLE_PREFILL || !worker->info) continue;
+    const bool better = speaker != nullptr && worker->may_be_chosen() && !speaker->may_be_chosen();
+    if (speaker == nullptr || better) speaker = worker.get();
   }
   if (speaker == nullptr) return absl::UnavailableError("no prefill worker has answered yet");
   v1::WorkerInfo model = *speaker->info;
-  for (const Worker& worker : state_->workers) {
-    if (!worker.ready || worker.info->layout_digest() != model.layout_digest()) continue;
-    model.set_max_context(std::min(model.max_context(), worker.info->max_context()));
+  for (const auto& worker : state_->workers) {
+    if (!worker->may_be_chosen()) continue;
+    if (worker->info->layout_digest() != model.layout_digest()) continue;
+    model.set_max_context(std::min(model.max_context(), worker->info->max_context()));
   }
   return model;
 }
@@ -233,23 +325,38 @@ absl::StatusOr<v1::WorkerInfo> WorkerRegistry::Model() const {
 std::vector<v1::WorkerInfo> WorkerRegistry::Workers() const {
   std::lock_guard<std::mutex> lock(state_->mutex);
   std::vector<v1::WorkerInfo> infos;
-  for (const Worker& worker : state_->workers) {
-    if (worker.ready) infos.push_back(*worker.info);
+  for (const auto& worker : state_->workers) {
+    if (worker->may_be_chosen()) infos.push_back(*worker->info);
   }
   return infos;
 }
 
-int WorkerRegistry::NumReady(v1::WorkerRole role) const {
+WorkerRegistry::Counts WorkerRegistry::Count(v1::WorkerRole role) const {
   std::lock_guard<std::mutex> lock(state_->mutex);
-  return static_cast<int>(
-      std::count_if(state_->workers.begin(), state_->workers.end(),
-                    [&](const Worker& w) { return w.role == role && w.ready; }));
+  Counts counts;
+  for (const auto& worker : state_->workers) {
+    if (worker->role != role) continue;
+    if (worker->draining) {
+      ++counts.draining;
+    } else if (!worker->ready) {
+      ++counts.unreachable;
+    } else if (worker->breaker.state() == CircuitBreaker::State::kClosed) {
+      ++counts.ready;
+    } else {
+      ++counts.failing;
+    }
+  }
+  return counts;
+}
+
+int WorkerRegistry::NumReady(v1::WorkerRole role) const {
+  const Counts counts = Count(role);
+  return counts.ready + counts.failing;
 }
 
 int WorkerRegistry::NumKnown(v1::WorkerRole role) const {
-  std::lock_guard<std::mutex> lock(state_->mutex);
-  return static_cast<int>(std::count_if(state_->workers.begin(), state_->workers.end(),
-                                        [&](const Worker& w) { return w.role == role; }));
+  const Counts counts = Count(role);
+  return counts.ready + counts.failing + counts.unreachable;
 }
 
 }  // namespace winnow

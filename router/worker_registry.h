@@ -6,27 +6,33 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "router/circuit_breaker.h"
 #include "router/placement.h"
 #include "router/worker_clients.h"
+#include "router/worker_source.h"
 
 namespace winnow {
 
 // The workers that a router knows: polls them, remembers what they say, counts the work given to
-// each. A worker that cannot be reached is not chosen until a poll succeeds again; nothing else is
-// held against it. Thread-safe.
+// each. A worker that cannot be reached is not chosen until a poll succeeds again; one that answers
+// polls but fails requests is, while there are others, tried by one request at a time
+// (CircuitBreaker). A restarted worker begins anew. Thread-safe.
 class WorkerRegistry {
  public:
   struct Options {
-    std::vector<std::string> prefill_addresses;
-    std::vector<std::string> decode_addresses;
     absl::Duration poll_period = absl::Seconds(1);  // of a worker that answers
     // A worker that does not answer is asked again after this, then ever later, up to poll_period.
     absl::Duration first_retry = absl::Milliseconds(50);
     absl::Duration poll_timeout = absl::Seconds(2);
+    CircuitBreaker::Options breaker;
   };
-  // Both must outlive it. Polls at once, all workers at the same time.
+  // Both must outlive it. Knows nobody yet.
   WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options);
   ~WorkerRegistry();
+
+  // Who the workers are from now on. New ones are polled at once; those that are not named any more
+  // get no new work and are forgotten when what they have has ended.
+  void SetWorkers(const std::vector<WorkerAddress>& workers);
 
   // Estimated work of one request, in tokens.
   struct Work {
@@ -39,6 +45,9 @@ class WorkerRegistry {
   void ReleasePrefill(const Placement& placement, const Work& work);
   void ReleaseDecode(const Placement& placement, const Work& work);
 
+  // How a request ended at this worker, as far as it tells of the worker.
+  void ReportSuccess(const std::string& address);
+  void ReportFailure(const std::string& address);
   // A call to this worker failed as if it were gone: not chosen until a poll succeeds. Polls it
   // now.
   void ReportUnreachable(const std::string& address);
@@ -53,7 +62,18 @@ class WorkerRegistry {
   absl::StatusOr<v1::WorkerInfo> Model() const;
   // What the ready ones say.
   std::vector<v1::WorkerInfo> Workers() const;
+
+  // Workers of one role by what becomes of them; each is counted once.
+  struct Counts {
+    int ready = 0;
+    int failing = 0;  // they answer, but their requests fail
+    int unreachable = 0;
+    int draining = 0;
+  };
+  Counts Count(v1::WorkerRole role) const;
+  // Ready or failing: they are chosen, if need be.
   int NumReady(v1::WorkerRole role) const;
+  // But for those that drain.
   int NumKnown(v1::WorkerRole role) const;
 
  private:

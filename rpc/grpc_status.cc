@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/peer_failure.h"
 #include "common/retry_hint.h"
 
 namespace winnow {
@@ -39,6 +40,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& c
     context.AddTrailingMetadata(kRetryAfterTrailer,
                                 absl::StrCat(absl::ToInt64Milliseconds(*delay)));
   }
+  if (IsPeerFailed(status)) context.AddTrailingMetadata(kPeerFailedTrailer, "1");
   return ToGrpcStatus(status);
 }
 
@@ -59,6 +61,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status, const grpc::ClientContex
       absl::SimpleAtoi(std::string(it->second.data(), it->second.size()), &ms) && ms >= 0) {
     SetRetryAfter(result, absl::Milliseconds(ms));
   }
+  if (trailers.count(kPeerFailedTrailer) > 0) SetPeerFailed(result);
   return result;
 }
 

@@ -12,8 +12,17 @@
 #include <vector>
 
 #include "router/worker_clients.h"
+#include "router/worker_source.h"
 
 namespace winnow {
+
+inline std::vector<WorkerAddress> WorkersOf(const std::vector<std::string>& prefill,
+                                            const std::vector<std::string>& decode) {
+  std::vector<WorkerAddress> workers;
+  for (const std::string& address : prefill) workers.push_back({address, v1::WORKER_ROLE_PREFILL});
+  for (const std::string& address : decode) workers.push_back({address, v1::WORKER_ROLE_DECODE});
+  return workers;
+}
 
 // Workers that do what the test says, one call at a time: each started call is noted and waits for
 // the test to drive it.
@@ -72,6 +81,18 @@ class FakeWorkers final : public WorkerClients {
     due.swap(timers);
     for (const auto& fn : due) fn();
   }
+  void Forget(const std::string& address) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    forgotten_.push_back(address);
+  }
+  std::vector<std::string> forgotten() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return forgotten_;
+  }
+  void SetIncarnation(uint64_t incarnation) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    incarnation_ = incarnation;
+  }
   void SetDown(const std::string& address, bool is_down) {
     std::lock_guard<std::mutex> lock(mutex_);
     down_[address] = is_down;
@@ -112,12 +133,14 @@ class FakeWorkers final : public WorkerClients {
     v1::WorkerInfo info = model_;
     info.set_role(role);
     info.set_layout_digest("layout");
-    info.set_incarnation(7);
+    info.set_incarnation(incarnation_);
     return info;
   }
   std::mutex mutex_;
   std::map<std::string, bool> down_;
   std::map<std::string, int> num_polls_;
+  std::vector<std::string> forgotten_;
+  uint64_t incarnation_ = 7;
   v1::WorkerInfo model_;
 };
 

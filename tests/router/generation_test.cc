@@ -38,10 +38,9 @@ class GenerationTest : public ::testing::Test {
   }
   void Workers() {
     WorkerRegistry::Options options;
-    options.prefill_addresses = {"p:1"};
-    options.decode_addresses = {"d:1"};
     options.poll_period = absl::Hours(1);
     registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
+    registry_->SetWorkers(WorkersOf({"p:1"}, {"d:1"}));
     for (int i = 0; i < 1000 && registry_->Workers().size() < 2; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -208,6 +207,16 @@ TEST_F(GenerationTest, RefusesBadRequestsBeforeAnyWorkerSeesThem) {
   EXPECT_EQ(ends_.back().code(), absl::StatusCode::kPermissionDenied);
   EXPECT_THAT(workers_.prefills, IsEmpty());
   EXPECT_THAT(events_, IsEmpty());
+}
+
+TEST_F(GenerationTest, SizesAreLimitedBeforeAnythingIsTokenized) {
+  Workers();
+  options_.max_request_bytes = 1000;
+  v1::GenerateRequest request = Ask(std::string(1001, '\xff'));  // the tokenizer would say UTF-8
+  Begin(request);
+  ASSERT_THAT(ends_, SizeIs(1));
+  EXPECT_EQ(ends_[0].code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(ends_[0].message()), HasSubstr("at most 1000 bytes"));
 }
 
 TEST_F(GenerationTest, TwoClientsWithOneNameDoNotMeet) {

@@ -58,6 +58,19 @@ TEST(PlacementTest, AvoidedWorkersAreTheLastResort) {
       "p1");
 }
 
+TEST(PlacementTest, WorkersThatFailRequestsComeBeforeThoseThatFailedThisOne) {
+  WorkerView failing = View("p1", 0);
+  failing.failing = true;
+  const std::vector<WorkerView> prefill = {failing, View("p2", 50)};
+  const auto choose = [&](std::vector<std::string> avoid) {
+    return ChooseWorkers(prefill, {}, {.needs_decode = false, .avoid = std::move(avoid)})
+        ->prefill_address;
+  };
+  EXPECT_EQ(choose({}), "p2");
+  EXPECT_EQ(choose({"p2"}), "p1");
+  EXPECT_EQ(choose({"p1", "p2"}), "p2");
+}
+
 TEST(PlacementTest, SaysWhichRoleIsMissing) {
   const auto no_prefill = ChooseWorkers({View("p1", 0, false)}, {View("d1", 0)}, {});
   EXPECT_THAT(std::string(no_prefill.status().message()), HasSubstr("prefill"));

@@ -1,5 +1,6 @@
 #include "router/request_driver.h"
 
+#include "common/peer_failure.h"
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -18,13 +19,12 @@ class RequestDriverTest : public ::testing::Test {
   void TearDown() override {
     if (driver_ != nullptr) driver_->Cancel(absl::StatusCode::kCancelled);  // lets go of its calls
   }
-  void Workers(std::vector<std::string> prefill, std::vector<std::string> decode) {
+  void Workers(const std::vector<std::string>& prefill, const std::vector<std::string>& decode) {
     WorkerRegistry::Options options;
-    options.prefill_addresses = std::move(prefill);
-    options.decode_addresses = std::move(decode);
     options.poll_period = absl::Hours(1);
     registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
-    const size_t all = options.prefill_addresses.size() + options.decode_addresses.size();
+    registry_->SetWorkers(WorkersOf(prefill, decode));
+    const size_t all = prefill.size() + decode.size();
     for (int i = 0; i < 500 && registry_->Workers().size() < all; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
@@ -215,6 +215,30 @@ TEST_F(RequestDriverTest, ADecodeWorkerThatDiesAfterTheCommitIsMigratedFrom) {
   workers_.decodes.at(1)->Say(Decoded(2, 12));
   workers_.decodes.at(1)->Say(Decoded(3, 13, true));
   EXPECT_THAT(events_, ElementsAre("0:10", "1:11", "2:12", "3:13", "finished"));
+}
+
+// What the registry holds against whom after as many failures as open a breaker.
+TEST_F(RequestDriverTest, AFailureCountsAgainstTheWorkerWhoseItIs) {
+  const absl::Status own = absl::UnavailableError("the engine is gone");
+  absl::Status peers = absl::UnavailableError("the decode worker is gone");
+  SetPeerFailed(peers);
+  struct Row {
+    absl::Status reason;
+    int prefill_failing, decode_failing;
+  };
+  for (const Row& row : {Row{own, 1, 0}, Row{peers, 0, 1}, Row{absl::InternalError("NaN"), 1, 0},
+                         Row{absl::ResourceExhaustedError("full"), 0, 0},
+                         Row{absl::InvalidArgumentError("bad"), 0, 0}}) {
+    Workers({"p:1"}, {"d:1"});
+    for (int i = 0; i < CircuitBreaker::Options().min_failures; ++i) {
+      Start();
+      workers_.prefills.back()->Say(Accepted());
+      workers_.prefills.back()->End(row.reason);
+      driver_->Cancel(absl::StatusCode::kCancelled);
+    }
+    EXPECT_EQ(registry_->Count(v1::WORKER_ROLE_PREFILL).failing, row.prefill_failing) << row.reason;
+    EXPECT_EQ(registry_->Count(v1::WORKER_ROLE_DECODE).failing, row.decode_failing) << row.reason;
+  }
 }
 
 TEST_F(RequestDriverTest, RefusalsThatNothingCuresAreNotRetried) {

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "common/peer_failure.h"
 #include "common/retry_hint.h"
 
 namespace winnow {
@@ -29,6 +30,18 @@ TEST(RetryPolicyTest, AWorkersOwnDeadlineIsNotTheRequests) {
   EXPECT_EQ(ReadFailure(absl::CancelledError(""), absl::Seconds(9)).code(), Code::kUnavailable);
   EXPECT_EQ(ReadFailure(absl::OkStatus(), absl::Seconds(9)).code(), Code::kUnavailable);
   EXPECT_EQ(ReadFailure(absl::InternalError("NaN"), absl::Seconds(9)).code(), Code::kInternal);
+}
+
+TEST(RetryPolicyTest, OnlyTroubleSpeaksAgainstAWorkerAndItIsKnownWhose) {
+  const std::set<Code> trouble = {Code::kUnavailable, Code::kDataLoss, Code::kInternal,
+                                  Code::kUnknown};
+  for (int code = 1; code <= 16; ++code) {
+    const auto c = static_cast<Code>(code);
+    EXPECT_EQ(SpeaksAgainstWorker(absl::Status(c, "x")), trouble.count(c) > 0) << code;
+  }
+  absl::Status late = absl::DeadlineExceededError("the decode worker is silent");
+  SetPeerFailed(late);
+  EXPECT_TRUE(IsPeerFailed(ReadFailure(late, absl::Seconds(9))));
 }
 
 TEST(RetryPolicyTest, ClientsHearOnlyTheCodesOfTheirContract) {

@@ -1,6 +1,7 @@
 #include "router/worker_registry.h"
 
 #include <functional>
+#include <set>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -22,11 +23,10 @@ class WorkerRegistryTest : public ::testing::Test {
  protected:
   WorkerRegistry& Start(absl::Duration poll_period = absl::Hours(1)) {
     WorkerRegistry::Options options;
-    options.prefill_addresses = {"p:1", "p:2"};
-    options.decode_addresses = {"d:1"};
     options.poll_period = poll_period;
     options.first_retry = absl::Milliseconds(1);
     registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
+    registry_->SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
     return *registry_;
   }
   bool WaitForReady(int prefill, int decode) {
@@ -63,6 +63,79 @@ TEST_F(WorkerRegistryTest, AReportTakesAWorkerOutUntilAPollSucceeds) {
   workers_.SetDown("p:1", false);
   registry.Recheck("p:1");
   EXPECT_TRUE(WaitForReady(2, 1));
+}
+
+TEST_F(WorkerRegistryTest, AWorkerThatAnswersPollsButFailsRequestsIsTriedByOneAtATime) {
+  WorkerRegistry::Options options;
+  options.poll_period = absl::Hours(1);
+  FakeClock clock;
+  registry_ = std::make_unique<WorkerRegistry>(workers_, clock, options);
+  registry_->SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
+  ASSERT_TRUE(WaitForReady(2, 1));
+  for (int i = 0; i < options.breaker.min_failures; ++i) registry_->ReportFailure("p:1");
+  EXPECT_EQ(registry_->Count(v1::WORKER_ROLE_PREFILL).failing, 1);
+  EXPECT_EQ(registry_->NumReady(v1::WORKER_ROLE_PREFILL), 2);
+  const auto place = [&] { return registry_->Acquire({10, 10}, {})->prefill_address; };
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(place(), "p:2");
+  clock.Advance(options.breaker.first_pause);
+  EXPECT_EQ(place(), "p:1");  // the trial; it has less to do
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(place(), "p:2");
+  registry_->ReportSuccess("p:1");
+  EXPECT_EQ(registry_->Count(v1::WORKER_ROLE_PREFILL).failing, 0);
+  EXPECT_EQ(place(), "p:1");
+}
+
+TEST_F(WorkerRegistryTest, ARestartedWorkerHasNothingHeldAgainstIt) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  for (int i = 0; i < 3; ++i) registry.ReportFailure("p:1");
+  EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).failing, 1);
+  registry.Recheck("p:1");  // the same process: its polls change nothing
+  ASSERT_TRUE(WaitUntil([this] { return workers_.num_polls("p:1") >= 2; }));
+  EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).failing, 1);
+  workers_.SetIncarnation(8);
+  registry.Recheck("p:1");
+  EXPECT_TRUE(WaitUntil([&] { return registry.Count(v1::WORKER_ROLE_PREFILL).failing == 0; }));
+}
+
+TEST_F(WorkerRegistryTest, AWorkerThatAppearsGetsWork) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  registry.SetWorkers(WorkersOf({"p:1", "p:2", "p:3"}, {"d:1"}));
+  ASSERT_TRUE(WaitForReady(3, 1));
+  std::set<std::string> chosen;
+  for (int i = 0; i < 3; ++i) chosen.insert(registry.Acquire({10, 10}, {})->prefill_address);
+  EXPECT_EQ(chosen, (std::set<std::string>{"p:1", "p:2", "p:3"}));
+}
+
+TEST_F(WorkerRegistryTest, AWorkerThatVanishesGetsNoNewWorkAndIsForgottenAfterItsLast) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  const WorkerRegistry::Work work{.prefill_tokens = 10, .decode_tokens = 10};
+  absl::StatusOr<Placement> running = registry.Acquire(work, {.only_prefill = "p:1"});
+  ASSERT_TRUE(running.ok());
+  registry.SetWorkers(WorkersOf({"p:2"}, {"d:1"}));
+  EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).draining, 1);
+  EXPECT_EQ(registry.NumKnown(v1::WORKER_ROLE_PREFILL), 1);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(registry.Acquire(work, {})->prefill_address, "p:2");
+  EXPECT_FALSE(registry.HasOtherPrefill({"p:2"}));
+  EXPECT_THAT(workers_.forgotten(), ::testing::IsEmpty());
+  registry.ReleasePrefill(*running, work);
+  EXPECT_TRUE(WaitUntil([&] { return registry.Count(v1::WORKER_ROLE_PREFILL).draining == 0; }));
+  EXPECT_TRUE(WaitUntil([&] { return !workers_.forgotten().empty(); }));
+  EXPECT_THAT(workers_.forgotten(), ::testing::ElementsAre("p:1"));
+}
+
+TEST_F(WorkerRegistryTest, AWorkerThatReturnsWhileItDrainsGoesOnAsBefore) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  const WorkerRegistry::Work work{.prefill_tokens = 10, .decode_tokens = 10};
+  ASSERT_TRUE(registry.Acquire(work, {.only_prefill = "p:1"}).ok());
+  registry.SetWorkers(WorkersOf({"p:2"}, {"d:1"}));
+  registry.SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
+  EXPECT_EQ(registry.NumReady(v1::WORKER_ROLE_PREFILL), 2);       // at once, without a poll
+  EXPECT_EQ(registry.Acquire(work, {})->prefill_address, "p:2");  // its work is still counted
+  EXPECT_THAT(workers_.forgotten(), ::testing::IsEmpty());
 }
 
 TEST_F(WorkerRegistryTest, WorkIsCountedUntilItIsReleased) {

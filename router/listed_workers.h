@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "router/worker_source.h"
+#include "rpc/address_list.h"
+
+namespace winnow {
+
+// Workers that the router's flags name, by address or by a name with many addresses.
+class ListedWorkers final : public WorkerSource {
+ public:
+  // As AddressList takes them.
+  ListedWorkers(const std::vector<std::string>& prefill, const std::vector<std::string>& decode,
+                Resolver& resolver, absl::Duration resolve_period)
+      : prefill_(prefill, resolver, resolve_period), decode_(decode, resolver, resolve_period) {}
+
+  std::vector<WorkerAddress> Workers() const override {
+    std::vector<WorkerAddress> workers;
+    for (const std::string& address : prefill_.Addresses()) {
+      workers.push_back({address, v1::WORKER_ROLE_PREFILL});
+    }
+    for (const std::string& address : decode_.Addresses()) {
+      workers.push_back({address, v1::WORKER_ROLE_DECODE});
+    }
+    return workers;
+  }
+
+ private:
+  const AddressList prefill_, decode_;
+};
+
+}  // namespace winnow
