@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/fault.h"
 #include "rpc/grpc_status.h"
+#include "rpc/peer.h"
 #include "rpc/plan_proto.h"
 #include "transfer/chunk_codec.h"
 
@@ -190,7 +191,7 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
   if (!plan.ok()) return Finish(context, plan.status());
   const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
       {ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams(),
-       request->newest_wire_version()});
+       request->newest_wire_version(), PeerCertificateName(*context)});
   if (!grant.ok()) return Finish(context, grant.status());
   response->set_reservation_id(grant->reservation_id);
   response->set_ttl_ms(absl::ToInt64Milliseconds(grant->ttl));

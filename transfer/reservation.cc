@@ -69,7 +69,7 @@ class ReservationTable::Access {
     if (reservation_->num_writing > 0) {
       reservation_->frees_later = true;
     } else {
-      table_.options_.target->Free(reservation_->handle);
+      table_.FreeRoom(*reservation_);
     }
   }
   void Renew() { reservation_->lease_end = now_ + table_.options_.ttl; }
@@ -140,11 +140,31 @@ absl::Status ReservationTable::CheckPlan(const ReserveRequest& request) const {
   return absl::OkStatus();
 }
 
+// K and V of the plan and of what will be generated.
+absl::StatusOr<PeerQuota::Share> ReservationTable::TakeShare(const ReserveRequest& request) {
+  const KvPlan& plan = request.plan;
+  const int64_t token_bytes =
+      int64_t{plan.num_layers} * plan.num_kv_heads * 2 * plan.head_dim * options_.kv_element_bytes;
+  const std::string peer =
+      request.peer.empty() ? absl::StrCat("prefill worker ", request.identity.source_incarnation)
+                           : request.peer;
+  return quota_.Take(
+      peer, plan.payload_bytes(options_.kv_element_bytes) + (request.max_tokens - 1) * token_bytes);
+}
+
+void ReservationTable::FreeRoom(Reservation& reservation) const {
+  options_.target->Free(reservation.handle);
+  reservation.share = {};
+}
+
 absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& request) {
   WINNOW_RETURN_IF_ERROR(CheckIdentity(request.identity));
   WINNOW_RETURN_IF_ERROR(CheckPlan(request));
   WINNOW_ASSIGN_OR_RETURN(const std::string id, RandomId());
-  absl::StatusOr<int64_t> handle = options_.target->Reserve(request.plan, request.max_tokens - 1);
+  absl::StatusOr<PeerQuota::Share> share = TakeShare(request);
+  const absl::StatusOr<int64_t> handle =
+      share.ok() ? options_.target->Reserve(request.plan, request.max_tokens - 1)
+                 : absl::StatusOr<int64_t>(share.status());
   if (!handle.ok()) {
     absl::Status status = handle.status();
     if (status.code() == absl::StatusCode::kResourceExhausted)
@@ -160,6 +180,7 @@ absl::StatusOr<ReserveGrant> ReservationTable::Reserve(const ReserveRequest& req
   reservation->plan = request.plan;
   reservation->max_tokens = request.max_tokens;
   reservation->handle = *handle;
+  reservation->share = *std::move(share);
   reservation->lease_end = options_.clock->Now() + options_.ttl;
   reservation->receiver = std::make_unique<KvReceiver>(
       KvReceiver::Options{.plan = request.plan,
@@ -222,7 +243,7 @@ absl::StatusOr<ChunkAck> ReservationTable::OnChunk(const std::string& reservatio
   if (!ack.ok() || !ack->is_new) return ack;
   options_.target->Write(reservation->handle, header, payload);
   Access r(*this, reservation_id, reservation);
-  if (--r->num_writing == 0 && r->frees_later) options_.target->Free(r->handle);
+  if (--r->num_writing == 0 && r->frees_later) FreeRoom(*r);
   WINNOW_RETURN_IF_ERROR(CheckOpen(*r));
   return ack;
 }
@@ -358,6 +379,7 @@ void ReservationTable::Finish(const std::string& reservation_id) {
   Access r(*this, reservation_id);
   if (!r.found() || r->state != ReservationState::kCommitted) return;
   r->state = ReservationState::kFinished;
+  r->share = {};
   r->ended = options_.clock->Now();
 }
 

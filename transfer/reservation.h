@@ -16,6 +16,7 @@
 #include "plan/sampling_params.h"
 #include "transfer/kv_receiver.h"
 #include "transfer/kv_target.h"
+#include "transfer/peer_quota.h"
 
 namespace winnow {
 
@@ -36,6 +37,8 @@ struct ReserveRequest {
   int num_streams = 1;  // over all source ranks
   // The newest that the caller speaks; 0: only that of its identity.
   uint32_t newest_wire_version = 0;
+  // Whose quota it takes from: the name in the caller's certificate. Empty: its incarnation.
+  std::string peer;
 };
 
 struct ReserveGrant {
@@ -93,6 +96,7 @@ class ReservationTable {
     absl::Duration ttl = absl::Seconds(20);
     int64_t credit_bytes_per_stream = 4 << 20;
     int max_streams = 64;
+    PeerQuota::Limits quota_per_peer;
     size_t max_ended = 4096;  // ended reservations remembered
     absl::Duration retry_after = absl::Milliseconds(200);
     KvTarget* target = nullptr;
@@ -105,10 +109,12 @@ class ReservationTable {
                        const absl::Status& why)>
         on_ended;
   };
-  explicit ReservationTable(Options options) : options_(std::move(options)) {}
+  explicit ReservationTable(Options options)
+      : options_(std::move(options)), quota_(options_.quota_per_peer) {}
 
-  // RESOURCE_EXHAUSTED with a retry hint · FAILED_PRECONDITION (digest, incarnation, wire version)
-  // · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself, as rpc/plan_proto.h checks.
+  // RESOURCE_EXHAUSTED (no room, the peer's quota) with a retry hint · FAILED_PRECONDITION (digest,
+  // incarnation, wire version) · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself, as
+  // rpc/plan_proto.h checks.
   absl::StatusOr<ReserveGrant> Reserve(const ReserveRequest& request);
   // NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
   absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity,
@@ -147,6 +153,7 @@ class ReservationTable {
     KvPlan plan;
     int max_tokens = 1;
     int64_t handle = 0;
+    PeerQuota::Share share;  // while the handle lives
     ReservationState state = ReservationState::kReserved;
     absl::Time lease_end, ended;
     std::unique_ptr<KvReceiver> receiver;  // while open
@@ -161,6 +168,7 @@ class ReservationTable {
     }
   };
   class Access;
+  void FreeRoom(Reservation& reservation) const;
   // Enters a chunk in the books; one that is new counts as being written.
   absl::StatusOr<ChunkAck> Accept(const std::string& reservation_id,
                                   const std::shared_ptr<Reservation>& reservation, int stream,
@@ -170,10 +178,12 @@ class ReservationTable {
   absl::Status CheckCaller(const Reservation& reservation, const TransferIdentity& identity) const;
   absl::Status CheckOpen(const Reservation& reservation) const;
   absl::Status CheckIdentity(const TransferIdentity& identity) const;
+  absl::StatusOr<PeerQuota::Share> TakeShare(const ReserveRequest& request);
   absl::Status CheckPlan(const ReserveRequest& request) const;
   absl::Status CheckCommit(const Reservation& reservation, const CommitRequest& request) const;
 
   const Options options_;
+  PeerQuota quota_;
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Reservation>> reservations_;
 };

@@ -17,7 +17,7 @@ constexpr auto kFailedPrecondition = absl::StatusCode::kFailedPrecondition;
 constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
 
 struct Fixture {
-  explicit Fixture(int room = 1000, size_t max_ended = 4096)
+  explicit Fixture(int room = 1000, size_t max_ended = 4096, PeerQuota::Limits quota = {})
       : target(room),
         table({.shape = SmallShape(),
                .kv_element_bytes = kElementBytes,
@@ -25,6 +25,7 @@ struct Fixture {
                .incarnation = 7,
                .ttl = kTtl,
                .credit_bytes_per_stream = 1 << 20,
+               .quota_per_peer = quota,
                .max_ended = max_ended,
                .retry_after = absl::Milliseconds(150),
                .target = &target,
@@ -122,6 +123,63 @@ TEST(ReservationTest, AFullWorkerSaysWhenToTryAgain) {
   const absl::Status full = f.table.Reserve(f.MakeReserve()).status();
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetRetryAfter(full), absl::Milliseconds(150));
+  ASSERT_EQ(f.table.Abort(id, TestIdentity(), "test"), absl::OkStatus());
+  EXPECT_TRUE(f.table.Reserve(f.MakeReserve()).ok());
+}
+
+TEST(ReservationTest, APeerAboveItsQuotaIsToldToComeBackAndOthersAreServed) {
+  Fixture f(1000, 4096, {.reservations = 2});
+  const std::string id = f.Reserve();
+  f.Reserve();
+  const absl::Status full = f.table.Reserve(f.MakeReserve()).status();
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetRetryAfter(full), absl::Milliseconds(150));
+  ReserveRequest other = f.MakeReserve();
+  other.identity.source_incarnation += 1;
+  EXPECT_TRUE(f.table.Reserve(other).ok());  // another process
+  other = f.MakeReserve();
+  other.peer = "prefill-b.example";
+  EXPECT_TRUE(f.table.Reserve(other).ok());  // another certificate
+  ASSERT_EQ(f.table.Abort(id, TestIdentity(), "test"), absl::OkStatus());
+  EXPECT_TRUE(f.table.Reserve(f.MakeReserve()).ok());
+}
+
+TEST(ReservationTest, AQuotaOfBytesCountsThePlanAndWhatWillBeGenerated) {
+  const Fixture unlimited;
+  const KvPlan plan = unlimited.prompt.plan();
+  const int64_t token_bytes =
+      int64_t{plan.num_layers} * plan.num_kv_heads * 2 * plan.head_dim * kElementBytes;
+  const int64_t bytes = plan.payload_bytes(kElementBytes) + 4 * token_bytes;  // max_tokens 5
+  Fixture enough(1000, 4096, {.bytes = bytes});
+  EXPECT_TRUE(enough.table.Reserve(enough.MakeReserve()).ok());
+  Fixture too_little(1000, 4096, {.bytes = bytes - 1});
+  EXPECT_EQ(too_little.table.Reserve(too_little.MakeReserve()).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(too_little.table.num_active(), 0);
+}
+
+TEST(ReservationTest, AQuotaIsFreeAgainHoweverTheReservationEnded) {
+  Fixture f(1000, 4096, {.reservations = 1});
+  const auto is_full = [&] { return !f.table.Reserve(f.MakeReserve()).ok(); };
+  std::string id = f.Reserve();
+  ASSERT_TRUE(is_full());
+  f.table.Fail(id, absl::DataLossError("a checksum"));
+  id = f.Reserve();
+  ASSERT_TRUE(is_full());
+  f.clock.Advance(kTtl);  // its lease ends
+  f.table.Expire();
+  id = f.Reserve();
+  f.SendAll(id);
+  ASSERT_TRUE(f.table.Commit(f.MakeCommit(id)).ok());
+  EXPECT_TRUE(is_full());  // it decodes: the memory is still held
+  f.table.Finish(id);
+  EXPECT_NE(f.Reserve(), "");
+}
+
+TEST(ReservationTest, ARefusalForWantOfRoomTakesNoQuota) {
+  Fixture f(/*room=*/1, 4096, {.reservations = 2});
+  const std::string id = f.Reserve();
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(f.table.Reserve(f.MakeReserve()).ok());
   ASSERT_EQ(f.table.Abort(id, TestIdentity(), "test"), absl::OkStatus());
   EXPECT_TRUE(f.table.Reserve(f.MakeReserve()).ok());
 }
