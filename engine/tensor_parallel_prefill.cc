@@ -21,7 +21,8 @@ ModelShape WithContext(ModelShape shape, int64_t max_context) {
 
 TensorParallelPrefill::TensorParallelPrefill(Options options)
     : options_(std::move(options)),
-      shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)) {}
+      shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)),
+      zeroer_(options_.zero_freed_staging ? std::make_shared<Executor>("kv-zero", 1) : nullptr) {}
 
 absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Create(
     Options options) {
@@ -61,7 +62,7 @@ PrefillRoom TensorParallelPrefill::RoomFor(const KvPlan& plan,
 
 absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStaging(
     const KvPlan& plan) {
-  auto staging = std::make_shared<KvStaging>();
+  auto staging = std::make_unique<KvStaging>();
   staging->plan = plan;
   for (const Rank& rank : options_.ranks) {
     KvStaging::Rank part;
@@ -72,7 +73,8 @@ absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStagin
     }
     staging->ranks.push_back(std::move(part));
   }
-  return staging;
+  if (zeroer_ != nullptr) return ZeroedWhenFreed(std::move(staging), zeroer_);
+  return std::shared_ptr<KvStaging>(std::move(staging));
 }
 
 absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,

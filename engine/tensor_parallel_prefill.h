@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/executor.h"
 #include "engine/comm/communicator.h"
 #include "engine/comm/rank_group.h"
 #include "engine/device/backend.h"
@@ -37,6 +38,7 @@ class TensorParallelPrefill final : public PrefillEngine {
     // Of an unpruned prompt the last layer computes the last row alone. Without it, all rows: what
     // others do, to compare with.
     bool trim_last_layer = true;
+    bool zero_freed_staging = true;
   };
 
   static absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> Create(Options options);
@@ -80,6 +82,7 @@ class TensorParallelPrefill final : public PrefillEngine {
 
   const Options options_;
   const ModelShape shape_;
+  std::shared_ptr<Executor> zeroer_;  // of freed staging; shared with what is not yet freed
   std::vector<std::unique_ptr<PrefillRank>> ranks_;
   std::map<int64_t, std::unique_ptr<Sequence>> sequences_;
   int64_t next_sequence_ = 1;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/executor.h"
 #include "engine/device/backend.h"
 #include "plan/head_split.h"
 #include "plan/kv_layout.h"
@@ -31,5 +32,10 @@ struct KvStaging {
     return sum;
   }
 };
+
+// Shares `staging`; when the last of them lets go, `executor` overwrites the memory with zeros,
+// since KV is prompt text, and gives it back.
+std::shared_ptr<KvStaging> ZeroedWhenFreed(std::unique_ptr<KvStaging> staging,
+                                           std::shared_ptr<Executor> executor);
 
 }  // namespace winnow
