@@ -23,6 +23,7 @@
 #include "engine/tensor_parallel_decode.h"
 #include "plan/layout_digest.h"
 #include "rpc/host_port.h"
+#include "rpc/registration_flags.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
@@ -49,6 +50,12 @@ ABSL_FLAG(bool, zero_freed_kv, true, "overwrite KV blocks when their sequence en
 ABSL_FLAG(int, max_batch, 64, "sequences in one decode step");
 ABSL_FLAG(int64_t, lease_ttl_ms, 20000,
           "how long a reservation lives without news from its prefill worker");
+ABSL_FLAG(
+    int64_t, max_reservations_per_peer, 1024,
+    "reservations that one prefill worker, by the name in its certificate, may hold at a time; "
+    "without certificates every prefill process is one; 0: no limit");
+ABSL_FLAG(int64_t, max_bytes_per_peer, 0,
+          "KV bytes of the reservations that one prefill worker may hold at a time; 0: no limit");
 ABSL_FLAG(int64_t, drain_timeout_s, 30, "time that running generations get after SIGTERM");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
 
@@ -65,6 +72,10 @@ absl::Status CheckFlags() {
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-block-size", absl::GetFlag(FLAGS_kv_block_size), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-batch", absl::GetFlag(FLAGS_max_batch), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("lease-ttl-ms", absl::GetFlag(FLAGS_lease_ttl_ms), 1));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-reservations-per-peer",
+                                        absl::GetFlag(FLAGS_max_reservations_per_peer), 0));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("max-bytes-per-peer", absl::GetFlag(FLAGS_max_bytes_per_peer), 0));
   return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
 }
 
@@ -135,6 +146,8 @@ absl::Status Run() {
        .layout_digest = identity.layout_digest,
        .incarnation = identity.incarnation,
        .ttl = absl::Milliseconds(absl::GetFlag(FLAGS_lease_ttl_ms)),
+       .quota_per_peer = {.reservations = absl::GetFlag(FLAGS_max_reservations_per_peer),
+                          .bytes = absl::GetFlag(FLAGS_max_bytes_per_peer)},
        .target = &target,
        .clock = &clock,
        .on_committed = [&](const CommittedSequence& s) { return activated->Activate(s); },
@@ -164,13 +177,16 @@ absl::Status Run() {
                             return registry.Serialize();
                           }));
   server->SetServing(true);
-  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel,
-               identity.kv_dtype, identity.layout_digest,
+  WINNOW_ASSIGN_OR_RETURN(std::unique_ptr<RegistrationByFlags> registration,
+                          RegistrationByFlags::Start(ToProto(identity), server->address(), clock));
+  spdlog::info("ready on {} (tp {}, {}, layout {}, wire version {}{})", server->address(),
+               load.tensor_parallel, identity.kv_dtype, identity.layout_digest, kWireVersion,
                http ? ", http port " + std::to_string(http->port()) : "");
 
   while (!WaitForStopSignal(absl::Milliseconds(500))) table.Expire();
   spdlog::info("stopping: {} generation(s) running", scheduler.num_sequences());
   ready = false;
+  registration.reset();
   server->SetServing(false);
   transfer_service.Drain();
   const Deadline drained =

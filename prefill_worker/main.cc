@@ -20,6 +20,7 @@
 #include "prefill_worker/prefill_metrics.h"
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
+#include "rpc/registration_flags.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
@@ -51,6 +52,7 @@ ABSL_FLAG(
     "work ahead of a request, in seconds by the rate of the last steps; requests that would wait "
     "longer are refused, as are those that would miss their deadline");
 ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
+ABSL_FLAG(bool, zero_freed_kv, true, "overwrite the memory that KV was sent from when it is freed");
 ABSL_FLAG(int64_t, retain_mib, 1024,
           "memory for KV that could not be handed over, kept for a resend");
 ABSL_FLAG(int64_t, step_timeout_s, 120,
@@ -130,7 +132,8 @@ absl::Status Run() {
       .clock = &clock,
       .max_step_rows = ChunkTokens(*ranks),
       .max_context = absl::GetFlag(FLAGS_max_model_len),
-      .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s))};
+      .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s)),
+      .zero_freed_staging = absl::GetFlag(FLAGS_zero_freed_kv)};
   ranks->Fill(engine_options);
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelPrefill> engine,
                           TensorParallelPrefill::Create(engine_options));
@@ -178,14 +181,17 @@ absl::Status Run() {
                             return registry.Serialize();
                           }));
   server->SetServing(true);
-  spdlog::info("ready on {} (tp {}, {}, layout {}{})", server->address(), load.tensor_parallel,
-               identity.kv_dtype, identity.layout_digest,
+  WINNOW_ASSIGN_OR_RETURN(std::unique_ptr<RegistrationByFlags> registration,
+                          RegistrationByFlags::Start(ToProto(identity), server->address(), clock));
+  spdlog::info("ready on {} (tp {}, {}, layout {}, wire version {}{})", server->address(),
+               load.tensor_parallel, identity.kv_dtype, identity.layout_digest, kWireVersion,
                http ? ", http port " + std::to_string(http->port()) : "");
 
   while (!WaitForStopSignal(absl::Milliseconds(500))) {
   }
   spdlog::info("stopping: {} request(s) running", scheduler.num_jobs());
   ready = false;
+  registration.reset();
   server->SetServing(false);
   scheduler.Drain();
   const Deadline drained =

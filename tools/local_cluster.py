@@ -121,8 +121,9 @@ class LocalCluster:
         samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {series: float(value) for series, _, value in samples}
 
-    def restart(self, name):
-        self._run("restart", name)
+    def restart(self, name, **options):
+        """Options are those of scripts/cluster restart."""
+        self._run("restart", name, *flags_of(options))
 
     def log(self, name):
         return pathlib.Path(self.processes()[name]["log"]).read_text(encoding="utf-8", errors="replace")

@@ -13,7 +13,10 @@ namespace winnow {
 // hand so that the payload is sent from where it lies: the bytes of EncodePrefix, then the payload;
 // since wire version 2 once or several times.
 inline constexpr int kChunkHeaderBytes = 48;
-inline constexpr uint32_t kWireVersion = 2;
+#ifndef WINNOW_WIRE_VERSION
+#define WINNOW_WIRE_VERSION 2  // tests build workers of the version before (tests/e2e)
+#endif
+inline constexpr uint32_t kWireVersion = WINNOW_WIRE_VERSION;
 inline constexpr uint32_t kOldestWireVersion = 1;  // spoken, too
 inline constexpr uint32_t kMaxChunkPayload = 1 << 20;
 
