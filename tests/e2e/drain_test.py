@@ -36,13 +36,18 @@ class ShortGraceTest(ClusterTest):
 
     def test_generations_that_outlast_the_grace_time_move(self):
         def generate():
-            return self.ask(SHORT, policy="claa", max_tokens=800, ignore_eos=True)["token_ids"]
-        begin = time.monotonic()
+            return self.ask(SHORT, policy="claa", max_tokens=2000, ignore_eos=True)["token_ids"]
+
+        def decoded():
+            return self.cluster.metrics("decode-0")["winnow_generation_tokens_total"]
         expected = generate()
-        undisturbed_s = time.monotonic() - begin
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            before = decoded()
             running = [pool.submit(generate) for _ in range(2)]  # one on each decode worker
-            time.sleep(0.3 * undisturbed_s)
+            deadline = time.monotonic() + 120
+            while decoded() < before + 10:
+                self.assertLess(time.monotonic(), deadline, "decode-0 makes no tokens")
+                time.sleep(0.02)
             self.cluster.kill("decode-0", signal.SIGTERM)
             for request in running:
                 self.assertEqual(request.result(timeout=120), expected)
