@@ -62,7 +62,7 @@ class ComposeTest(unittest.TestCase):
     def test_the_router_is_told_the_workers_by_name(self):
         router = flags_of(SERVICES["router"])
         for role in ("prefill", "decode"):
-            name, port = re.fullmatch(r"(?:dns:///)?(\w+):(\d+)", router[f"{role}-workers"]).groups()
+            name, port = re.fullmatch(r"dns:///(\w+):(\d+)", router[f"{role}-workers"]).groups()
             self.assertEqual(int(port), port_of(SERVICES[name], "listen"))
 
     def test_nothing_is_published_beyond_this_machine(self):
