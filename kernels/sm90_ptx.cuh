@@ -48,8 +48,7 @@ __device__ __forceinline__ void BarrierArriveAt(uint64_t* bar, int block) {
   asm volatile(
       "{\n.reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}\n" ::"r"(
-          SharedAddress(bar)),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}\n" ::"r"(SharedAddress(bar)),
       "r"(block)
       : "memory");
 }

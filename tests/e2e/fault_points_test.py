@@ -231,6 +231,9 @@ class StopTest(FaultTest):
 
     def assert_stops(self, point):
         """Once it goes on, all is free within a second, and no more than what each stream had begun follows."""
+        if point.startswith("decode."):  # it holds up nobody else
+            self.wait_until(lambda: self.cluster.metrics("prefill-0")["winnow_requests_inflight"] == 0, SLACK_S,
+                            "the prefill worker went on")
         begun = self.num_fired(point)
         self.set_faults(f"{point} delay ms=1")  # to be counted
         self.assert_nothing_leaks(within_s=SLACK_S)
