@@ -1,5 +1,6 @@
 #include "common/metrics.h"
 
+#include "absl/strings/str_replace.h"
 #include "prometheus/text_serializer.h"
 
 namespace winnow {
@@ -47,22 +48,53 @@ std::vector<double> Ratio() {
 
 prometheus::Counter& MetricsRegistry::Counter(const std::string& name, const std::string& help,
                                               const Labels& labels) {
-  return prometheus::BuildCounter().Name(name).Help(help).Register(registry_).Add(labels);
+  return prometheus::BuildCounter().Name(name).Help(help).Labels(common_).Register(registry_).Add(
+      labels);
 }
 
 prometheus::Gauge& MetricsRegistry::Gauge(const std::string& name, const std::string& help,
                                           const Labels& labels) {
-  return prometheus::BuildGauge().Name(name).Help(help).Register(registry_).Add(labels);
+  return prometheus::BuildGauge().Name(name).Help(help).Labels(common_).Register(registry_).Add(
+      labels);
 }
 
 prometheus::Histogram& MetricsRegistry::Histogram(const std::string& name, const std::string& help,
                                                   const std::vector<double>& bounds,
                                                   const Labels& labels) {
-  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry_).Add(labels, bounds);
+  return prometheus::BuildHistogram().Name(name).Help(help).Labels(common_).Register(registry_).Add(
+      labels, bounds);
 }
 
 std::string MetricsRegistry::Serialize() const {
   return prometheus::TextSerializer().Serialize(registry_.Collect());
+}
+
+void ExportBuildInfo(MetricsRegistry& registry) {
+  registry
+      .Gauge("winnow_build_info", "1; this program's version and the devices it was built for.",
+             {{"version", WINNOW_VERSION}, {"devices", WINNOW_DEVICES}})
+      .Set(1);
+}
+
+void ExportModelInfo(MetricsRegistry& registry, const std::string& digest, std::string profile) {
+  profile = absl::StrReplaceAll(profile, {{"\"", ""}, {"{", ""}, {"}", ""}});
+  registry
+      .Gauge("winnow_model_info", "1; the model's layout digest and the selection profile.",
+             {{"digest", digest}, {"profile", profile}})
+      .Set(1);
+}
+
+RequestCounter::RequestCounter(MetricsRegistry& registry) {
+  for (int number = 0; number <= 16; ++number) {
+    const auto code = static_cast<absl::StatusCode>(number);
+    by_code_[code] = &registry.Counter("winnow_requests_total", "Ended requests by status.",
+                                       {{"code", absl::StatusCodeToString(code)}});
+  }
+}
+
+void RequestCounter::Count(absl::StatusCode code) {
+  const auto it = by_code_.find(code);
+  (it == by_code_.end() ? by_code_.at(absl::StatusCode::kUnknown) : it->second)->Increment();
 }
 
 }  // namespace winnow

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
@@ -29,6 +30,11 @@ class MetricsRegistry {
  public:
   using Labels = std::map<std::string, std::string>;
 
+  // `component` is a label of every metric and tells this program's from those of others.
+  explicit MetricsRegistry(const std::string& component = "") {
+    if (!component.empty()) common_["component"] = component;
+  }
+
   prometheus::Counter& Counter(const std::string& name, const std::string& help,
                                const Labels& labels = {});
   prometheus::Gauge& Gauge(const std::string& name, const std::string& help,
@@ -40,7 +46,25 @@ class MetricsRegistry {
   std::string Serialize() const;
 
  private:
+  Labels common_;
   prometheus::Registry registry_;
+};
+
+// winnow_build_info: 1, with the version and the devices this program was built for.
+void ExportBuildInfo(MetricsRegistry& registry);
+
+// winnow_model_info: 1, with the layout digest of the model that a worker serves and its selection
+// profile (as JSON; its quotes and braces are left out).
+void ExportModelInfo(MetricsRegistry& registry, const std::string& digest, std::string profile);
+
+// winnow_requests_total{code}: how requests ended, by status.
+class RequestCounter {
+ public:
+  explicit RequestCounter(MetricsRegistry& registry);
+  void Count(absl::StatusCode code);
+
+ private:
+  std::map<absl::StatusCode, prometheus::Counter*> by_code_;
 };
 
 }  // namespace winnow

@@ -5,6 +5,7 @@
 
 #include "common/metrics.h"
 #include "decode_worker/decode_scheduler.h"
+#include "engine/comm/nccl_aborts.h"
 #include "engine/kv/paged_kv.h"
 
 namespace winnow {
@@ -25,16 +26,22 @@ class DecodeMetrics final : public DecodeEvents {
         reservations_(
             registry.Gauge("winnow_kv_reservations_active", "Reservations open or decoding.")),
         leases_expired_(registry.Counter("winnow_kv_leases_expired_total",
-                                         "Reservations not renewed in time.")) {
+                                         "Reservations not renewed in time.")),
+        checksum_mismatches_(registry.Counter(
+            "winnow_kv_checksum_mismatch_total",
+            "Messages of KV whose checksum or framing was wrong; each failed its attempt.")),
+        received_bytes_(registry.Counter("winnow_kv_transfer_bytes_total",
+                                         "K and V payload bytes, each once.",
+                                         {{"direction", "received"}})),
+        queue_(registry.Histogram("winnow_request_queue_seconds",
+                                  "Waiting before the work on a request began.",
+                                  metric_grids::Latency(), {{"where", "decode"}})),
+        nccl_aborts_(registry),
+        requests_(registry) {
     for (const char* reason : {"expired", "data_loss", "protocol"}) {
       failures_[reason] =
           &registry.Counter("winnow_kv_transfer_failures_total",
                             "Reservations that failed before their commit.", {{"reason", reason}});
-    }
-    for (int code = 0; code <= 16; ++code) {
-      const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-      requests_[code] = &registry.Counter("winnow_requests_total", "Finished requests by status.",
-                                          {{"code", name}});
     }
   }
 
@@ -43,10 +50,12 @@ class DecodeMetrics final : public DecodeEvents {
     inter_token_.Observe(seconds);
     tokens_.Increment(tokens);
   }
-  void OnSequenceEnded(const absl::Status& status) override {
-    auto it = requests_.find(static_cast<int>(status.code()));
-    if (it != requests_.end()) it->second->Increment();
-  }
+  void OnJoined(absl::Duration waited) override { queue_.Observe(absl::ToDoubleSeconds(waited)); }
+  void OnSequenceEnded(const absl::Status& status) override { requests_.Count(status.code()); }
+  // Any thread.
+  void OnKvWritten(int64_t bytes) { received_bytes_.Increment(static_cast<double>(bytes)); }
+  void OnDamagedKv() { checksum_mismatches_.Increment(); }
+  void OnNcclAbort(const absl::Status& reason) { nccl_aborts_.Count(reason); }
   // A reservation ended before its commit. Any thread.
   void OnReservationEnded(ReservationState state, const absl::Status& why) {
     if (state == ReservationState::kExpired) {
@@ -75,8 +84,12 @@ class DecodeMetrics final : public DecodeEvents {
   prometheus::Gauge& blocks_used_;
   prometheus::Gauge& reservations_;
   prometheus::Counter& leases_expired_;
+  prometheus::Counter& checksum_mismatches_;
+  prometheus::Counter& received_bytes_;
+  prometheus::Histogram& queue_;
+  NcclAborts nccl_aborts_;
+  RequestCounter requests_;
   std::map<std::string, prometheus::Counter*> failures_;  // by reason
-  std::map<int, prometheus::Counter*> requests_;          // by status code
 };
 
 }  // namespace winnow

@@ -58,7 +58,7 @@ absl::Status DecodeScheduler::Activate(const CommittedSequence& committed) {
   Sequence sequence;
   sequence.committed = committed;
   sequence.tokens = committed.tokens;
-  sequence.orphan_since = clock_.Now();
+  sequence.activated = sequence.orphan_since = clock_.Now();
   if (!sequences_.emplace(committed.reservation_id, std::move(sequence)).second) {
     return absl::AlreadyExistsError("decode: this reservation is being decoded already");
   }
@@ -274,7 +274,7 @@ bool DecodeScheduler::StepOnce() {
   int made = 0;
   for (size_t i = 0; i < ids.size(); ++i) {
     Sequence& sequence = sequences_.at(ids[i]);
-    ++sequence.next_input;
+    if (sequence.next_input++ == 0) events_.OnJoined(begin - sequence.activated);
     if (items[i].sampling == nullptr) continue;
     if ((*drawn)[i] < 0) {
       Remove(ids[i], absl::InternalError("decode: the model's logits are not finite numbers"));

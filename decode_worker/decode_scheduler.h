@@ -50,6 +50,8 @@ class DecodeEvents {
   virtual ~DecodeEvents() = default;
   // `tokens` were drawn; forced ones do not count.
   virtual void OnStep(int batch, double seconds, int tokens) {}
+  // A sequence takes part in its first step, so long after its commit.
+  virtual void OnJoined(absl::Duration waited) {}
   virtual void OnSequenceEnded(const absl::Status& status) {}
 };
 
@@ -96,7 +98,8 @@ class DecodeScheduler {
     std::vector<int32_t> tokens;  // by index: given, then made
     int64_t next_input = 0;       // index of the token that enters next
     bool done = false;            // the last token is made, and the KV is given back
-    absl::Time orphan_since;      // since when nobody listens
+    absl::Time activated;
+    absl::Time orphan_since;  // since when nobody listens
   };
   struct Listener {
     DecodeSubscription subscription;

@@ -27,8 +27,9 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const abs
 // One Push stream: reads a message, stores it, answers; one write in flight.
 class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  PushReactor(ReservationTable& table, grpc::CallbackServerContext& context)
-      : table_(table), context_(context) {
+  PushReactor(ReservationTable& table, const std::function<void()>& on_damaged,
+              grpc::CallbackServerContext& context)
+      : table_(table), on_damaged_(on_damaged), context_(context) {
     StartRead(&message_);
   }
 
@@ -86,6 +87,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     while (!rest.empty()) {
       const absl::StatusOr<DecodedChunk> chunk = TakeChunk(rest);
       if (!chunk.ok()) {
+        if (absl::IsDataLoss(chunk.status()) && on_damaged_) on_damaged_();
         table_.Fail(reservation_id_, chunk.status());
         return chunk.status();
       }
@@ -125,6 +127,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   }
 
   ReservationTable& table_;
+  const std::function<void()>& on_damaged_;
   grpc::CallbackServerContext& context_;
   grpc::ByteBuffer message_, out_;
   bool opened_ = false;
@@ -203,7 +206,7 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KvTransferService::Push(
     grpc::CallbackServerContext* context) {
-  return new PushReactor(table_, *context);
+  return new PushReactor(table_, on_damaged_, *context);
 }
 
 grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext* context,

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <utility>
 
 #include "transfer/reservation.h"
 #include "winnow/v1/kv_transfer.grpc.pb.h"
@@ -18,10 +20,12 @@ using KvTransferBase = v1::KvTransferService::WithCallbackMethod_Reserve<
                         v1::KvTransferService::Service>>>>>>;
 }  // namespace internal
 
-// The gRPC shell of a ReservationTable. `table` must outlive it.
+// The gRPC shell of a ReservationTable. `table` must outlive it. `on_damaged` hears of every
+// message whose checksum or framing was wrong, on gRPC's threads.
 class KvTransferService final : public internal::KvTransferBase {
  public:
-  explicit KvTransferService(ReservationTable& table) : table_(table) {}
+  explicit KvTransferService(ReservationTable& table, std::function<void()> on_damaged = nullptr)
+      : table_(table), on_damaged_(std::move(on_damaged)) {}
 
   grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context,
                                     const v1::ReserveRequest* request,
@@ -46,6 +50,7 @@ class KvTransferService final : public internal::KvTransferBase {
 
  private:
   ReservationTable& table_;
+  const std::function<void()> on_damaged_;
   std::atomic<bool> draining_{false};
 };
 

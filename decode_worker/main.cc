@@ -91,11 +91,15 @@ int64_t KvCacheBytes(const ModelRanks& ranks) {
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
+  MetricsRegistry registry("decode");
+  ExportBuildInfo(registry);
+  DecodeMetrics metrics(registry);
   ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),
                            .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
                            .clock = &clock,
                            .log_progress = true,
+                           .on_nccl_abort = [&](const absl::Status& s) { metrics.OnNcclAbort(s); },
                            .random_weights = absl::GetFlag(FLAGS_random_weights)};
   WINNOW_RETURN_IF_ERROR(
       ChooseDevice(absl::GetFlag(FLAGS_device), absl::GetFlag(FLAGS_dtype), load));
@@ -123,8 +127,6 @@ absl::Status Run() {
       kv_options.num_blocks, kv_options.block_size,
       kv_options.num_blocks * kv_options.block_size / kv_options.shape.num_layers);
 
-  MetricsRegistry registry;
-  DecodeMetrics metrics(registry);
   WorkerIdentity identity{.role = v1::WORKER_ROLE_DECODE,
                           .incarnation = NewIncarnation(),
                           .tensor_parallel = load.tensor_parallel,
@@ -137,8 +139,9 @@ absl::Status Run() {
                                         ranks->config.rope.theta);
   WINNOW_ASSIGN_OR_RETURN(identity.profile,
                           LoadSelectionProfile(load.model_dir, ranks->config.shape));
+  ExportModelInfo(registry, identity.layout_digest, SelectionConfigToJson(identity.profile));
 
-  PagedKvTarget target(*kv);
+  PagedKvTarget target(*kv, [&](int64_t bytes) { metrics.OnKvWritten(bytes); });
   DecodeScheduler* activated = nullptr;
   ReservationTable table(
       {.shape = engine->shape(),
@@ -164,7 +167,7 @@ absl::Status Run() {
                             {});
   activated = &scheduler;
 
-  KvTransferService transfer_service(table);
+  KvTransferService transfer_service(table, [&] { metrics.OnDamagedKv(); });
   DecodeService decode_service(scheduler, table, *kv, clock, {ToProto(identity)});
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
                           StartServer({.listen = absl::GetFlag(FLAGS_listen),

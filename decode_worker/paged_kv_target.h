@@ -1,5 +1,8 @@
 #pragma once
 
+#include <functional>
+#include <utility>
+
 #include "engine/kv/paged_kv.h"
 #include "transfer/kv_target.h"
 
@@ -9,7 +12,9 @@ namespace winnow {
 // not needed any more: K carries them in its rotation.
 class PagedKvTarget final : public KvTarget {
  public:
-  explicit PagedKvTarget(PagedKv& kv) : kv_(kv) {}
+  // `on_written` hears of K and V bytes that were stored, on the threads that brought them.
+  explicit PagedKvTarget(PagedKv& kv, std::function<void(int64_t bytes)> on_written = nullptr)
+      : kv_(kv), on_written_(std::move(on_written)) {}
 
   absl::StatusOr<int64_t> Reserve(const KvPlan& plan, int64_t extra_tokens) override {
     return kv_.Reserve(plan, extra_tokens);
@@ -18,11 +23,13 @@ class PagedKvTarget final : public KvTarget {
     if (header.kind == ChunkKind::kPositions) return;
     kv_.Write(handle, static_cast<int>(header.layer), header.kind == ChunkKind::kValues,
               static_cast<int>(header.head), header.slot_begin, header.slot_count, payload);
+    if (on_written_) on_written_(header.payload_bytes);
   }
   void Free(int64_t handle) override { kv_.Free(handle); }
 
  private:
   PagedKv& kv_;
+  const std::function<void(int64_t bytes)> on_written_;
 };
 
 }  // namespace winnow

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "common/fault.h"
 #include "common/status_macros.h"
 
 namespace winnow {
@@ -242,17 +243,15 @@ absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequenc
     }
     const std::vector<int32_t> positions(results.positions.data<int32_t>(),
                                          results.positions.data<int32_t>() + kept);
-    const uint64_t digest = SelectionDigest(positions);
+    uint64_t digest = SelectionDigest(positions);
+    if (FaultAt("prefill.digest", rank) == Fault::kCorrupt) digest ^= 1;
     if (rank == 0) {
       output.selection_digest = digest;
       output.kept_positions = positions;
       output.scores.assign(results.scores.data<float>(),
                            results.scores.data<float>() + window_begin);
     } else if (digest != output.selection_digest) {
-      return absl::InternalError(
-          absl::StrCat("prefill: ranks disagree about the selection: digest ",
-                       absl::Hex(output.selection_digest), " on rank 0, ", absl::Hex(digest),
-                       " on rank ", rank));
+      return SelectionMismatch(output.selection_digest, digest, rank);
     }
   }
   return output;

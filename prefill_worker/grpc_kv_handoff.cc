@@ -56,6 +56,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
                                const SamplingParams& sampling) const;
   void SendCommit(v1::CommitRequest request, int tries_left,
                   std::function<void(absl::StatusOr<KvHandoff::Summary>)> done);
+  KvHandoff::Summary Summarize() const;  // of one that was committed
   void ScheduleRenew();
   void SendRenew();
   void ForEachStream(void (PushStream::*action)());
@@ -65,6 +66,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
   std::unique_ptr<v1::KvTransferService::Stub> stub_;
   KvPlan plan_;
   std::unique_ptr<KvSender> sender_;
+  absl::Time acknowledged_;  // set before the commit is sent, read after its answer
 
   mutable std::mutex mutex_;
   std::string reservation_id_;
@@ -335,6 +337,7 @@ void Core::Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
             done(status);
             return;
           }
+          self->acknowledged_ = self->owner_.options().clock->Now();
           self->SendCommit(self->MakeCommit(tokens, sampling), kCommitTries, done);
         });
       });
@@ -367,8 +370,16 @@ void Core::SendCommit(v1::CommitRequest request, int tries_left,
                              self->renew_.Cancel();
                              self->ForEachStream(&PushStream::FinishWrites);
                            }
-                           done(KvHandoff::Summary{self->sender_->kv_payload_bytes()});
+                           done(self->Summarize());
                          });
+}
+
+KvHandoff::Summary Core::Summarize() const {
+  return {.kv_payload_bytes = sender_->kv_payload_bytes(),
+          .begun = sender_->begun(),
+          .acknowledged = acknowledged_,
+          .committed = owner_.options().clock->Now(),
+          .credit_stall = sender_->credit_stall()};
 }
 
 void Core::Abort(const std::string& reason) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/deadline.h"
 #include "engine/kv/kv_staging.h"
 #include "engine/kv_sink.h"
@@ -43,6 +44,10 @@ class KvHandoff {
 
   struct Summary {
     int64_t kv_payload_bytes = 0;  // unique K+V bytes sent
+    // On the handoff's clock: the first chunk left, the last one was acknowledged, the commit was
+    // answered.
+    absl::Time begun, acknowledged, committed;
+    absl::Duration credit_stall;  // added up over the streams
   };
   // After the last part went to the sink: waits for every acknowledgement, then commits. An error
   // of the streams is reported here.

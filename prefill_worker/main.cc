@@ -119,11 +119,15 @@ void LogMemoryPlan(const TensorParallelPrefill& engine, const SelectionConfig& p
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
+  MetricsRegistry registry("prefill");
+  ExportBuildInfo(registry);
+  PrefillMetrics metrics(registry, absl::GetFlag(FLAGS_tp));
   ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
                            .tensor_parallel = absl::GetFlag(FLAGS_tp),
                            .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
                            .clock = &clock,
                            .log_progress = true,
+                           .on_nccl_abort = [&](const absl::Status& s) { metrics.OnNcclAbort(s); },
                            .random_weights = absl::GetFlag(FLAGS_random_weights)};
   WINNOW_RETURN_IF_ERROR(
       ChooseDevice(absl::GetFlag(FLAGS_device), absl::GetFlag(FLAGS_dtype), load));
@@ -153,8 +157,7 @@ absl::Status Run() {
   spdlog::info("selection profile: {}", SelectionConfigToJson(identity.profile));
   LogMemoryPlan(*engine, identity.profile);
 
-  MetricsRegistry registry;
-  PrefillMetrics metrics(registry);
+  ExportModelInfo(registry, identity.layout_digest, SelectionConfigToJson(identity.profile));
   GrpcKvHandoffs handoffs({.incarnation = identity.incarnation,
                            .layout_digest = identity.layout_digest,
                            .tensor_parallel = load.tensor_parallel,

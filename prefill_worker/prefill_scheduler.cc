@@ -192,6 +192,7 @@ void PrefillScheduler::Run() {
     DropRetained();
     StartReservations();
     AdmitGranted();
+    TellQueue();
     const bool stepped = StepOnce();
     std::unique_lock<std::mutex> lock(mailbox_->mutex);
     if (!stepped) {
@@ -276,6 +277,7 @@ void PrefillScheduler::OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> gran
   Task* task = Find(id);
   if (task == nullptr) return;  // stopped meanwhile; its handoff aborts
   if (!grant.ok()) {
+    events_.OnTransferFailed(grant.status());
     Fail(id, grant.status());
     return;
   }
@@ -325,6 +327,16 @@ absl::StatusOr<std::shared_ptr<KvStaging>> PrefillScheduler::AllocateStaging(con
       });
 }
 
+void PrefillScheduler::TellQueue() {
+  PrefillQueue waiting;
+  for (const auto& [id, task] : tasks_) {
+    if (task.resent || task.state == State::kRunning || task.state == State::kShipping) continue;
+    const int priority = task.job.priority;
+    ++(priority < 0 ? waiting.low : priority > 0 ? waiting.high : waiting.normal);
+  }
+  events_.OnQueued(waiting);
+}
+
 bool PrefillScheduler::StepOnce() {
   std::vector<BatchCandidate> candidates;
   std::map<int64_t, int64_t> task_by_sequence;
@@ -362,13 +374,19 @@ void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
                               const std::map<int64_t, int64_t>& task_by_sequence,
                               absl::Duration took) {
   double done = 0;
+  int64_t computed = 0;
   for (const PrefillStepItem& item : items) {
     Task& task = *Find(task_by_sequence.at(item.sequence));
+    if (item.phase == PrefillPhase::kPrompt) {
+      task.computed_tokens += item.row_count;
+      computed += item.row_count;
+    }
     const double work =
         Backlog::WorkOf(task.plan, item.phase == PrefillPhase::kPrompt, item.row_count);
     task.work_left -= work;
     done += work;
   }
+  events_.OnComputed(computed);
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   mailbox_->backlog.Remove(done);
   mailbox_->backlog.OnStep(done, took);
@@ -446,6 +464,8 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   if (shipped == nullptr) return;
   if (!summary.ok()) {
     if (StoppedStatus(shipped->job, clock_).ok()) {  // else nobody will ask for it
+      events_.OnTransferFailed(summary.status());
+      shipped->computed_tokens = 0;  // not wasted: a resend may follow
       retained_.Put(shipped->job.request_id,
                     {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
                     clock_.Now());
@@ -458,6 +478,8 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   task.summary.kv_payload_bytes_sent = summary->kv_payload_bytes;
   task.summary.decode_follows = true;
   task.callbacks.committed(task.summary);
+  events_.OnTransferred(*summary,
+                        summary->committed - (task.resent ? task.submitted : task.token_made));
   if (task.resent) return;
   events_.OnFinished(task.job, task.summary,
                      absl::ToDoubleSeconds(task.token_made - task.submitted));
@@ -468,7 +490,7 @@ void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {
   const Task task = Take(id);
   if (task.handoff != nullptr) task.handoff->Abort(std::string(status.message()));
   task.callbacks.failed(status);
-  events_.OnFailed(task.job, status);
+  events_.OnFailed(task.job, status, task.computed_tokens);
 }
 
 // A job's end: everything it held is free before its caller hears of it.

@@ -20,6 +20,11 @@
 
 namespace winnow {
 
+// Jobs by the sign of their priority.
+struct PrefillQueue {
+  int64_t low = 0, normal = 0, high = 0;
+};
+
 // Counters that the scheduler moves; prefill_metrics.h exports them. All calls come from the
 // scheduler's thread.
 class PrefillEvents {
@@ -27,7 +32,17 @@ class PrefillEvents {
   virtual ~PrefillEvents() = default;
   virtual void OnFinished(const PrefillJob& job, const PrefillSummary& summary,
                           double ttft_seconds) {}
-  virtual void OnFailed(const PrefillJob& job, const absl::Status& status) {}
+  // `wasted_tokens` of its prompt were computed.
+  virtual void OnFailed(const PrefillJob& job, const absl::Status& status, int64_t wasted_tokens) {}
+  // A step of the engine computed this many prompt tokens.
+  virtual void OnComputed(int64_t tokens) {}
+  // How many jobs wait for their reservation, for memory, or for others before them.
+  virtual void OnQueued(const PrefillQueue& waiting) {}
+  // A prompt's KV was handed over; `exposed` is the time after token 0 (or after a resend was asked
+  // for) that it took.
+  virtual void OnTransferred(const KvHandoff::Summary& summary, absl::Duration exposed) {}
+  // A reservation or a transfer failed, not by its caller's wish.
+  virtual void OnTransferFailed(const absl::Status& status) {}
   virtual void OnPinnedBytes(int64_t bytes) {}
 };
 
@@ -86,6 +101,7 @@ class PrefillScheduler {
     std::shared_ptr<KvStaging> staging;
     int64_t sequence = 0;         // 0: not admitted
     double work_left = 0;         // of the backlog
+    int64_t computed_tokens = 0;  // of its prompt
     std::vector<int32_t> tokens;  // of the commit
     PrefillSummary summary;
     bool resent = false;  // nothing to compute
@@ -115,6 +131,7 @@ class PrefillScheduler {
   void DropRetained();
   void StartReservations();
   void AdmitGranted();
+  void TellQueue();
   bool StepOnce();
   // What the step did is no backlog any more.
   void OnStep(const std::vector<PrefillStepItem>& items,

@@ -63,6 +63,7 @@ Generation::Generation(const GenerationParts& parts, const GenerationOptions& op
 }
 
 void Generation::Begin() {
+  parts_.metrics.OnTaken(SecondsSince(received_));
   if (IsCancelled()) {  // it waited for this thread too long
     End(CancelStatus());
     return;
@@ -88,6 +89,7 @@ void Generation::Begin() {
   callbacks.token = [self](int32_t index, int32_t id, bool is_stop) {
     self->OnToken(index, id, is_stop);
   };
+  callbacks.decode_ready = [self] { self->OnDecodeReady(); };
   callbacks.finished = [self](const DriverResult& result) { self->OnFinished(result); };
   callbacks.failed = [self](const absl::Status& status) {
     spdlog::info("request {}: {}", self->name_, status.ToString());
@@ -206,6 +208,12 @@ void Generation::OnToken(int32_t index, int32_t id, bool is_stop) {
     driver = driver_;
   }
   driver->Stop();
+}
+
+void Generation::OnDecodeReady() {
+  if (!std::exchange(decode_was_ready_, true)) {
+    parts_.metrics.OnDecodeReady(SecondsSince(received_));
+  }
 }
 
 void Generation::OnFinished(const DriverResult& result) {

@@ -63,6 +63,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   absl::StatusOr<v1::PrefillRequest> Admit();
   absl::Status CheckClient() const;  // its limits, once the prompt's tokens are known
   void OnToken(int32_t index, int32_t id, bool is_stop);
+  void OnDecodeReady();
   void OnFinished(const DriverResult& result);
   StageTimes Stages(const v1::Committed& committed) const;
   void End(const absl::Status& status);
@@ -86,6 +87,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   absl::Time dispatched_, accepted_, first_token_;
   int64_t completion_tokens_ = 0;
   bool ends_with_stop_token_ = false;
+  bool decode_was_ready_ = false;
   StreamDecoder decoder_;
   StopStrings stops_;
 

@@ -157,7 +157,8 @@ absl::Status Run() {
   if (const auto offset = service_options.generation.chat_window_offset) {
     spdlog::info("window_offset of chat prompts: {}", *offset);
   }
-  MetricsRegistry metrics_registry;
+  MetricsRegistry metrics_registry("router");
+  ExportBuildInfo(metrics_registry);
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, {});

@@ -173,6 +173,7 @@ void RequestDriver::OnCommitted(const v1::Committed& committed) {
   committed_ = true;
   result_.committed = committed;
   registry_.ReportSuccess(placement_.prefill_address);
+  if (committed.decode_follows()) callbacks_.decode_ready();
   if (std::exchange(holds_prefill_, false)) registry_.ReleasePrefill(placement_, work_);
   TryFinish();
   if (phase_ == Phase::kEnded || decode_ != nullptr) return;

@@ -28,6 +28,8 @@ struct DriverCallbacks {
   std::function<void()> accepted;
   // Tokens in order of index, without gaps or repeats.
   std::function<void(int32_t index, int32_t id, bool is_stop)> token;
+  // A decode worker has the prompt's KV. Once per commit.
+  std::function<void()> decode_ready = [] {};
   std::function<void(const DriverResult&)> finished;
   // Only codes of GenerationService.Generate.
   std::function<void(const absl::Status&)> failed;

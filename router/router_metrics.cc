@@ -35,7 +35,14 @@ std::string Outcome(absl::StatusCode code) {
 }  // namespace
 
 RouterMetrics::RouterMetrics(MetricsRegistry& registry)
-    : inflight_(registry.Gauge("winnow_requests_inflight", "Requests received and not ended.")) {
+    : inflight_(registry.Gauge("winnow_requests_inflight", "Requests received and not ended.")),
+      decode_ready_(registry.Histogram("winnow_decode_ready_seconds",
+                                       "Received to the first commit at a decode worker.",
+                                       metric_grids::Latency())),
+      queue_(registry.Histogram("winnow_request_queue_seconds",
+                                "Waiting before the work on a request began.",
+                                metric_grids::Latency(), {{"where", "router"}})),
+      requests_(registry) {
   for (const char* policy : kPolicies) {
     for (const char* bucket : kBuckets) {
       ttft_[{policy, bucket}] = &registry.Histogram(
@@ -62,11 +69,6 @@ RouterMetrics::RouterMetrics(MetricsRegistry& registry)
           &registry.Gauge("winnow_worker_state", "Workers the router knows, by state.",
                           {{"role", role}, {"state", state}});
     }
-  }
-  for (int code = 0; code <= 16; ++code) {
-    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-    requests_[code] =
-        &registry.Counter("winnow_requests_total", "Ended requests by status.", {{"code", name}});
   }
   const std::map<Rejection, const char*> rejections = {
       {Rejection::kInvalid, "invalid"},     {Rejection::kUnauthenticated, "unauthenticated"},
@@ -103,8 +105,7 @@ void RouterMetrics::OnStages(const StageTimes& stages) {
 
 void RouterMetrics::OnEnded(absl::StatusCode code, double seconds) {
   inflight_.Decrement();
-  const auto it = requests_.find(static_cast<int>(code));
-  if (it != requests_.end()) it->second->Increment();
+  requests_.Count(code);
   duration_.at(Outcome(code))->Observe(seconds);
 }
 

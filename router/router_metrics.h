@@ -35,6 +35,10 @@ class RouterMetrics final : public DriverEvents {
   void OnSecondToken(const std::string& policy, double seconds) {
     second_token_.at(policy)->Observe(seconds);
   }
+  // A decode worker has the KV of a prompt: committed, and told to the router.
+  void OnDecodeReady(double seconds) { decode_ready_.Observe(seconds); }
+  // A thread took the request up, to tokenize it.
+  void OnTaken(double waited_seconds) { queue_.Observe(waited_seconds); }
   // Of a generation that ended well; the router's own stages. Workers count theirs.
   void OnStages(const StageTimes& stages);
   void OnEnded(absl::StatusCode code, double seconds);
@@ -59,7 +63,9 @@ class RouterMetrics final : public DriverEvents {
   std::map<std::string, prometheus::Histogram*> duration_;
   prometheus::Gauge& inflight_;
   std::map<std::pair<std::string, std::string>, prometheus::Gauge*> workers_;
-  std::map<int, prometheus::Counter*> requests_;
+  prometheus::Histogram& decode_ready_;
+  prometheus::Histogram& queue_;
+  RequestCounter requests_;
   std::map<Rejection, prometheus::Counter*> rejections_;
   std::map<std::pair<std::string, std::string>, prometheus::Counter*> retries_;
   std::map<std::string, prometheus::Counter*> migrations_;

@@ -15,6 +15,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BIN = pathlib.Path(os.environ.get("WINNOW_BIN_DIR", ROOT / "build/cpu-release/bin"))
+COMPONENT = re.compile(r'component="\w+",?')  # a label of every metric
 CODES = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED",
          "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "FAILED_PRECONDITION", "NOT_FOUND",
          "UNIMPLEMENTED", "UNKNOWN", "ABORTED", "DATA_LOSS")
@@ -113,13 +114,17 @@ class LocalCluster:
                 raise ClusterError(f"{name} still runs after {timeout_s} s")
             time.sleep(0.02)
 
-    def metrics(self, name):
-        """What a process's /metrics page says: {'series{labels}': value}"""
+    def metrics_page(self, name):
+        """A process's /metrics page as it is."""
         url = f"http://{self.processes()[name]['http']}/metrics"
         with urllib.request.urlopen(url, timeout=10) as page:
-            lines = page.read().decode().splitlines()
+            return page.read().decode()
+
+    def metrics(self, name):
+        """What a process's /metrics page says: {'series{labels}': value}, without the label `component`."""
+        lines = self.metrics_page(name).splitlines()
         samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
-        return {series: float(value) for series, _, value in samples}
+        return {COMPONENT.sub("", series).replace("{}", ""): float(value) for series, _, value in samples}
 
     def restart(self, name, **options):
         """Options are those of scripts/cluster restart."""

@@ -94,7 +94,11 @@ void KvSender::Pump(int index, std::unique_lock<std::mutex>& lock) {
     SealChunk(chunk.header, chunk.payload);
     lock.lock();
     stream.summary.crc32c = ExtendStreamCrc(stream.summary.crc32c, chunk.header.crc32c);
-    if (options_.clock != nullptr) silent_since_ = std::min(silent_since_, options_.clock->Now());
+    if (options_.clock != nullptr) {
+      const absl::Time now = options_.clock->Now();
+      begun_ = std::min(begun_, now);
+      silent_since_ = std::min(silent_since_, now);
+    }
     lock.unlock();
     options_.transport->Send(index, chunk);
     lock.lock();
@@ -202,6 +206,11 @@ int64_t KvSender::position_bytes() const {
 absl::Duration KvSender::credit_stall() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return credit_stall_;
+}
+
+absl::Time KvSender::begun() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return begun_;
 }
 
 absl::Duration KvSender::silence() const {

@@ -79,6 +79,8 @@ class KvSender {
   int64_t position_bytes() const;
   // Time that streams spent with chunks but without credits, added up over the streams.
   absl::Duration credit_stall() const;
+  // When the first chunk was given to the transport; the far future before that or without a clock.
+  absl::Time begun() const;
   // Since the last acknowledgement, or the first chunk after all were acknowledged; zero while
   // nothing that was sent lacks one.
   absl::Duration silence() const;
@@ -112,6 +114,7 @@ class KvSender {
   uint64_t next_ = 0;  // deals chunks out to a rank's streams
   int64_t kv_payload_bytes_ = 0, position_bytes_ = 0;
   absl::Duration credit_stall_;
+  absl::Time begun_ = absl::InfiniteFuture();
   absl::Time silent_since_ = absl::InfiniteFuture();  // future: no silence
   bool finishing_ = false;
   absl::Status status_;

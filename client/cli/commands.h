@@ -25,6 +25,7 @@ int ReportUsage(const std::string& command, const absl::Status& status);
 int GenerateCommand(const std::vector<std::string>& words);
 int ModelsCommand(const std::vector<std::string>& words);
 int LoadCommand(const std::vector<std::string>& words);
+int CanaryCommand(const std::vector<std::string>& words);
 int InspectCommand(const std::vector<std::string>& words);
 int SizeCommand(const std::vector<std::string>& words);
 

@@ -14,6 +14,7 @@ constexpr char kHelp[] =
   winnow generate …   ask for text
   winnow models …     what a router serves
   winnow load …       ask as many clients would, and measure
+  winnow canary …     ask a question with a known answer, for monitoring
   winnow inspect …    what Winnow makes of a model folder
   winnow size …       how many workers a load needs
 
@@ -57,6 +58,7 @@ int main(int argc, char** argv) {
   if (command == "generate") return winnow::GenerateCommand(rest);
   if (command == "models") return winnow::ModelsCommand(rest);
   if (command == "load") return winnow::LoadCommand(rest);
+  if (command == "canary") return winnow::CanaryCommand(rest);
   if (command == "inspect") return winnow::InspectCommand(rest);
   if (command == "size") return winnow::SizeCommand(rest);
   const bool help = command == "--help" || command == "-h" || command == "help";

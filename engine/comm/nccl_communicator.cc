@@ -32,8 +32,9 @@ struct NcclGroup::State {
   // Follows a call until it is enqueued. Any failure breaks the group.
   absl::Status Follow(int rank, const char* what, NcclApi::Result result, Deadline deadline);
   absl::Status Broken();
-  // The first reason stays.
-  void Break(const absl::Status& why);
+  // The first reason stays; `cause` is what on_abort hears of it, if OK nothing.
+  void Break(const absl::Status& why, const absl::Status& cause);
+  void Break(const absl::Status& why) { Break(why, why); }
 
   const Options options;
   LocalGroup host;  // Agree
@@ -64,7 +65,7 @@ absl::Status NcclGroup::State::Broken() {
   return broken;
 }
 
-void NcclGroup::State::Break(const absl::Status& why) {
+void NcclGroup::State::Break(const absl::Status& why, const absl::Status& cause) {
   {
     std::lock_guard<std::mutex> lock(mutex);
     if (!broken.ok()) return;
@@ -74,6 +75,7 @@ void NcclGroup::State::Break(const absl::Status& why) {
     std::lock_guard<std::mutex> lock(rank.mutex);
     if (NcclComm comm = std::exchange(rank.comm, nullptr)) options.api->Abort(comm);
   }
+  if (!cause.ok() && options.on_abort) options.on_abort(cause);
 }
 
 absl::Status NcclGroup::State::Follow(int rank, const char* what, NcclApi::Result result,
@@ -123,7 +125,8 @@ class NcclGroup::Endpoint final : public Communicator {
     return state_.host.communicator(rank_).Agree(mine, deadline);
   }
   void Abort(const absl::Status& reason) override {
-    state_.Break(absl::AbortedError(absl::StrCat("rank group aborted: ", reason.ToString())));
+    state_.Break(absl::AbortedError(absl::StrCat("rank group aborted: ", reason.ToString())),
+                 reason);
     state_.host.communicator(rank_).Abort(reason);
   }
 
@@ -156,7 +159,9 @@ NcclGroup::NcclGroup(Options options) : state_(std::make_unique<State>(std::move
   }
 }
 
-NcclGroup::~NcclGroup() { state_->Break(absl::CancelledError("NCCL: the group is gone")); }
+NcclGroup::~NcclGroup() {
+  state_->Break(absl::CancelledError("NCCL: the group is gone"), absl::OkStatus());
+}
 
 absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Create(Options options) {
   const std::set<int> distinct(options.devices.begin(), options.devices.end());
@@ -175,7 +180,7 @@ absl::StatusOr<std::unique_ptr<NcclGroup>> NcclGroup::Create(Options options) {
 Communicator& NcclGroup::communicator(int rank) { return *endpoints_[rank]; }
 
 absl::Status NcclGroup::Reset() {
-  state_->Break(absl::CancelledError("NCCL: the group begins anew"));
+  state_->Break(absl::CancelledError("NCCL: the group begins anew"), absl::OkStatus());
   WINNOW_RETURN_IF_ERROR(state_->host.Reset());
   return state_->Init();
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -23,6 +24,9 @@ class NcclGroup final : public CommunicatorGroup {
     std::vector<int> devices;         // by rank
     std::vector<CudaStream> streams;  // by rank: the queues of the ranks' backends
     absl::Duration init_timeout = absl::Minutes(2);
+    // The group broke and its communicators were aborted: DEADLINE_EXCEEDED (a peer was late),
+    // INTERNAL (NCCL's own word), or what Abort was given. On any thread, once until a Reset.
+    std::function<void(const absl::Status& reason)> on_abort;
   };
   // What `options` points to must outlive the group. INVALID_ARGUMENT: two ranks on one device.
   // DEADLINE_EXCEEDED, INTERNAL: NCCL did not come up.

@@ -43,11 +43,11 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
     return CudaBackend::Create({.device = shares ? 0 : rank, .dtype = dtype});
   };
   options.make_communicators =
-      [clock = options.clock, peers,
+      [clock = options.clock, on_abort = options.on_nccl_abort, peers,
        shares](const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
     const auto size = static_cast<int>(backends.size());
     const bool is_local = shares || (size == 1 && peers == CudaPeers::kAuto);
-    NcclGroup::Options nccl{.clock = clock};
+    NcclGroup::Options nccl{.clock = clock, .on_abort = on_abort};
     for (int rank = 0; rank < size; ++rank) {
       nccl.devices.push_back(rank);
       nccl.streams.push_back(static_cast<CudaBackend&>(*backends[rank]).stream());

@@ -29,6 +29,8 @@ struct ModelRanks {
     std::function<absl::StatusOr<std::unique_ptr<CommunicatorGroup>>(
         const std::vector<std::unique_ptr<Backend>>& backends)>
         make_communicators;
+    // NcclGroup::Options::on_abort, where the ranks talk through NCCL. Set before ChooseDevice.
+    std::function<void(const absl::Status& reason)> on_nccl_abort;
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;
   };

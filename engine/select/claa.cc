@@ -4,11 +4,15 @@
 #include <cstring>
 #include <limits>
 
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
 namespace winnow {
 
 namespace {
+
+constexpr char kMismatchPayload[] = "winnow/selection-mismatch";
 
 // Of one layer's window queries.
 int64_t WindowBytes(const KvPlan& plan, const SelectionConfig& config, const HeadSplit& heads,
@@ -179,6 +183,18 @@ SelectTokensParams ClaaState::select_params() const {
           .num_tokens = plan_.num_prompt_tokens,
           .num_kept = plan_.num_kept,
           .num_spans = num_spans_};
+}
+
+absl::Status SelectionMismatch(uint64_t digest_of_rank_0, uint64_t digest, int rank) {
+  absl::Status status = absl::InternalError(absl::StrCat(
+      "prefill: ranks disagree about the selection: digest ", absl::Hex(digest_of_rank_0),
+      " on rank 0, ", absl::Hex(digest), " on rank ", rank));
+  status.SetPayload(kMismatchPayload, absl::Cord());
+  return status;
+}
+
+bool IsSelectionMismatch(const absl::Status& status) {
+  return status.GetPayload(kMismatchPayload).has_value();
 }
 
 uint64_t SelectionDigest(const std::vector<int32_t>& positions) {

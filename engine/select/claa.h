@@ -91,5 +91,8 @@ class ClaaState {
 
 // 64-bit digest of selected positions, equal on all ranks or the request fails.
 uint64_t SelectionDigest(const std::vector<int32_t>& positions);
+// INTERNAL: `rank` chose other tokens than rank 0. IsSelectionMismatch tells it from other errors.
+absl::Status SelectionMismatch(uint64_t digest_of_rank_0, uint64_t digest, int rank);
+bool IsSelectionMismatch(const absl::Status& status);
 
 }  // namespace winnow

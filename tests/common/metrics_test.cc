@@ -33,6 +33,33 @@ TEST(MetricsRegistryTest, CountsAndSets) {
   EXPECT_THAT(metrics.Serialize(), HasSubstr("g -2.5\n"));
 }
 
+TEST(MetricsRegistryTest, TheComponentIsALabelOfEveryMetric) {
+  MetricsRegistry metrics("router");
+  metrics.Counter("c_total", "c", {{"a", "1"}}).Increment();
+  metrics.Histogram("h_seconds", "h", {1}).Observe(2);
+  EXPECT_THAT(metrics.Serialize(), HasSubstr("c_total{component=\"router\",a=\"1\"} 1\n"));
+  EXPECT_THAT(metrics.Serialize(), HasSubstr("h_seconds_sum{component=\"router\"} 2\n"));
+}
+
+TEST(MetricsRegistryTest, AProfileIsReadableAsALabel) {
+  MetricsRegistry metrics;
+  ExportModelInfo(metrics, "abc", R"({"policy":"claa","window":8})");
+  EXPECT_THAT(metrics.Serialize(),
+              HasSubstr("winnow_model_info{digest=\"abc\",profile=\"policy:claa,window:8\"} 1\n"));
+}
+
+TEST(RequestCounterTest, KnowsEveryStatusAndCountsStrangeOnesAsUnknown) {
+  MetricsRegistry metrics;
+  RequestCounter requests(metrics);
+  requests.Count(absl::StatusCode::kDataLoss);
+  requests.Count(static_cast<absl::StatusCode>(77));
+  const std::string text = metrics.Serialize();
+  EXPECT_THAT(text, HasSubstr("winnow_requests_total{code=\"OK\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("winnow_requests_total{code=\"UNAUTHENTICATED\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("winnow_requests_total{code=\"DATA_LOSS\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("winnow_requests_total{code=\"UNKNOWN\"} 1\n"));
+}
+
 TEST(MetricsRegistryTest, TheSameNameAndLabelsAreTheSameMetric) {
   MetricsRegistry metrics;
   EXPECT_EQ(&metrics.Counter("c_total", "c", {{"a", "1"}}),

@@ -38,12 +38,17 @@ TEST(DecodeMetricsTest, CountsWhatHappened) {
   metrics.OnReservationEnded(ReservationState::kAborted, absl::InvalidArgumentError("slot twice"));
   metrics.OnReservationEnded(ReservationState::kAborted,
                              absl::AbortedError("stop id as token 0"));  // no failure
+  metrics.OnJoined(absl::Milliseconds(250));
+  metrics.OnKvWritten(4096);
+  metrics.OnDamagedKv();
   const std::string text = registry.Serialize();
   for (const char* line :
-       {"winnow_decode_batch_size_count 2\n", "winnow_decode_batch_size_sum 7\n",
-        "winnow_inter_token_latency_seconds_sum 0.5\n", "winnow_generation_tokens_total 5\n",
-        "winnow_requests_total{code=\"OK\"} 1\n", "winnow_requests_total{code=\"INTERNAL\"} 1\n",
-        "winnow_kv_leases_expired_total 1\n",
+       {"winnow_request_queue_seconds_sum{where=\"decode\"} 0.25\n",
+        "winnow_kv_transfer_bytes_total{direction=\"received\"} 4096\n",
+        "winnow_kv_checksum_mismatch_total 1\n", "winnow_decode_batch_size_count 2\n",
+        "winnow_decode_batch_size_sum 7\n", "winnow_inter_token_latency_seconds_sum 0.5\n",
+        "winnow_generation_tokens_total 5\n", "winnow_requests_total{code=\"OK\"} 1\n",
+        "winnow_requests_total{code=\"INTERNAL\"} 1\n", "winnow_kv_leases_expired_total 1\n",
         "winnow_kv_transfer_failures_total{reason=\"expired\"} 1\n",
         "winnow_kv_transfer_failures_total{reason=\"data_loss\"} 1\n",
         "winnow_kv_transfer_failures_total{reason=\"protocol\"} 1\n"}) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <thread>
 
+#include "engine/comm/nccl_aborts.h"
 #include "engine/comm/rank_group.h"
 #include "tests/engine/fake_nccl.h"
 
@@ -20,6 +21,7 @@ using ::testing::HasSubstr;
 struct Ranks {
   explicit Ranks(int size) : threads(size, nullptr) {
     NcclGroup::Options options{.api = &nccl, .clock = &clock};
+    options.on_abort = [this](const absl::Status& reason) { aborts.Count(reason); };
     for (int rank = 0; rank < size; ++rank) options.devices.push_back(rank);
     options.streams.resize(size);
     auto made = NcclGroup::Create(std::move(options));
@@ -41,6 +43,19 @@ struct Ranks {
     });
   }
 
+  // What winnow_nccl_aborts_total says, as "late 0, error 0, rank 0".
+  std::string CountedAborts() const {
+    std::string text;
+    for (const char* reason : {"late", "error", "rank"}) {
+      const auto& count = registry.Counter("winnow_nccl_aborts_total", "", {{"reason", reason}});
+      text += (text.empty() ? "" : ", ") + std::string(reason) + " " +
+              std::to_string(static_cast<int>(count.Value()));
+    }
+    return text;
+  }
+
+  mutable MetricsRegistry registry;
+  NcclAborts aborts{registry};
   FakeNccl nccl;
   RealClock clock;
   RankGroup threads;
@@ -75,9 +90,11 @@ TEST(NcclCommunicatorTest, AHangingRankIsADeadlineOnAllAndResetMends) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("AllReduceMax"));
   EXPECT_EQ(ranks.nccl.num_aborts, 4);
+  EXPECT_EQ(ranks.CountedAborts(), "late 1, error 0, rank 0");
   EXPECT_EQ(ranks.Sum().code(), absl::StatusCode::kDeadlineExceeded);  // broken until Reset
   EXPECT_EQ(ranks.group->Reset(), absl::OkStatus());
   EXPECT_EQ(ranks.Sum(), absl::OkStatus());
+  EXPECT_EQ(ranks.CountedAborts(), "late 1, error 0, rank 0");  // a Reset is none
   EXPECT_EQ(ranks.nccl.num_uses_after_abort, 0);
 }
 
@@ -93,6 +110,7 @@ TEST(NcclCommunicatorTest, AnAsynchronousErrorStopsEveryRankWithItsText) {
   });
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), HasSubstr("remote process exited"));
+  EXPECT_EQ(ranks.CountedAborts(), "late 0, error 1, rank 0");
   EXPECT_EQ(ranks.nccl.num_aborts, 4);
   EXPECT_EQ(ranks.nccl.num_uses_after_abort, 0);
 }
@@ -110,6 +128,7 @@ TEST(NcclCommunicatorTest, AnAbortFromOutsideWakesAllRanks) {
   });
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("the client left"));
+  EXPECT_EQ(ranks.CountedAborts(), "late 0, error 0, rank 1");
   EXPECT_EQ(
       ranks.Run([&](Communicator& comm) { return comm.Agree(absl::OkStatus(), ranks.Soon()); })
           .code(),

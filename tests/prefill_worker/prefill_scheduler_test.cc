@@ -50,10 +50,27 @@ class PrefillSchedulerTest : public ::testing::Test {
     return job;
   }
 
+  // What the scheduler told of its work; read it when the scheduler is gone.
+  struct Told final : public PrefillEvents {
+    void OnComputed(int64_t tokens) override { computed += tokens; }
+    void OnFailed(const PrefillJob&, const absl::Status&, int64_t wasted_tokens) override {
+      wasted += wasted_tokens;
+    }
+    void OnQueued(const PrefillQueue& waiting) override {
+      most_waiting = std::max(most_waiting, waiting.normal);
+    }
+    void OnTransferred(const KvHandoff::Summary& summary, absl::Duration) override {
+      sent_bytes += summary.kv_payload_bytes;
+    }
+    void OnTransferFailed(const absl::Status&) override { ++transfers_failed; }
+    int64_t computed = 0, wasted = 0, most_waiting = 0, sent_bytes = 0;
+    int transfers_failed = 0;
+  };
+
   RealClock clock_;
   FakeClock fake_clock_;
   Gate gate_;
-  PrefillEvents events_;
+  Told events_;
   FakePrefillEngine engine_;
   FakeHandoffs handoffs_;
   std::unique_ptr<PrefillScheduler> scheduler_;
@@ -125,6 +142,39 @@ TEST_F(PrefillSchedulerTest, KvOfAFailedHandoffCanBeSentAgain) {
   ASSERT_TRUE(
       scheduler_->Resend("a", other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
   EXPECT_THAT(unknown.Wait(), ElementsAre("failed NOT_FOUND"));
+}
+
+TEST_F(PrefillSchedulerTest, TellsWhatWasComputedForNothing) {
+  auto stop = std::make_shared<StopFlag>();
+  engine_.on_step = [&] { stop->Stop(absl::StatusCode::kCancelled); };  // during the first of two
+  Start();
+  JobLog log;
+  PrefillJob job = Job("a", 100);
+  job.stop = stop;
+  ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
+  log.Wait();
+  scheduler_.reset();
+  EXPECT_EQ(events_.computed, 64);
+  EXPECT_EQ(events_.wasted, 64);
+  EXPECT_EQ(events_.transfers_failed, 0);  // by its caller's wish
+  EXPECT_EQ(events_.most_waiting, 1);
+}
+
+TEST_F(PrefillSchedulerTest, KvThatMayBeSentAgainIsNotWasted) {
+  handoffs_.FailCommit("a", absl::UnavailableError("decode worker is gone"));
+  Start();
+  JobLog first, again;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 30), first.callbacks()).ok());
+  first.Wait();
+  handoffs_.FailCommit("a", absl::OkStatus());
+  const HandoffTarget other{.request_id = "a", .attempt = 2, .decode_address = "e:1"};
+  ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), again.callbacks()).ok());
+  again.Wait();
+  scheduler_.reset();
+  EXPECT_EQ(events_.computed, 30);
+  EXPECT_EQ(events_.wasted, 0);
+  EXPECT_EQ(events_.transfers_failed, 1);
+  EXPECT_EQ(events_.sent_bytes, 1234);
 }
 
 TEST_F(PrefillSchedulerTest, RetainedKvGoesByItself) {
