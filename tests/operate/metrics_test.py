@@ -5,7 +5,6 @@ tests/engine/nccl_communicator_test.cc does.
 """
 
 import pathlib
-import shutil
 import subprocess
 import sys
 import threading
@@ -97,7 +96,6 @@ class ListTest(ClusterTest):
                         elif metric.kind != "gauge":
                             self.assertEqual(value, 0)
 
-    @unittest.skipUnless(shutil.which("promtool"), "promtool is not installed (scripts/setup test)")
     def test_promtool_finds_nothing_to_say(self):
         for process in ("router", "prefill-0", "decode-0"):
             with self.subTest(process=process):
