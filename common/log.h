@@ -2,12 +2,32 @@
 
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "spdlog/spdlog.h"
 
 namespace winnow {
 
-// Sets the process-wide spdlog logger: stderr, "time level [role] text". Call once from main.
-// `level` is one of trace, debug, info, warn, error. Prompts and generated text are never logged.
-void InitLog(const std::string& role, const std::string& level);
+// How log lines look: "time level [component] text", or a JSON object each with the fields time,
+// level, component and message. Lines about a request also have request_id and trace_id: as fields,
+// or as "request_id=… trace_id=…" behind the text.
+enum class LogFormat { kText, kJson };
+// As the value of a flag: text or json.
+bool AbslParseFlag(absl::string_view text, LogFormat* format, std::string* error);
+std::string AbslUnparseFlag(LogFormat format);
+
+// Sets the process-wide spdlog logger: stderr. Call once from main. `level` is one of trace, debug,
+// info, warn, error. Prompts and generated text are never logged.
+void InitLog(const std::string& component, const std::string& level,
+             LogFormat format = LogFormat::kText);
+
+// spdlog's formatter of our lines.
+std::unique_ptr<spdlog::formatter> MakeLogFormatter(LogFormat format);
+
+// Whose a line is.
+struct RequestTag {
+  std::string request_id;
+  std::string trace_id;
+};
+void LogRequest(spdlog::level::level_enum level, const RequestTag& tag, const std::string& text);
 
 }  // namespace winnow

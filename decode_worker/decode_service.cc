@@ -1,7 +1,10 @@
 #include "decode_worker/decode_service.h"
 
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/queued_writer.h"
+#include "rpc/trace_metadata.h"
 
 namespace winnow {
 
@@ -27,7 +30,12 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(
     response.set_is_stop(token.is_stop);
     writer->Write(std::move(response));
   };
-  subscriber.ended = [writer](const absl::Status& status) { writer->Finish(status); };
+  const RequestTag tag{request->request_id(), TraceOf(*context).trace_id};
+  subscriber.ended = [writer, tag](const absl::Status& status) {
+    LogRequest(status.ok() ? spdlog::level::debug : spdlog::level::info, tag,
+               absl::StrCat("decode stream ended: ", status.ToString()));
+    writer->Finish(status);
+  };
   const int64_t number = scheduler_.Subscribe({.reservation_id = id,
                                                .request_id = request->request_id(),
                                                .attempt = request->attempt(),

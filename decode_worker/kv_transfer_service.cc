@@ -5,9 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/fault.h"
+#include "common/log.h"
 #include "rpc/grpc_status.h"
 #include "rpc/peer.h"
 #include "rpc/plan_proto.h"
+#include "rpc/trace_metadata.h"
 #include "transfer/chunk_codec.h"
 
 namespace winnow {
@@ -22,6 +24,14 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const abs
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status, *context));
   return reactor;
+}
+
+// Tells how a call about a reservation ended.
+void LogCall(grpc::CallbackServerContext& context, const char* call,
+             const v1::TransferIdentity& identity, const absl::Status& status) {
+  LogRequest(status.ok() ? spdlog::level::debug : spdlog::level::info,
+             {identity.request_id(), TraceOf(context).trace_id},
+             absl::StrCat(call, ", attempt ", identity.attempt(), ": ", status.ToString()));
 }
 
 // One Push stream: reads a message, stores it, answers; one write in flight.
@@ -70,6 +80,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
                         request.has_open();
     if (!parsed) return absl::InvalidArgumentError("push: the first message must be `open`");
     opened_ = true;
+    identity_ = request.open().identity();
     reservation_id_ = request.open().reservation_id();
     stream_ = request.open().stream();
     return table_.OpenStream(reservation_id_, ParseIdentity(request.open().identity()), stream_);
@@ -122,6 +133,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   void End(absl::Status status) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (std::exchange(ending_, true)) return;
+    if (!status.ok()) LogCall(context_, "push", identity_, status);
     end_status_ = std::move(status);
     if (!writing_) Finish(ToGrpcStatus(end_status_, context_));
   }
@@ -131,6 +143,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   grpc::CallbackServerContext& context_;
   grpc::ByteBuffer message_, out_;
   bool opened_ = false;
+  v1::TransferIdentity identity_;
   std::string reservation_id_;
   int stream_ = 0;
 
@@ -195,6 +208,7 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
   const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
       {ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams(),
        request->newest_wire_version(), PeerCertificateName(*context)});
+  LogCall(*context, "reserve", request->identity(), grant.status());
   if (!grant.ok()) return Finish(context, grant.status());
   response->set_reservation_id(grant->reservation_id);
   response->set_ttl_ms(absl::ToInt64Milliseconds(grant->ttl));
@@ -217,6 +231,7 @@ grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext*
   const absl::StatusOr<CommitRequest> parsed = ParseCommit(*request);
   if (!parsed.ok()) return Finish(context, parsed.status());
   const absl::StatusOr<int64_t> bytes = table_.Commit(*parsed);
+  LogCall(*context, "commit", request->identity(), bytes.status());
   if (const absl::Status fault = FailAt("decode.commit.answer"); !fault.ok()) {
     return Finish(context, fault);
   }

@@ -58,6 +58,8 @@ ABSL_FLAG(int64_t, max_bytes_per_peer, 0,
           "KV bytes of the reservations that one prefill worker may hold at a time; 0: no limit");
 ABSL_FLAG(int64_t, drain_timeout_s, 30, "time that running generations get after SIGTERM");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
+ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
+          "text, or json: an object a line");
 
 namespace winnow {
 namespace {
@@ -212,7 +214,7 @@ int main(int argc, char** argv) {
       "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
-  winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level));
+  winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::KeepFreedMemory();
   winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());

@@ -12,6 +12,7 @@
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "rpc/plan_proto.h"
+#include "rpc/trace_metadata.h"
 #include "transfer/chunk_codec.h"
 #include "transfer/kv_sender.h"
 #include "transfer/rank_map.h"
@@ -103,6 +104,7 @@ std::shared_ptr<Call<Request, Response>> Core::MakeCall() const {
   SetDeadline(call->context,
               Deadline::After(clock, owner_.options().call_timeout).Earlier(target_.deadline),
               clock);
+  SendTrace(call->context, target_.trace);
   *call->request.mutable_identity() = Identity();
   return call;
 }
@@ -272,9 +274,9 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
       self->sender_->Fail(news);
     };
     std::lock_guard<std::mutex> slot_lock(streams_[stream]->mutex);  // `ended` waits for it
-    streams_[stream]->stream =
-        PushStream::Start(channels[stream], open, target_.deadline, *owner_.options().clock,
-                          /*gathers=*/wire_version_ >= 2, staging, std::move(callbacks));
+    streams_[stream]->stream = PushStream::Start(
+        channels[stream], open, target_.deadline, *owner_.options().clock, target_.trace,
+        /*gathers=*/wire_version_ >= 2, staging, std::move(callbacks));
   }
 }
 

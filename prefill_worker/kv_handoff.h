@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/deadline.h"
+#include "common/trace_context.h"
 #include "engine/kv/kv_staging.h"
 #include "engine/kv_sink.h"
 #include "plan/kv_plan.h"
@@ -23,6 +24,7 @@ struct HandoffTarget {
   std::string decode_address;
   uint64_t decode_incarnation = 0;  // 0: any
   Deadline deadline = Deadline::Infinite();
+  TraceContext trace;
 };
 
 // One attempt to hand a prompt's KV to one decode worker: Reserve, then Open, then Commit; Abort at

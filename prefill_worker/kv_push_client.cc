@@ -5,6 +5,7 @@
 #include "common/fault.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
+#include "rpc/trace_metadata.h"
 #include "transfer/chunk_codec.h"
 
 namespace winnow {
@@ -45,10 +46,11 @@ grpc::ByteBuffer Corrupted(const grpc::ByteBuffer& message) {
 
 PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel,
                               const v1::PushOpen& open, Deadline deadline, const Clock& clock,
-                              bool gathers, std::shared_ptr<const void> payload_owner,
-                              Callbacks callbacks) {
+                              const TraceContext& trace, bool gathers,
+                              std::shared_ptr<const void> payload_owner, Callbacks callbacks) {
   auto* stream = new PushStream(channel, gathers, std::move(payload_owner), std::move(callbacks));
   SetDeadline(stream->context_, deadline, clock);
+  SendTrace(stream->context_, trace);
   stream->stub_.PrepareBidiStreamingCall(&stream->context_, kPushMethod, grpc::StubOptions(),
                                          stream);
   stream

@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "common/deadline.h"
+#include "common/trace_context.h"
 #include "transfer/kv_sender.h"
 #include "winnow/v1/kv_transfer.grpc.pb.h"
 
@@ -27,8 +28,9 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. At the deadline the
   // stream ends with DEADLINE_EXCEEDED. It deletes itself after `ended`.
   static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
-                           Deadline deadline, const Clock& clock, bool gathers,
-                           std::shared_ptr<const void> payload_owner, Callbacks callbacks);
+                           Deadline deadline, const Clock& clock, const TraceContext& trace,
+                           bool gathers, std::shared_ptr<const void> payload_owner,
+                           Callbacks callbacks);
 
   void Send(const KvChunk& chunk);
   // No more chunks; the server then ends the stream.

@@ -59,6 +59,8 @@ ABSL_FLAG(int64_t, step_timeout_s, 120,
           "a rank that is later than this in a collective fails the step");
 ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running prefills get after SIGTERM");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
+ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
+          "text, or json: an object a line");
 
 namespace winnow {
 namespace {
@@ -215,7 +217,7 @@ int main(int argc, char** argv) {
       "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
-  winnow::InitLog("prefill", absl::GetFlag(FLAGS_log_level));
+  winnow::InitLog("prefill", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::KeepFreedMemory();
   winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "common/deadline.h"
 #include "common/stop_flag.h"
+#include "common/trace_context.h"
 #include "plan/ledger.h"
 #include "plan/sampling_params.h"
 #include "plan/selection_config.h"
@@ -28,6 +29,7 @@ struct PrefillJob {
   bool explain = false;
   int priority = 0;
   Deadline deadline = Deadline::Infinite();
+  TraceContext trace;  // with a span of this worker's own
   std::shared_ptr<StopFlag> stop = std::make_shared<StopFlag>();
 };
 

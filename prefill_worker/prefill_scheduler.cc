@@ -136,6 +136,7 @@ absl::Status PrefillScheduler::Resend(const std::string& request_id, const Hando
                 .decode_address = target.decode_address,
                 .decode_incarnation = target.decode_incarnation,
                 .deadline = target.deadline,
+                .trace = target.trace,
                 .stop = stop};
     task.callbacks = callbacks;
     task.submitted = clock_.Now();
@@ -265,7 +266,8 @@ void PrefillScheduler::Reserve(int64_t id, Task& task) {
                                    .attempt = task.job.attempt,
                                    .decode_address = task.job.decode_address,
                                    .decode_incarnation = task.job.decode_incarnation,
-                                   .deadline = task.job.deadline});
+                                   .deadline = task.job.deadline,
+                                   .trace = task.job.trace});
   task.handoff->Reserve(
       task.plan, task.job.sampling.max_tokens,
       [this, id, mailbox = mailbox_](absl::StatusOr<KvHandoff::Grant> grant) {

@@ -3,10 +3,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/plan_proto.h"
 #include "rpc/queued_writer.h"
+#include "rpc/trace_metadata.h"
 
 namespace winnow {
 namespace {
@@ -27,7 +29,8 @@ void FillCommitted(const PrefillSummary& summary, v1::Committed* out) {
 
 // The events that Prefill and Resend share.
 template <typename Response>
-PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer) {
+PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer,
+                          const RequestTag& tag) {
   PrefillCallbacks callbacks;
   callbacks.reserved = [writer](const std::string& decode_address,
                                 const std::string& reservation_id) {
@@ -36,13 +39,20 @@ PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer)
     writer->Write(std::move(event));
   };
   callbacks.token = [](int32_t, bool) {};
-  callbacks.committed = [writer](const PrefillSummary& summary) {
+  callbacks.committed = [writer, tag](const PrefillSummary& summary) {
+    LogRequest(spdlog::level::debug, tag,
+               absl::StrCat("done: kept ", summary.ledger.kept_tokens, " of ",
+                            summary.ledger.prompt_tokens, " tokens, sent ",
+                            summary.kv_payload_bytes_sent, " bytes"));
     Response event;
     FillCommitted(summary, event.mutable_committed());
     writer->Write(std::move(event));
     writer->Finish(absl::OkStatus());
   };
-  callbacks.failed = [writer](const absl::Status& status) { writer->Finish(status); };
+  callbacks.failed = [writer, tag](const absl::Status& status) {
+    LogRequest(spdlog::level::info, tag, absl::StrCat("failed: ", status.ToString()));
+    writer->Finish(status);
+  };
   return callbacks;
 }
 
@@ -71,6 +81,7 @@ absl::StatusOr<PrefillJob> PrefillService::ParseJob(grpc::CallbackServerContext&
   job.explain = request.explain();
   job.priority = request.priority();
   job.deadline = DeadlineOf(context, clock_);
+  job.trace = TraceOf(context).Child();
   return job;
 }
 
@@ -82,7 +93,7 @@ grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(
     writer->Finish(job.status());
     return writer.get();
   }
-  PrefillCallbacks callbacks = StreamTo(writer);
+  PrefillCallbacks callbacks = StreamTo(writer, {job->request_id, job->trace.trace_id});
   callbacks.token = [writer](int32_t token, bool is_stop) {
     v1::PrefillResponse event;
     event.mutable_token()->set_index(0);
@@ -117,9 +128,11 @@ grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(
                              .attempt = request->attempt(),
                              .decode_address = request->decode_address(),
                              .decode_incarnation = request->decode_incarnation(),
-                             .deadline = DeadlineOf(*context, clock_)};
+                             .deadline = DeadlineOf(*context, clock_),
+                             .trace = TraceOf(*context).Child()};
   const absl::Status status =
-      scheduler_.Resend(request->request_id(), target, stop, StreamTo(writer));
+      scheduler_.Resend(request->request_id(), target, stop,
+                        StreamTo(writer, {target.request_id, target.trace.trace_id}));
   if (!status.ok()) {
     writer->Finish(status);
     return writer.get();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
@@ -49,13 +50,14 @@ Rejection WhyRejected(const absl::Status& status) {
 
 Generation::Generation(const GenerationParts& parts, const GenerationOptions& options,
                        v1::GenerateRequest request, Deadline deadline, GenerationSink sink,
-                       std::shared_ptr<Client> client)
+                       std::shared_ptr<Client> client, TraceContext trace)
     : parts_(parts),
       options_(options),
       request_(std::move(request)),
       deadline_(deadline),
       sink_(std::move(sink)),
       client_(std::move(client)),
+      trace_(std::move(trace)),
       received_(parts.clock.Now()),
       decoder_(parts.tokenizer),
       stops_({request_.sampling().stop().begin(), request_.sampling().stop().end()}) {
@@ -72,7 +74,8 @@ void Generation::Begin() {
   if (!prefill.ok()) {
     parts_.metrics.OnRejected(WhyRejected(prefill.status()));
     // Without the sentence: it may quote the request.
-    spdlog::debug("refused a request: {}", absl::StatusCodeToString(prefill.status().code()));
+    Log(spdlog::level::debug,
+        absl::StrCat("refused: ", absl::StatusCodeToString(prefill.status().code())));
     End(prefill.status());
     return;
   }
@@ -92,10 +95,11 @@ void Generation::Begin() {
   callbacks.decode_ready = [self] { self->OnDecodeReady(); };
   callbacks.finished = [self](const DriverResult& result) { self->OnFinished(result); };
   callbacks.failed = [self](const absl::Status& status) {
-    spdlog::info("request {}: {}", self->name_, status.ToString());
+    self->Log(spdlog::level::info, absl::StrCat("failed: ", status.ToString()));
     self->End(status);
   };
   RequestDriver::Options options = options_.driver;
+  options.trace = trace_;
   options.jitter = static_cast<double>(RandomBits() >> 11) / static_cast<double>(1ULL << 53);
   const auto driver = std::make_shared<RequestDriver>(
       *std::move(prefill), deadline_, parts_.clients, parts_.registry, parts_.clock, parts_.metrics,
@@ -235,6 +239,10 @@ void Generation::OnFinished(const DriverResult& result) {
   *finished->mutable_kept_position_deltas() = result.committed.kept_position_deltas();
   finished->set_prefill_tensor_parallel(result.tensor_parallel);
   parts_.metrics.OnStages(stages);
+  Log(spdlog::level::info,
+      absl::StrFormat(
+          "done: %d prompt tokens, %d new ones, the first after %.3f s, all after %.3f s",
+          prompt_tokens_, completion_tokens_, finished->ttft_seconds(), finished->total_seconds()));
   sink_.write(std::move(event));
   End(absl::OkStatus());
 }

@@ -9,6 +9,8 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/log.h"
+#include "common/trace_context.h"
 #include "plan/sampling_params.h"
 #include "plan/selection_config.h"
 #include "router/client_tokens.h"
@@ -49,10 +51,10 @@ struct GenerationSink {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // What `parts` and `options` refer to must outlive it. The clock starts here. `client`: whose
-  // limits hold; null: nobody's.
+  // limits hold; null: nobody's. `trace`: with a span of the router's own.
   Generation(const GenerationParts& parts, const GenerationOptions& options,
              v1::GenerateRequest request, Deadline deadline, GenerationSink sink,
-             std::shared_ptr<Client> client = nullptr);
+             std::shared_ptr<Client> client = nullptr, TraceContext trace = TraceContext::New());
 
   // Tokenizes on the calling thread, then goes on by events. Call once.
   void Begin();
@@ -70,6 +72,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool IsCancelled() const;
   absl::Status CancelStatus() const;
   double SecondsSince(absl::Time begin) const;
+  void Log(spdlog::level::level_enum level, const std::string& text) const {
+    LogRequest(level, {name_, trace_.trace_id}, text);
+  }
 
   const GenerationParts parts_;
   const GenerationOptions& options_;
@@ -77,6 +82,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   const Deadline deadline_;
   const GenerationSink sink_;
   const std::shared_ptr<Client> client_;
+  const TraceContext trace_;
   const absl::Time received_;
 
   std::string name_;  // as the client knows it

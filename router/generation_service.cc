@@ -7,6 +7,7 @@
 #include "rpc/authorization.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/queued_writer.h"
+#include "rpc/trace_metadata.h"
 
 namespace winnow {
 
@@ -43,6 +44,8 @@ absl::Status GenerationService::TakePlace() {
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   auto writer = QueuedWriter<v1::GenerateResponse>::Create(*context);
+  const TraceContext trace = TraceOf(*context).Child();
+  ReturnTrace(*context, trace);
   const absl::StatusOr<std::shared_ptr<Client>> client = Authenticate(*context);
   if (!client.ok()) {
     writer->Finish(client.status());
@@ -63,7 +66,7 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
   const Deadline deadline = DeadlineOf(*context, parts_.clock)
                                 .Earlier(Deadline::After(parts_.clock, options_.default_timeout));
   auto generation = std::make_shared<Generation>(parts_, options_.generation, *request, deadline,
-                                                 std::move(sink), *client);
+                                                 std::move(sink), *client, trace);
   writer->SetOnCancel([generation] { generation->Cancel(); });
   executor_.Add([generation] { generation->Begin(); });
   return writer.get();

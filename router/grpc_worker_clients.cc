@@ -10,6 +10,7 @@
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
+#include "rpc/trace_metadata.h"
 #include "winnow/v1/decode.grpc.pb.h"
 #include "winnow/v1/prefill.grpc.pb.h"
 
@@ -23,12 +24,13 @@ template <typename Request, typename Response>
 class ServerStream final : public StreamCall, public grpc::ClientReadReactor<Response> {
  public:
   template <typename StartFn>
-  static std::shared_ptr<StreamCall> Start(const Request& request, Deadline deadline,
+  static std::shared_ptr<StreamCall> Start(const Request& request, const CallScope& scope,
                                            const Clock& clock, StreamCallbacks<Response> callbacks,
                                            StartFn start) {
     auto stream = std::shared_ptr<ServerStream>(new ServerStream(request, std::move(callbacks)));
     stream->self_ = stream;
-    SetDeadline(stream->context_, deadline, clock);
+    SetDeadline(stream->context_, scope.deadline, clock);
+    SendTrace(stream->context_, scope.trace);
     start(&stream->context_, &stream->request_, stream.get());
     stream->StartRead(&stream->response_);
     stream->StartCall();
@@ -100,38 +102,38 @@ std::shared_ptr<grpc::Channel> GrpcWorkerClients::Channel(const std::string& add
 }
 
 std::shared_ptr<StreamCall> GrpcWorkerClients::Prefill(
-    const std::string& address, const v1::PrefillRequest& request, Deadline deadline,
+    const std::string& address, const v1::PrefillRequest& request, const CallScope& scope,
     StreamCallbacks<v1::PrefillResponse> callbacks) {
   FaultAt("router.prefill");
   const std::shared_ptr<v1::PrefillService::Stub> stub =
       v1::PrefillService::NewStub(Channel(address));
   return ServerStream<v1::PrefillRequest, v1::PrefillResponse>::Start(
-      request, deadline, clock_, std::move(callbacks),
+      request, scope, clock_, std::move(callbacks),
       [&](auto* context, const auto* req, auto* reactor) {
         stub->async()->Prefill(context, req, reactor);
       });
 }
 
 std::shared_ptr<StreamCall> GrpcWorkerClients::Resend(
-    const std::string& address, const v1::ResendRequest& request, Deadline deadline,
+    const std::string& address, const v1::ResendRequest& request, const CallScope& scope,
     StreamCallbacks<v1::ResendResponse> callbacks) {
   const std::shared_ptr<v1::PrefillService::Stub> stub =
       v1::PrefillService::NewStub(Channel(address));
   return ServerStream<v1::ResendRequest, v1::ResendResponse>::Start(
-      request, deadline, clock_, std::move(callbacks),
+      request, scope, clock_, std::move(callbacks),
       [&](auto* context, const auto* req, auto* reactor) {
         stub->async()->Resend(context, req, reactor);
       });
 }
 
 std::shared_ptr<StreamCall> GrpcWorkerClients::Decode(
-    const std::string& address, const v1::DecodeRequest& request, Deadline deadline,
+    const std::string& address, const v1::DecodeRequest& request, const CallScope& scope,
     StreamCallbacks<v1::DecodeResponse> callbacks) {
   FaultAt("router.decode");
   const std::shared_ptr<v1::DecodeService::Stub> stub =
       v1::DecodeService::NewStub(Channel(address));
   return ServerStream<v1::DecodeRequest, v1::DecodeResponse>::Start(
-      request, deadline, clock_, std::move(callbacks),
+      request, scope, clock_, std::move(callbacks),
       [&](auto* context, const auto* req, auto* reactor) {
         stub->async()->Decode(context, req, reactor);
       });

@@ -21,13 +21,13 @@ class GrpcWorkerClients final : public WorkerClients {
       : clock_(clock), tls_(std::move(tls)) {}
 
   std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request,
-                                      Deadline deadline,
+                                      const CallScope& scope,
                                       StreamCallbacks<v1::PrefillResponse> callbacks) override;
   std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request,
-                                     Deadline deadline,
+                                     const CallScope& scope,
                                      StreamCallbacks<v1::ResendResponse> callbacks) override;
   std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request,
-                                     Deadline deadline,
+                                     const CallScope& scope,
                                      StreamCallbacks<v1::DecodeResponse> callbacks) override;
   void AbortDecode(const std::string& address, const std::string& reservation_id,
                    const std::string& reason) override;

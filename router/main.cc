@@ -53,6 +53,8 @@ ABSL_FLAG(int, max_attempts, 4, "tries of one request, the first among them");
 ABSL_FLAG(int, tokenizer_threads, 2, "threads that tokenize and admit");
 ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running requests get after SIGTERM");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
+ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
+          "text, or json: an object a line");
 
 namespace winnow {
 namespace {
@@ -227,7 +229,7 @@ int main(int argc, char** argv) {
       "worker.");
   winnow::AcceptDashesInFlags(argc, argv);
   absl::ParseCommandLine(argc, argv);
-  winnow::InitLog("router", absl::GetFlag(FLAGS_log_level));
+  winnow::InitLog("router", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());
 }

@@ -98,7 +98,7 @@ void RequestDriver::StartPrefill() {
   // and its token is dropped as a repeat: a decode worker has nothing to go on with.
   if (!complete_) request_.mutable_forced_tokens()->Add(tokens_.begin(), tokens_.end());
   prefill_ = clients_.Prefill(
-      placement_.prefill_address, request_, deadline_,
+      placement_.prefill_address, request_, Scope(),
       {ForAttempt(&RequestDriver::OnPrefillMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
 }
 
@@ -116,7 +116,7 @@ void RequestDriver::StartResend() {
   resend.set_decode_address(placement_.decode_address);
   resend.set_decode_incarnation(placement_.decode_incarnation);
   prefill_ = clients_.Resend(
-      holder, resend, deadline_,
+      holder, resend, Scope(),
       {ForAttempt(&RequestDriver::OnResendMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
 }
 
@@ -165,7 +165,7 @@ void RequestDriver::OpenDecode() {
   decode.set_reservation_id(reservation_id_);
   decode.set_from_index(std::max<int32_t>(1, static_cast<int32_t>(tokens_.size())));
   decode_ = clients_.Decode(
-      placement_.decode_address, decode, deadline_,
+      placement_.decode_address, decode, Scope(),
       {ForAttempt(&RequestDriver::OnDecodeMessage), ForAttempt(&RequestDriver::OnDecodeEnded)});
 }
 
@@ -271,8 +271,9 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
     Fail(reason);
     return;
   }
-  spdlog::info("request {}: attempt {} failed in {}: {}", request_.request_id(), attempt_,
-               DriverStageName(stage), reason.ToString());
+  LogRequest(spdlog::level::info, {request_.request_id(), options_.trace.trace_id},
+             absl::StrCat("attempt ", attempt_, " failed in ", DriverStageName(stage), ": ",
+                          reason.ToString()));
   events_.OnRetry(stage, reason);
   phase_ = Phase::kWaiting;
   clients_.After(delay, [self = shared_from_this(), epoch = epoch_, can_resend] {

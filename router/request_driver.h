@@ -60,6 +60,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     int max_attempts = 4;
     BackoffOptions backoff;
     double jitter = 0.5;  // in [0, 1], drawn for each request
+    TraceContext trace;   // with the router's own span
   };
   // `request` has everything but attempt, decode worker and forced tokens. The references must
   // outlive the driver.
@@ -81,6 +82,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   // All with the lock held.
   void StartPrefill();
   void StartResend();
+  CallScope Scope() const { return {deadline_, options_.trace}; }
   DriverStage Stage() const;  // what the attempt waits for; the lock is held
   bool Place(const std::string& only_prefill);
   void OnPrefillMessage(const v1::PrefillResponse& message);

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/deadline.h"
+#include "common/trace_context.h"
 #include "winnow/v1/decode.pb.h"
 #include "winnow/v1/prefill.pb.h"
 
@@ -27,18 +28,27 @@ struct StreamCallbacks {
   std::function<void(const absl::Status&)> ended;
 };
 
+// When a call must have ended, and the trace that it belongs to.
+struct CallScope {
+  Deadline deadline;
+  TraceContext trace;
+};
+
 // The router's calls to workers. None blocks. Faked in tests.
 class WorkerClients {
  public:
   virtual ~WorkerClients() = default;
   virtual std::shared_ptr<StreamCall> Prefill(const std::string& address,
-                                              const v1::PrefillRequest& request, Deadline deadline,
+                                              const v1::PrefillRequest& request,
+                                              const CallScope& scope,
                                               StreamCallbacks<v1::PrefillResponse> callbacks) = 0;
   virtual std::shared_ptr<StreamCall> Resend(const std::string& address,
-                                             const v1::ResendRequest& request, Deadline deadline,
+                                             const v1::ResendRequest& request,
+                                             const CallScope& scope,
                                              StreamCallbacks<v1::ResendResponse> callbacks) = 0;
   virtual std::shared_ptr<StreamCall> Decode(const std::string& address,
-                                             const v1::DecodeRequest& request, Deadline deadline,
+                                             const v1::DecodeRequest& request,
+                                             const CallScope& scope,
                                              StreamCallbacks<v1::DecodeResponse> callbacks) = 0;
   // Best effort.
   virtual void AbortDecode(const std::string& address, const std::string& reservation_id,

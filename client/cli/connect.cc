@@ -10,8 +10,8 @@
 namespace winnow {
 
 const std::vector<std::string>& ConnectValues() {
-  static const auto& values =
-      *new std::vector<std::string>{"address", "token-file", "tls-ca", "tls-cert", "tls-key"};
+  static const auto& values = *new std::vector<std::string>{
+      "address", "token-file", "tls-ca", "tls-cert", "tls-key", "traceparent"};
   return values;
 }
 
@@ -26,6 +26,7 @@ absl::StatusOr<std::unique_ptr<WinnowClient>> Connect(const Args& args) {
     }
   }
   options.tls = {args.Get("tls-cert"), args.Get("tls-key"), args.Get("tls-ca")};
+  options.traceparent = args.Get("traceparent");
   return WinnowClient::Create(args.Get("address", "127.0.0.1:50050"), options);
 }
 

@@ -15,6 +15,7 @@ inline constexpr char kConnectHelp[] =
   --token-file FILE       file with the bearer token to show (or WINNOW_TOKEN in the environment)
   --tls-ca FILE           connect by TLS; PEM of the authority that signed the router's certificate
   --tls-cert, --tls-key   PEM files of the certificate to show, where the router asks for one
+  --traceparent TP        the W3C trace that the request belongs to (the router makes one)
 )";
 const std::vector<std::string>& ConnectValues();
 

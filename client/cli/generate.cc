@@ -62,6 +62,7 @@ Json SegmentJson(const Ledger::Segment& s) {
 Json ResultJson(const GenerateResult& r, bool explain) {
   Json json;
   json["request_id"] = r.request_id;
+  json["trace_id"] = r.trace_id;
   json["text"] = r.text;
   json["token_ids"] = r.token_ids;
   json["prompt_tokens"] = r.prompt_tokens;

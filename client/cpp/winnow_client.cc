@@ -14,6 +14,7 @@
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "rpc/plan_proto.h"
+#include "rpc/trace_metadata.h"
 
 namespace winnow {
 namespace {
@@ -98,8 +99,10 @@ absl::Status TakeFinished(const v1::Finished& finished, GenerateResult& result) 
 
 }  // namespace
 
-WinnowClient::WinnowClient(const std::shared_ptr<grpc::Channel>& channel, std::string token)
+WinnowClient::WinnowClient(const std::shared_ptr<grpc::Channel>& channel, std::string token,
+                           std::optional<TraceContext> trace)
     : token_(std::move(token)),
+      trace_(std::move(trace)),
       generation_(v1::GenerationService::NewStub(channel)),
       models_(v1::ModelService::NewStub(channel)) {}
 
@@ -107,7 +110,13 @@ absl::StatusOr<std::unique_ptr<WinnowClient>> WinnowClient::Create(const std::st
                                                                    const ClientOptions& options) {
   WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
                           MakeChannel(address, {.tls = options.tls}));
-  return std::unique_ptr<WinnowClient>(new WinnowClient(channel, options.token));
+  const std::optional<TraceContext> trace = TraceContext::Parse(options.traceparent);
+  if (!trace && !options.traceparent.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("traceparent: expected 00-<32 digits>-<16 digits>-<2 digits>, got '",
+                     options.traceparent, "'"));
+  }
+  return std::unique_ptr<WinnowClient>(new WinnowClient(channel, options.token, trace));
 }
 
 absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest& request,
@@ -118,6 +127,7 @@ absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest&
   RealClock clock;
   grpc::ClientContext context;
   ShowToken(context, token_);
+  if (trace_) SendTrace(context, *trace_);
   SetDeadline(context, Deadline::After(clock, timeout), clock);
   const CancelWatch watch(context, stop);
   const absl::Time begin = clock.Now();
@@ -148,6 +158,7 @@ absl::StatusOr<GenerateResult> WinnowClient::Generate(const v1::GenerateRequest&
   const grpc::Status status = stream->Finish();
   if (!status.ok()) return FromGrpcStatus(status, context);
   WINNOW_RETURN_IF_ERROR(bad);
+  result.trace_id = TraceReturned(context);
   if (!finished) return absl::InternalError("the stream ended without its last event");
   result.total_s = seconds();
   return result;

@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/stop_flag.h"
+#include "common/trace_context.h"
 #include "plan/ledger.h"
 #include "plan/selection_config.h"
 #include "rpc/tls.h"
@@ -20,6 +22,7 @@ namespace winnow {
 // What a generation gave.
 struct GenerateResult {
   std::string request_id;
+  std::string trace_id;            // W3C; workers' logs have it, too
   std::string text;                // without the stop id's and nothing after a stop string
   std::vector<int32_t> token_ids;  // the stop id is among them
   int64_t prompt_tokens = 0;
@@ -45,14 +48,16 @@ struct GenerateCallbacks {
 // How a router is spoken to.
 struct ClientOptions {
   std::string token;  // bearer token; empty: none
-  TlsFiles tls;       // none: plain text
+  std::string
+      traceparent;  // W3C trace context that requests belong to; empty: the router makes one
+  TlsFiles tls;     // none: plain text
 };
 
 // A client of a Winnow router. Thread-safe.
 class WinnowClient {
  public:
-  // `address` is host:port. INVALID_ARGUMENT when it is not, or for bad TLS files; whether somebody
-  // serves there shows at the first call.
+  // `address` is host:port. INVALID_ARGUMENT when it is not, for bad TLS files, or for a
+  // traceparent that is none; whether somebody serves there shows at the first call.
   static absl::StatusOr<std::unique_ptr<WinnowClient>> Create(const std::string& address,
                                                               const ClientOptions& options = {});
 
@@ -69,8 +74,10 @@ class WinnowClient {
   absl::StatusOr<std::vector<v1::Model>> ListModels(absl::Duration timeout);
 
  private:
-  WinnowClient(const std::shared_ptr<grpc::Channel>& channel, std::string token);
+  WinnowClient(const std::shared_ptr<grpc::Channel>& channel, std::string token,
+               std::optional<TraceContext> trace);
   const std::string token_;
+  const std::optional<TraceContext> trace_;
   std::unique_ptr<v1::GenerationService::Stub> generation_;
   std::unique_ptr<v1::ModelService::Stub> models_;
 };

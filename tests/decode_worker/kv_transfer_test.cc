@@ -285,11 +285,12 @@ TEST(KvTransferTest, APushStreamToASilentWorkerEndsAtItsDeadline) {
   auto ended = std::make_shared<std::promise<absl::Status>>();
   auto future = ended->get_future();
   const std::weak_ptr<void> stream_alive = ended;
-  PushStream::Start(channel, v1::PushOpen(), Deadline::After(clock, absl::Milliseconds(200)), clock,
-                    /*gathers=*/true, nullptr,
-                    {.acknowledged = [](const v1::PushResponse&) {},
-                     .ended = [ended = std::move(ended)](
-                                  const absl::Status& status) { ended->set_value(status); }});
+  PushStream::Start(
+      channel, v1::PushOpen(), Deadline::After(clock, absl::Milliseconds(200)), clock, {},
+      /*gathers=*/true, nullptr,
+      {.acknowledged = [](const v1::PushResponse&) {},
+       .ended = [ended =
+                     std::move(ended)](const absl::Status& status) { ended->set_value(status); }});
   if (future.wait_for(kPatience) != std::future_status::ready) std::abort();
   EXPECT_EQ(future.get().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(WaitUntil([&] { return stream_alive.expired(); }));

@@ -32,6 +32,7 @@ class FakeWorkers final : public WorkerClients {
   struct Call final : public StreamCall {
     std::string address;
     Request request;
+    TraceContext trace;
     StreamCallbacks<Response> callbacks;
     bool cancelled = false;
     bool ended = false;
@@ -49,19 +50,19 @@ class FakeWorkers final : public WorkerClients {
   using DecodeCall = Call<v1::DecodeRequest, v1::DecodeResponse>;
 
   std::shared_ptr<StreamCall> Prefill(const std::string& address, const v1::PrefillRequest& request,
-                                      Deadline,
+                                      const CallScope& scope,
                                       StreamCallbacks<v1::PrefillResponse> callbacks) override {
-    return Note(prefills, address, request, std::move(callbacks));
+    return Note(prefills, address, request, scope, std::move(callbacks));
   }
   std::shared_ptr<StreamCall> Resend(const std::string& address, const v1::ResendRequest& request,
-                                     Deadline,
+                                     const CallScope& scope,
                                      StreamCallbacks<v1::ResendResponse> callbacks) override {
-    return Note(resends, address, request, std::move(callbacks));
+    return Note(resends, address, request, scope, std::move(callbacks));
   }
   std::shared_ptr<StreamCall> Decode(const std::string& address, const v1::DecodeRequest& request,
-                                     Deadline,
+                                     const CallScope& scope,
                                      StreamCallbacks<v1::DecodeResponse> callbacks) override {
-    return Note(decodes, address, request, std::move(callbacks));
+    return Note(decodes, address, request, scope, std::move(callbacks));
   }
   void AbortDecode(const std::string& address, const std::string& reservation_id,
                    const std::string&) override {
@@ -118,10 +119,11 @@ class FakeWorkers final : public WorkerClients {
   template <typename Request, typename Response>
   std::shared_ptr<StreamCall> Note(std::vector<std::shared_ptr<Call<Request, Response>>>& list,
                                    const std::string& address, const Request& request,
-                                   StreamCallbacks<Response> callbacks) {
+                                   const CallScope& scope, StreamCallbacks<Response> callbacks) {
     auto call = std::make_shared<Call<Request, Response>>();
     call->address = address;
     call->request = request;
+    call->trace = scope.trace;
     call->callbacks = std::move(callbacks);
     list.push_back(call);
     return call;

@@ -1,0 +1,81 @@
+#include "common/log.h"
+
+#include <sstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "spdlog/sinks/ostream_sink.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+
+// What the process-wide logger writes while this lives.
+class CapturedLog {
+ public:
+  explicit CapturedLog(LogFormat format) : before_(spdlog::default_logger()) {
+    auto sink = std::make_shared<spdlog::sinks::ostream_sink_mt>(out_);
+    auto logger = std::make_shared<spdlog::logger>("router", sink);
+    logger->set_formatter(MakeLogFormatter(format));
+    spdlog::set_default_logger(logger);
+  }
+  ~CapturedLog() { spdlog::set_default_logger(before_); }
+  std::string text() const { return out_.str(); }
+
+ private:
+  std::ostringstream out_;
+  std::shared_ptr<spdlog::logger> before_;
+};
+
+const RequestTag kTag{"r-1", "4bf92f3577b34da6a3ce929d0e0e4736"};
+
+TEST(LogTest, TextLinesNameTheRequestBehindTheText) {
+  CapturedLog log(LogFormat::kText);
+  LogRequest(spdlog::level::info, kTag, "ended: OK");
+  EXPECT_THAT(
+      log.text(),
+      EndsWith("[router] ended: OK request_id=r-1 trace_id=4bf92f3577b34da6a3ce929d0e0e4736\n"));
+}
+
+TEST(LogTest, JsonLinesHaveFields) {
+  CapturedLog log(LogFormat::kJson);
+  LogRequest(spdlog::level::warn, kTag, "attempt 1 failed");
+  EXPECT_THAT(log.text(), EndsWith(R"("level":"warning","component":"router","request_id":"r-1",)"
+                                   R"("trace_id":"4bf92f3577b34da6a3ce929d0e0e4736",)"
+                                   R"("message":"attempt 1 failed"})"
+                                   "\n"));
+  EXPECT_THAT(log.text(), MatchesRegex("\\{\"time\":\"....-..-..T..:..:..\\....Z\",.*\n"));
+}
+
+TEST(LogTest, TheNextLineIsNobodysAgain) {
+  CapturedLog log(LogFormat::kJson);
+  LogRequest(spdlog::level::debug, kTag, "not logged at this level");
+  spdlog::info("listening");
+  EXPECT_THAT(log.text(), HasSubstr(R"("message":"listening"})"));
+  EXPECT_THAT(log.text(), Not(HasSubstr("request_id")));
+}
+
+TEST(LogTest, JsonHoldsWhateverComes) {
+  CapturedLog log(LogFormat::kJson);
+  LogRequest(spdlog::level::info, {"a\"b", ""}, "a\\b \"c\"\n\x01 \xE2\x82\xAC \xFF {}");
+  EXPECT_THAT(log.text(), HasSubstr(R"("request_id":"a\"b")"));
+  EXPECT_THAT(
+      log.text(),
+      HasSubstr("\"message\":\"a\\\\b \\\"c\\\"\\u000a\\u0001 \xE2\x82\xAC \xEF\xBF\xBD {}\"}"));
+}
+
+TEST(LogTest, TheFormatIsAFlagOfTwoValues) {
+  LogFormat format = LogFormat::kText;
+  std::string error;
+  EXPECT_TRUE(AbslParseFlag("json", &format, &error));
+  EXPECT_EQ(AbslUnparseFlag(format), "json");
+  EXPECT_FALSE(AbslParseFlag("xml", &format, &error));
+  EXPECT_EQ(error, "expected text or json");
+}
+
+}  // namespace
+}  // namespace winnow
