@@ -26,10 +26,11 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const abs
   return reactor;
 }
 
-// Tells how a call about a reservation ended.
+// Tells how a call about a reservation ended; a cancel is nothing to wonder at.
 void LogCall(grpc::CallbackServerContext& context, const char* call,
              const v1::TransferIdentity& identity, const absl::Status& status) {
-  LogRequest(status.ok() ? spdlog::level::debug : spdlog::level::info,
+  const bool expected = status.ok() || absl::IsCancelled(status);
+  LogRequest(expected ? spdlog::level::debug : spdlog::level::info,
              {identity.request_id(), TraceOf(context).trace_id},
              absl::StrCat(call, ", attempt ", identity.attempt(), ": ", status.ToString()));
 }
