@@ -46,9 +46,9 @@ class RequestDriverTest : public ::testing::Test {
     callbacks.failed = [this](const absl::Status& s) {
       events_.push_back("failed " + absl::StatusCodeToString(s.code()));
     };
-    driver_ =
-        std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_, clock_,
-                                        counters_, callbacks, RequestDriver::Options{});
+    driver_ = std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_,
+                                              clock_, counters_, callbacks,
+                                              RequestDriver::Options{.trace = {.trace_id = "t"}});
     driver_->Start();
   }
 
@@ -97,6 +97,7 @@ TEST_F(RequestDriverTest, RelaysTokensInOrderAndFinishes) {
   auto& p = *workers_.prefills.at(0);
   EXPECT_EQ(p.request.decode_address(), "d:1");
   EXPECT_EQ(p.request.decode_incarnation(), 7u);
+  EXPECT_EQ(p.trace.trace_id, "t");
   p.Say(Accepted());
   p.Say(Reserved("d:1", "R"));
   EXPECT_THAT(workers_.decodes, IsEmpty());  // token 0 may be the last
@@ -104,6 +105,7 @@ TEST_F(RequestDriverTest, RelaysTokensInOrderAndFinishes) {
   EXPECT_THAT(events_, ElementsAre("0:10"));  // at once, before the commit
   auto& d = *workers_.decodes.at(0);
   EXPECT_EQ(d.request.from_index(), 1);
+  EXPECT_EQ(d.trace.trace_id, "t");
   d.Say(Decoded(2, 12, true));  // out of order
   EXPECT_THAT(events_, SizeIs(1));
   d.Say(Decoded(1, 11));
