@@ -23,6 +23,11 @@ class EventLog final : public DecodeEvents {
     batches_.push_back(batch);
     tokens_ += tokens;
   }
+  void OnJoined(absl::Duration waited) override {
+    std::lock_guard<std::mutex> lock(mutex_);
+    EXPECT_GE(waited, absl::ZeroDuration());
+    ++joined_;
+  }
   void OnSequenceEnded(const absl::Status& status) override {
     std::lock_guard<std::mutex> lock(mutex_);
     endings_.push_back(status.code());
@@ -30,6 +35,10 @@ class EventLog final : public DecodeEvents {
   std::vector<int> batches() {
     std::lock_guard<std::mutex> lock(mutex_);
     return batches_;
+  }
+  int joined() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return joined_;
   }
   int tokens() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -44,7 +53,7 @@ class EventLog final : public DecodeEvents {
   std::mutex mutex_;
   std::vector<int> batches_;
   std::vector<absl::StatusCode> endings_;
-  int tokens_ = 0;
+  int tokens_ = 0, joined_ = 0;
 };
 
 // Handle h is known by the reservation "h" of request "request h"; its prompt has 10 tokens.
@@ -96,6 +105,7 @@ TEST_F(DecodeSchedulerTest, StreamsTokensUpToMaxTokensAndFrees) {
               ElementsAre(ElementsAre(Item{1, 10, 0, 1, 5}), ElementsAre(Item{1, 11, 1, 2, 101}),
                           ElementsAre(Item{1, 12, 2, 3, 102})));
   EXPECT_EQ(events_.tokens(), 3);
+  EXPECT_EQ(events_.joined(), 1);  // once, however many steps
   EXPECT_THAT(events_.endings(), ElementsAre(absl::StatusCode::kOk));
 }
 

@@ -152,7 +152,9 @@ TEST(KvSenderTest, TimeWithoutCreditsIsCounted) {
   constexpr int64_t kChunk = 40 * 4 * kElementBytes;
   Fixture f(1, 1, 2 * kChunk);
   f.clock.Advance(absl::Seconds(5));
+  EXPECT_EQ(f.sender.begun(), absl::InfiniteFuture());
   f.sender.OnReady(0, 0, 0, 40);  // stalls after two chunks
+  const absl::Time begun = f.clock.Now();
   f.clock.Advance(absl::Seconds(2));
   f.sender.OnAck(0, 2, 2 * kChunk);  // still stalled
   f.clock.Advance(absl::Seconds(1));
@@ -160,6 +162,7 @@ TEST(KvSenderTest, TimeWithoutCreditsIsCounted) {
   f.clock.Advance(absl::Seconds(9));
   f.sender.OnAck(0, 8, 4 * kChunk);
   EXPECT_EQ(f.sender.credit_stall(), absl::Seconds(3));
+  EXPECT_EQ(f.sender.begun(), begun);
 }
 
 TEST(KvSenderTest, EndsWellOnceEveryChunkOfEveryStreamIsAcknowledged) {
