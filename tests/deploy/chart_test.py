@@ -2,28 +2,31 @@
 """What the chart promises, read from what helm makes of it. Environment: WINNOW_BIN_DIR, WINNOW_DEPLOY_NPM."""
 
 import functools
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import tempfile
 import unittest
 
-from helm import CHART, ROLES, VALUES_FILES, VARIANTS, HelmError, flags_of, helm, of_kind, render, role_of
+from helm import CHART, PODS, ROLES, VALUES_FILES, VARIANTS, HelmError, helm, of_kind, render, role_of
 import yaml  # noqa: I001  (helm brings the Python that has it)
 from dockerfile import ROOT
+from program_flags import flags_of, unknown_flags
 
-BIN = pathlib.Path(os.environ["WINNOW_BIN_DIR"])
 RENDERED = {name: render(*arguments) for name, arguments in VARIANTS.items()}
 EXIT_SECONDS = 2  # a server's own, from the end of its drain to the end of the process
 
 
-def deployments(manifests):
-    """{role: (Deployment, its pod's spec, the container)}"""
+def pods(manifests):
+    """{role: (Deployment, its pod's spec, the container)}, of all pods."""
     return {role_of(manifest): (manifest, manifest["spec"]["template"]["spec"],
                                 manifest["spec"]["template"]["spec"]["containers"][0])
             for manifest in of_kind(manifests, "Deployment").values()}
+
+
+def deployments(manifests):
+    """The same of the parts that serve requests."""
+    return {role: part for role, part in pods(manifests).items() if role in ROLES}
 
 
 @functools.cache
@@ -59,7 +62,7 @@ class EveryVariant(unittest.TestCase):
         for self.where, manifests in RENDERED.items():
             yield self.where, manifests
 
-    def each_pod(self):
+    def each_part(self):
         for name, manifests in self.each():
             parts = deployments(manifests)
             self.assertEqual(sorted(parts), sorted(ROLES))
@@ -67,11 +70,18 @@ class EveryVariant(unittest.TestCase):
                 self.where = f"{name}, {role}"
                 yield name, role, *part
 
+    def each_pod(self):
+        for name, manifests in self.each():
+            for role, part in pods(manifests).items():
+                self.assertIn(role, PODS)
+                self.where = f"{name}, {role}"
+                yield name, role, *part
+
 
 class ProbesTest(EveryVariant):
     def test_they_are_grpc_where_the_kubelet_can_speak_it(self):
-        for _, _, _, _, container in self.each_pod():
-            secure = "tls-cert" in flags_of(container)
+        for _, _, _, _, container in self.each_part():
+            secure = "tls-cert" in flags_of(container["args"])
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 service = "readiness" if probe == "readinessProbe" else "liveness"
@@ -87,29 +97,29 @@ class ProbesTest(EveryVariant):
         self.assertIn('kReadinessService[] = "readiness"', header)
 
     def test_startup_waits_for_the_model(self):
-        for name, role, _, _, container in self.each_pod():
+        for name, role, _, _, container in self.each_part():
             if role != "router":
                 probe = container["startupProbe"]
                 self.assertGreaterEqual(probe["failureThreshold"] * probe["periodSeconds"],
                                         values_of(name)["model"]["loadSeconds"])
 
     def test_liveness_forgives_a_busy_minute(self):
-        for _, _, _, _, container in self.each_pod():
+        for _, _, _, _, container in self.each_part():
             probe = container["livenessProbe"]
             self.assertGreaterEqual(probe["failureThreshold"] * probe["periodSeconds"], 60)
 
 
 class DrainTest(EveryVariant):
     def test_the_grace_period_covers_pre_stop_and_the_drain(self):
-        for _, _, _, pod, container in self.each_pod():
+        for _, _, _, pod, container in self.each_part():
             sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-            drain = int(flags_of(container)["drain-timeout-s"])
+            drain = int(flags_of(container["args"])["drain-timeout-s"])
             self.assertGreaterEqual(sleep, 1)
             self.assertGreaterEqual(pod["terminationGracePeriodSeconds"], sleep + drain + EXIT_SECONDS)
 
     def test_each_part_drains_as_long_as_its_longest_work(self):
-        for name, role, _, _, container in self.each_pod():
-            bounds, flags = values_of(name)["bounds"], flags_of(container)
+        for name, role, _, _, container in self.each_part():
+            bounds, flags = values_of(name)["bounds"], flags_of(container["args"])
             drain = int(flags["drain-timeout-s"])
             if role == "router":
                 self.assertGreaterEqual(drain, int(flags["default-timeout-s"]))
@@ -126,11 +136,11 @@ class DrainTest(EveryVariant):
 
     def test_a_single_decode_worker_waits_for_its_longest_generation(self):
         manifests = render(*VARIANTS["cpu-demo"], "--set", "decode.replicas=1")
-        flags = flags_of(deployments(manifests)["decode"][2])
+        flags = flags_of(deployments(manifests)["decode"][2]["args"])
         self.assertEqual(int(flags["drain-timeout-s"]), 600)
 
     def test_gpu_workers_are_replaced_in_place_and_others_beside(self):
-        for name, role, deployment, _, _ in self.each_pod():
+        for name, role, deployment, _, _ in self.each_part():
             rolling = deployment["spec"]["strategy"]["rollingUpdate"]
             in_place = role != "router" and values_of(name)["device"] == "cuda"
             self.assertEqual(rolling, {"maxSurge": 0 if in_place else 1, "maxUnavailable": 1 if in_place else 0})
@@ -192,16 +202,16 @@ class SecurityTest(EveryVariant):
             self.assertIn("memory", resources["limits"])
             self.assertLessEqual({"cpu", "memory"}, set(resources["requests"]))
             gpus = resources["limits"].get("nvidia.com/gpu", 0)
-            wanted = values_of(name)["device"] == "cuda" and role != "router"
-            self.assertEqual(gpus, int(flags_of(container)["tp"]) if wanted else 0)
+            wanted = values_of(name)["device"] == "cuda" and role in ("prefill", "decode")
+            self.assertEqual(gpus, int(flags_of(container["args"])["tp"]) if wanted else 0)
 
     def test_images_have_a_version(self):
         for _, _, _, _, container in self.each_pod():
             self.assertRegex(container["image"], r":[\w.-]*\d[\w.-]*$")
 
     def test_nothing_is_plain_text_where_tls_is_on(self):
-        for _, role, _, pod, container in self.each_pod():
-            flags = flags_of(container)
+        for _, role, _, pod, container in self.each_part():
+            flags = flags_of(container["args"])
             self.assertNotEqual("allow-plaintext" in flags, "tls-cert" in flags)
             if "tls-cert" in flags:
                 self.assertLessEqual({"tls-key", "tls-ca", "tls-server-name"}, set(flags))
@@ -213,7 +223,7 @@ class SecurityTest(EveryVariant):
         certificate, = of_kind(RENDERED["everything"], "Certificate").values()
         names = certificate["spec"]["dnsNames"]
         for _, _, container in deployments(RENDERED["everything"]).values():
-            self.assertIn(flags_of(container)["tls-server-name"], names)
+            self.assertIn(flags_of(container["args"])["tls-server-name"], names)
         self.assertIn("llm.example.org", names)
         for _, pod, _ in deployments(RENDERED["everything"]).values():
             secrets = [volume["secret"]["secretName"] for volume in pod["volumes"] if volume["name"] == "tls"]
@@ -221,7 +231,7 @@ class SecurityTest(EveryVariant):
 
     def test_client_tokens_come_as_a_folder_so_that_they_can_change(self):
         _, pod, container = deployments(RENDERED["everything"])["router"]
-        file = flags_of(container)["client-tokens"]
+        file = flags_of(container["args"])["client-tokens"]
         mount, = [mount for mount in container["volumeMounts"] if mount["name"] == "clients"]
         self.assertEqual(file, mount["mountPath"] + "/clients.json")
         self.assertNotIn("subPath", mount)
@@ -233,14 +243,14 @@ class NetworkTest(EveryVariant):
         for _, manifests in self.each():
             services, parts = of_kind(manifests, "Service"), deployments(manifests)
             for role in ("prefill", "decode"):
-                target = flags_of(parts["router"][2])[f"{role}-workers"]
+                target = flags_of(parts["router"][2]["args"])[f"{role}-workers"]
                 name, port = re.fullmatch(r"dns:///([\w-]+):(\d+)", target).groups()
                 spec = services[name]["spec"]
                 self.assertEqual(spec["clusterIP"], "None")
                 self.assertIn(int(port), [entry["port"] for entry in spec["ports"]])
                 labels = parts[role][0]["spec"]["template"]["metadata"]["labels"]
                 self.assertLessEqual(spec["selector"].items(), labels.items())
-                self.assertEqual(flags_of(parts[role][2])["listen"], f"0.0.0.0:{port}")
+                self.assertEqual(flags_of(parts[role][2]["args"])["listen"], f"0.0.0.0:{port}")
 
     def test_policies_allow_what_a_request_needs_and_no_more(self):
         calls = {("router", "prefill"), ("router", "decode"), ("prefill", "decode")}
@@ -250,7 +260,7 @@ class NetworkTest(EveryVariant):
                 self.assertEqual(policies, {})
                 continue
             labels = {role: part[0]["spec"]["template"]["metadata"]["labels"] for role, part in deployments(manifests).items()}
-            ports = {role: int(flags_of(part[2])["listen"].rpartition(":")[2]) for role, part in deployments(manifests).items()}
+            ports = {role: int(flags_of(part[2]["args"])["listen"].rpartition(":")[2]) for role, part in deployments(manifests).items()}
 
             def allows(rules, side, port, role, labels=labels):
                 return any(rule["ports"] == [{"port": port}] and
@@ -269,15 +279,27 @@ class NetworkTest(EveryVariant):
 
 class FlagsTest(EveryVariant):
     def test_programs_know_every_flag(self):
-        known = {}
         for _, _, _, _, container in self.each_pod():
-            program, = container["command"]
-            if program not in known:
-                text = subprocess.run([BIN / program, "--helpfull"], capture_output=True, text=True, check=False,
-                                      timeout=60).stdout
-                known[program] = {flag.replace("_", "-") for flag in re.findall(r"^ +--(\w+) \(", text, re.MULTILINE)}
-                self.assertIn("listen", known[program])
-            self.assertLessEqual(set(flags_of(container)), known[program])
+            self.assertEqual(unknown_flags(container["command"], container["args"]), set())
+
+
+class CanaryTest(unittest.TestCase):
+    def test_it_asks_the_router_as_a_client_would(self):
+        manifests = RENDERED["everything"]
+        _, pod, container = pods(manifests)["canary"]
+        flags = flags_of(container["args"])
+        host, port = flags["address"].split(":")
+        self.assertIn(host.split(".")[0], of_kind(manifests, "Service"))
+        self.assertEqual(port, flags_of(pods(manifests)["router"][2]["args"])["listen"].rpartition(":")[2])
+        certificate, = of_kind(manifests, "Certificate").values()
+        self.assertIn(host, certificate["spec"]["dnsNames"])
+        self.assertEqual(flags["token-file"], "/etc/winnow/token/token")
+        self.assertEqual({volume["name"] for volume in pod["volumes"]}, {"question", "tls", "token"})
+
+    def test_the_router_lets_it_in(self):
+        rules = of_kind(RENDERED["everything"], "NetworkPolicy")["winnow-router"]["spec"]["ingress"]
+        labels = pods(RENDERED["everything"])["canary"][0]["spec"]["template"]["metadata"]["labels"].items()
+        self.assertTrue(any(peer["podSelector"]["matchLabels"].items() <= labels for peer in rules[0]["from"]))
 
 
 class ValuesTest(unittest.TestCase):
@@ -353,7 +375,8 @@ class FilesTest(unittest.TestCase):
         return archive, self.folder / "unpacked/winnow"
 
     def assert_holds_copies(self, root, manifests):
-        dashboards = {name: text for config in of_kind(manifests, "ConfigMap").values() for name, text in config["data"].items()}
+        dashboards = {name: text for config in of_kind(manifests, "ConfigMap").values()
+                      if "grafana_dashboard" in config["metadata"]["labels"] for name, text in config["data"].items()}
         files = {file.name: file.read_text(encoding="utf-8").rstrip("\n") for file in (root / "deploy/grafana").glob("*.json")}
         self.assertEqual(dashboards, files)
         rules = [rule["spec"] for rule in of_kind(manifests, "PrometheusRule").values()]
@@ -392,7 +415,7 @@ class FilesTest(unittest.TestCase):
             monitor, = of_kind(RENDERED[variant], kind).values()
             selector = monitor["spec"]["selector"]["matchLabels"].items()
             self.assertEqual([endpoint["port"] for endpoint in monitor["spec"][field]], ["http"])
-            for deployment, _, container in deployments(RENDERED[variant]).values():
+            for deployment, _, container in pods(RENDERED[variant]).values():
                 self.assertLessEqual(selector, deployment["spec"]["template"]["metadata"]["labels"].items())
                 self.assertIn("http", [port["name"] for port in container["ports"]])
             for service in of_kind(RENDERED[variant], "Service").values():

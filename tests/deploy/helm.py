@@ -15,6 +15,7 @@ NPM = pathlib.Path(os.environ["WINNOW_DEPLOY_NPM"])
 CHART = ROOT / "deploy/helm/winnow"
 VALUES_FILES = sorted((CHART / "values").glob("*.yaml"))
 ROLES = ("router", "prefill", "decode")
+PODS = (*ROLES, "canary")
 
 # One name for each way to install: the values files, and switches that none of them turns.
 VARIANTS = {file.stem: ["-f", str(file)] for file in VALUES_FILES}
@@ -27,7 +28,7 @@ VARIANTS["everything"] = [
     "tls.clientCertificates=false,tls.certManager.extraDnsNames={llm.example.org},priorityClassName=serving,"
     "image.pullSecrets[0].name=pull,podLabels.team=search,podAnnotations.a=b,bounds.migrateAfterSeconds=0,"
     "router.service.type=LoadBalancer,router.service.annotations.a=b,networkPolicy.clients[0].podSelector.matchLabels.a=b,"
-    "monitoring.labels.release=prometheus,monitoring.scrape=ServiceMonitor"]
+    "canary.enabled=true,canary.token.secretName=canary-token,monitoring.labels.release=prometheus,monitoring.scrape=ServiceMonitor"]
 VARIANTS["bare"] = [
     "-f", str(CHART / "values/cpu-demo.yaml"), "--set",
     "networkPolicy.enabled=false,podDisruptionBudget.enabled=false,topologySpread.keys=null"]
@@ -61,9 +62,3 @@ def of_kind(manifests, kind):
 
 def role_of(manifest):
     return manifest["metadata"]["labels"].get("app.kubernetes.io/component")
-
-
-def flags_of(container):
-    """{"max-queue-s": "60", "allow-plaintext": None}"""
-    pairs = (argument.lstrip("-").partition("=") for argument in container["args"])
-    return {name: value if sign else None for name, sign, value in pairs}

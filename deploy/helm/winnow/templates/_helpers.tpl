@@ -52,7 +52,7 @@ app.kubernetes.io/component: {{ .role }}
 
 {{- define "winnow.image" -}}
 {{- $image := .root.Values.image }}
-{{- $variant := ternary "cuda" "cpu" (and (eq .root.Values.device "cuda") (ne .role "router")) }}
+{{- $variant := ternary "cuda" "cpu" (and (eq .root.Values.device "cuda") (has .role (list "prefill" "decode"))) }}
 {{- $image.repository }}:{{ $image.tag | default (printf "%s-%s" .root.Chart.AppVersion $variant) }}
 {{- end }}
 
@@ -121,6 +121,7 @@ livenessProbe:
 - --model={{ .root.Values.model.mountPath }}
 - --drain-timeout-s={{ include "winnow.drainSeconds" . }}
 - --log-level={{ .root.Values.logLevel }}
+- --log-format={{ .root.Values.logFormat }}
 {{- if .root.Values.tls.enabled }}
 - --tls-cert=/etc/winnow/tls/tls.crt
 - --tls-key=/etc/winnow/tls/tls.key
@@ -148,15 +149,10 @@ image:
 {{- end }}
 {{- end }}
 
-{{/* Everything of a pod but its labels: what the three parts have in common. `args` are the part's own. */}}
-{{- define "winnow.podSpec" -}}
-{{- $part := get .root.Values .role }}
-{{- $values := .root.Values }}
-{{- $ranks := int ($part.tensorParallel | default 0) }}
-{{- $gpus := ternary $ranks 0 (eq $values.device "cuda") }}
+{{/* Every pod: nobody, without a way to the cluster's API. */}}
+{{- define "winnow.podDefaults" }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-terminationGracePeriodSeconds: {{ include "winnow.graceSeconds" . }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532
@@ -164,9 +160,26 @@ securityContext:
   fsGroup: 65532
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
-{{- with $values.image.pullSecrets }}
+{{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* Every container. */}}
+{{- define "winnow.noRights" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* Everything of a pod but its labels: what the three parts have in common. `args` are the part's own. */}}
+{{- define "winnow.podSpec" -}}
+{{- $part := get .root.Values .role }}
+{{- $values := .root.Values }}
+{{- $ranks := int ($part.tensorParallel | default 0) }}
+{{- $gpus := ternary $ranks 0 (eq $values.device "cuda") }}
+{{- include "winnow.podDefaults" .root }}
+terminationGracePeriodSeconds: {{ include "winnow.graceSeconds" . }}
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
@@ -193,10 +206,7 @@ containers:
         {{- if $gpus }}
         {{ $values.gpuResource }}: {{ $gpus }}
         {{- end }}
-    securityContext:
-      allowPrivilegeEscalation: false
-      readOnlyRootFilesystem: true
-      capabilities: {drop: [ALL]}
+    securityContext: {{- include "winnow.noRights" . | nindent 6 }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       {{- if ne $values.model.type "inImage" }}
