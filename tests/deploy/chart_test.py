@@ -260,7 +260,8 @@ class NetworkTest(EveryVariant):
                 self.assertEqual(policies, {})
                 continue
             labels = {role: part[0]["spec"]["template"]["metadata"]["labels"] for role, part in deployments(manifests).items()}
-            ports = {role: int(flags_of(part[2]["args"])["listen"].rpartition(":")[2]) for role, part in deployments(manifests).items()}
+            ports = {role: int(flags_of(part[2]["args"])["listen"].rpartition(":")[2])
+                     for role, part in deployments(manifests).items()}
 
             def allows(rules, side, port, role, labels=labels):
                 return any(rule["ports"] == [{"port": port}] and
@@ -398,7 +399,8 @@ class FilesTest(unittest.TestCase):
     def test_new_dashboards_and_alerts_come_in_by_themselves(self):
         root = self.folder / "tree"
         shutil.copytree(ROOT / "deploy", root / "deploy", symlinks=True)
-        (root / "deploy/grafana/some_board.json").write_text('{"title": "{{pod}} {{ .Values }}",\n "rows": []}\n', encoding="utf-8")
+        board = '{"title": "{{pod}} {{ .Values }}",\n "rows": []}\n'
+        (root / "deploy/grafana/some_board.json").write_text(board, encoding="utf-8")
         (root / "deploy/prometheus/alerts.yaml").write_text(
             "groups:\n  - name: g\n    rules:\n      - {alert: A, expr: up == 0, annotations: {s: '{{ $value }}'}}\n",
             encoding="utf-8")

@@ -28,7 +28,8 @@ VARIANTS["everything"] = [
     "tls.clientCertificates=false,tls.certManager.extraDnsNames={llm.example.org},priorityClassName=serving,"
     "image.pullSecrets[0].name=pull,podLabels.team=search,podAnnotations.a=b,bounds.migrateAfterSeconds=0,"
     "router.service.type=LoadBalancer,router.service.annotations.a=b,networkPolicy.clients[0].podSelector.matchLabels.a=b,"
-    "canary.enabled=true,canary.token.secretName=canary-token,monitoring.labels.release=prometheus,monitoring.scrape=ServiceMonitor"]
+    "canary.enabled=true,canary.token.secretName=canary-token,monitoring.labels.release=prometheus,"
+    "monitoring.scrape=ServiceMonitor"]
 VARIANTS["bare"] = [
     "-f", str(CHART / "values/cpu-demo.yaml"), "--set",
     "networkPolicy.enabled=false,podDisruptionBudget.enabled=false,topologySpread.keys=null"]
