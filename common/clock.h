@@ -1,6 +1,8 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <mutex>
 
 #include "absl/time/clock.h"
@@ -14,6 +16,14 @@ class Clock {
  public:
   virtual ~Clock() = default;
   virtual absl::Time Now() const = 0;
+
+  // Blocks until `done()` or for `timeout`; `lock` is held whenever `done` is asked, and on return.
+  // A thread that works by turns waits here between two of them, so that a simulation can run it in
+  // step with its own time.
+  virtual void WaitFor(std::condition_variable& wake, std::unique_lock<std::mutex>& lock,
+                       absl::Duration timeout, const std::function<bool()>& done) const {
+    wake.wait_for(lock, absl::ToChronoMicroseconds(timeout), done);
+  }
 };
 
 // Wall time at start plus steady time since, so that a step of the system clock moves no deadline.

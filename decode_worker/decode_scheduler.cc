@@ -10,7 +10,7 @@ namespace winnow {
 namespace {
 
 // Time may pass a deadline without anybody calling.
-constexpr auto kIdleTick = std::chrono::milliseconds(50);
+constexpr absl::Duration kIdleTick = absl::Milliseconds(50);
 
 absl::Status ShuttingDown() {
   return absl::UnavailableError("decode: the worker is shutting down");
@@ -118,6 +118,16 @@ int64_t DecodeScheduler::num_sequences() const {
                        [](const auto& entry) { return !entry.second.done; });
 }
 
+int64_t DecodeScheduler::num_tokens() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  int64_t tokens = 0;
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.done) continue;
+    tokens += sequence.committed.plan.num_prompt_tokens + sequence.committed.sampling.max_tokens;
+  }
+  return tokens;
+}
+
 void DecodeScheduler::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stopping_) {
@@ -132,7 +142,7 @@ void DecodeScheduler::Run() {
     const bool stepped = StepOnce();
     Release();
     lock.lock();
-    if (!stepped) wake_.wait_for(lock, kIdleTick, [this] { return stopping_ || woken_; });
+    if (!stepped) clock_.WaitFor(wake_, lock, kIdleTick, [this] { return stopping_ || woken_; });
   }
   while (!sequences_.empty()) Remove(std::string(sequences_.begin()->first), ShuttingDown());
   while (!listeners_.empty()) EndListener(std::string(listeners_.begin()->first), ShuttingDown());

@@ -91,6 +91,8 @@ class DecodeScheduler {
   void Abort(const std::string& reservation_id);
   // That are being decoded.
   int64_t num_sequences() const;
+  // Tokens of these: of their prompts, and as many as may be generated.
+  int64_t num_tokens() const;
 
  private:
   struct Sequence {

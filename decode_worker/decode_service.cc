@@ -71,6 +71,8 @@ grpc::ServerUnaryReactor* DecodeService::GetDecodeInfo(grpc::CallbackServerConte
   info->set_kv_blocks_total(kv_.total_blocks());
   info->set_kv_blocks_free(kv_.free_blocks());
   info->set_queue_depth(scheduler_.num_sequences());
+  info->mutable_load()->set_requests(info->queue_depth());
+  info->mutable_load()->set_tokens(scheduler_.num_tokens());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;

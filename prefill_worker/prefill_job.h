@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "common/deadline.h"
 #include "common/stop_flag.h"
 #include "common/trace_context.h"
@@ -42,9 +43,18 @@ struct PrefillSummary {
   bool decode_follows = false;
 };
 
-// How a job tells its caller. Called on the scheduler's thread; must not block. Exactly one of
-// committed and failed comes, last.
+// What a worker has still to do: winnow.v1.WorkerLoad.
+struct PrefillLoad {
+  int64_t jobs = 0;
+  int64_t tokens = 0;
+  absl::Duration time;
+};
+
+// How a job tells its caller. Called on the scheduler's thread, but for accepted; must not block.
+// Exactly one of committed and failed comes, last.
 struct PrefillCallbacks {
+  // The job is taken; `load` has it, too. Comes first, from inside Submit; must not call back.
+  std::function<void(const PrefillLoad& load)> accepted = [](const PrefillLoad&) {};
   std::function<void(const std::string& decode_address, const std::string& reservation_id)>
       reserved;
   std::function<void(int32_t token, bool is_stop)> token;

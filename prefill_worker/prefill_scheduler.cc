@@ -14,7 +14,7 @@ namespace winnow {
 namespace {
 
 // Stop flags and deadlines are looked at this often when nothing else happens.
-constexpr auto kIdleTick = std::chrono::milliseconds(50);
+constexpr absl::Duration kIdleTick = absl::Milliseconds(50);
 
 // Of the time to a deadline that the backlog may fill. The rest is for what it does not know: the
 // handoff, and later prompts that get a share of the steps.
@@ -54,7 +54,8 @@ PrefillScheduler::~PrefillScheduler() {
   thread_.join();
 }
 
-absl::StatusOr<int64_t> PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks) {
+absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
+    PrefillJob job, PrefillCallbacks callbacks) const {
   if (job.sampling.max_tokens > 1 && job.decode_address.empty()) {
     return absl::InvalidArgumentError(
         "prefill: decode_address is empty, but max_tokens is more than 1");
@@ -76,20 +77,36 @@ absl::StatusOr<int64_t> PrefillScheduler::Submit(PrefillJob job, PrefillCallback
         " MiB of device memory, this worker has ", room.total >> 20, " MiB for prompts"));
   }
   task.work_left = Backlog::WorkOf(task.plan);
+  if (num_tokens <= ShortRows(engine_.max_step_rows())) task.size = Size::kShort;
   task.job = std::move(job);
   task.callbacks = std::move(callbacks);
   task.submitted = clock_.Now();
+  return task;
+}
+
+absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks) {
+  WINNOW_ASSIGN_OR_RETURN(Task task, MakeTask(std::move(job), std::move(callbacks)));
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   if (mailbox_->draining || mailbox_->stopping)
     return absl::UnavailableError("prefill: the worker is draining");
   WINNOW_RETURN_IF_ERROR(CheckQueue(task.job, task.work_left));
-  mailbox_->backlog.Add(task.work_left);
-  const int64_t ahead = mailbox_->num_jobs++;
-  mailbox_->events.push_back([this, shared = std::make_shared<Task>(std::move(task))] {
-    tasks_.emplace(next_id_++, std::move(*shared));
-  });
+  mailbox_->backlog.Add(task.work_left, task.job.priority);
+  ++mailbox_->num_jobs;
+  task.callbacks.accepted(mailbox_->Load(engine_.shape().num_layers));
+  const int priority = task.job.priority;
+  const Places& places = mailbox_->PlacesFor(task);
+  const bool is_next = !places.HasWaiter(priority) && places.IsFree(priority, options_.max_active);
+  if (is_next && StoppedStatus(task.job, clock_).ok()) Begin(task);
+  mailbox_->Enter(task);
+  const int64_t id = mailbox_->next_id++;
+  const auto shared = std::make_shared<Task>(std::move(task));
+  mailbox_->events.push_back([this, id, shared] { tasks_.emplace(id, std::move(*shared)); });
   mailbox_->wake.notify_all();
-  return ahead;
+  // The grant comes by the mailbox, so after the task.
+  if (shared->handoff != nullptr) {
+    Reserve(id, *shared->handoff, shared->plan, shared->job.sampling.max_tokens);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status PrefillScheduler::CheckQueue(const PrefillJob& job, double work) const {
@@ -103,13 +120,13 @@ absl::Status PrefillScheduler::CheckQueue(const PrefillJob& job, double work) co
                                options_.max_queue, " jobs)"),
                   absl::ZeroDuration());
   }
-  const absl::Duration wait = mailbox_->backlog.TimeFor();
+  const absl::Duration wait = mailbox_->backlog.TimeFor(0, job.priority);
   if (wait > options_.max_queue_time) {
     return refuse(absl::StrCat("the queue is full: ", absl::FormatDuration(wait), " of work, ",
                                absl::FormatDuration(options_.max_queue_time), " allowed"),
                   wait - options_.max_queue_time);
   }
-  const absl::Duration done = mailbox_->backlog.TimeFor(work);
+  const absl::Duration done = mailbox_->backlog.TimeFor(work, job.priority);
   const absl::Duration left = job.deadline.Remaining(clock_);
   // One that has the worker for itself is tried: the estimate may be wrong.
   if (mailbox_->num_jobs > 0 && left > absl::ZeroDuration() && done > left * kDeadlineShare) {
@@ -123,46 +140,65 @@ absl::Status PrefillScheduler::CheckQueue(const PrefillJob& job, double work) co
 
 absl::Status PrefillScheduler::Resend(const std::string& request_id, const HandoffTarget& target,
                                       std::shared_ptr<StopFlag> stop, PrefillCallbacks callbacks) {
+  const auto task = std::make_shared<Task>();
+  task->size = Size::kShort;
+  task->resent = true;
+  task->job = {.request_id = request_id,
+               .attempt = target.attempt,
+               .decode_address = target.decode_address,
+               .decode_incarnation = target.decode_incarnation,
+               .deadline = target.deadline,
+               .trace = target.trace,
+               .stop = std::move(stop)};
+  task->callbacks = std::move(callbacks);
+  task->submitted = clock_.Now();
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   if (mailbox_->draining || mailbox_->stopping)
     return absl::UnavailableError("prefill: the worker is draining");
   ++mailbox_->num_jobs;
-  mailbox_->events.push_back([this, request_id, target, stop = std::move(stop),
-                              callbacks = std::move(callbacks)] {
-    std::optional<RetainedKv::Entry> entry = retained_.Find(request_id, clock_.Now());
-    Task task;
-    task.job = {.request_id = request_id,
-                .attempt = target.attempt,
-                .decode_address = target.decode_address,
-                .decode_incarnation = target.decode_incarnation,
-                .deadline = target.deadline,
-                .trace = target.trace,
-                .stop = stop};
-    task.callbacks = callbacks;
-    task.submitted = clock_.Now();
-    const int64_t id = next_id_++;
-    if (!entry) {
-      tasks_.emplace(id, std::move(task));
-      Fail(id,
-           absl::NotFoundError(absl::StrCat("resend: no KV is retained for request ", request_id)));
-      return;
-    }
-    task.plan = entry->staging->plan;
-    task.staging = entry->staging;
-    task.tokens = entry->tokens;
-    task.job.sampling = entry->sampling;
-    task.summary = entry->summary;
-    task.resent = true;
-    tasks_.emplace(id, std::move(task));
-  });
+  mailbox_->Enter(*task);
+  mailbox_->events.push_back([this, id = mailbox_->next_id++, task] { StartResend(id, *task); });
   mailbox_->wake.notify_all();
   return absl::OkStatus();
+}
+
+void PrefillScheduler::StartResend(int64_t id, Task& resent) {
+  Task& task = tasks_.emplace(id, std::move(resent)).first->second;
+  const std::string& request_id = task.job.request_id;
+  const std::optional<RetainedKv::Entry> entry = retained_.Find(request_id, clock_.Now());
+  if (!entry) {
+    Fail(id,
+         absl::NotFoundError(absl::StrCat("resend: no KV is retained for request ", request_id)));
+    return;
+  }
+  task.plan = entry->staging->plan;
+  task.staging = entry->staging;
+  task.tokens = entry->tokens;
+  task.job.sampling = entry->sampling;
+  task.summary = entry->summary;
 }
 
 void PrefillScheduler::Mailbox::Post(std::function<void()> event) {
   std::lock_guard<std::mutex> lock(mutex);
   events.push_back(std::move(event));
   wake.notify_all();
+}
+
+void PrefillScheduler::Mailbox::Enter(const Task& task) {
+  Places& of = PlacesFor(task);
+  const int priority = task.job.priority;
+  task.state == State::kQueued ? of.AddWaiter(priority) : of.AddHolder(priority);
+}
+
+void PrefillScheduler::Mailbox::Withdraw(const Task& task) {
+  Places& of = PlacesFor(task);
+  const int priority = task.job.priority;
+  task.state == State::kQueued ? of.RemoveWaiter(priority) : of.RemoveHolder(priority);
+}
+
+PrefillLoad PrefillScheduler::Mailbox::Load(int num_layers) const {
+  const double work = backlog.WorkAhead();
+  return {num_jobs, static_cast<int64_t>(work / num_layers), backlog.TimeOf(work)};
 }
 
 void PrefillScheduler::Wake() {
@@ -176,9 +212,9 @@ void PrefillScheduler::Drain() {
   mailbox_->draining = true;
 }
 
-int64_t PrefillScheduler::num_jobs() const {
+PrefillLoad PrefillScheduler::load() const {
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  return mailbox_->num_jobs;
+  return mailbox_->Load(engine_.shape().num_layers);
 }
 
 absl::Duration PrefillScheduler::queued_time() const {
@@ -197,7 +233,7 @@ void PrefillScheduler::Run() {
     const bool stepped = StepOnce();
     std::unique_lock<std::mutex> lock(mailbox_->mutex);
     if (!stepped) {
-      mailbox_->wake.wait_for(lock, kIdleTick, [this] {
+      clock_.WaitFor(mailbox_->wake, lock, kIdleTick, [this] {
         return mailbox_->stopping || mailbox_->poked || !mailbox_->events.empty();
       });
     }
@@ -240,27 +276,31 @@ void PrefillScheduler::DropRetained() {
 }
 
 void PrefillScheduler::StartReservations() {
-  int active = 0;
-  for (const auto& [id, task] : tasks_) active += task.state != State::kQueued;
-  while (active < options_.max_active) {
-    Task* next = nullptr;
-    int64_t next_id = 0;
-    for (auto& [id, task] : tasks_) {  // highest priority, then first come
-      if (task.state != State::kQueued) continue;
-      if (next == nullptr || task.job.priority > next->job.priority) next = &task, next_id = id;
-    }
-    if (next == nullptr) return;
-    ++active;
-    if (next->needs_decode()) {
-      Reserve(next_id, *next);
-    } else {
-      next->state = State::kGranted;
+  for (const Size size : {Size::kShort, Size::kLong}) {
+    while (true) {
+      Task* next = nullptr;
+      int64_t next_id = 0;
+      for (auto& [id, task] : tasks_) {  // highest priority, then first come
+        if (task.state != State::kQueued || task.size != size) continue;
+        if (next == nullptr || task.job.priority > next->job.priority) next = &task, next_id = id;
+      }
+      if (next == nullptr) break;
+      {
+        std::lock_guard<std::mutex> lock(mailbox_->mutex);
+        if (!mailbox_->PlacesFor(*next).IsFree(next->job.priority, options_.max_active)) break;
+        mailbox_->Withdraw(*next);
+        Begin(*next);
+        mailbox_->Enter(*next);
+      }
+      if (next->handoff == nullptr) continue;
+      Reserve(next_id, *next->handoff, next->plan, next->job.sampling.max_tokens);
     }
   }
 }
 
-void PrefillScheduler::Reserve(int64_t id, Task& task) {
-  task.state = State::kReserving;
+void PrefillScheduler::Begin(Task& task) {
+  task.state = task.needs_decode() ? State::kReserving : State::kGranted;
+  if (!task.needs_decode()) return;
   task.reserve_begin = clock_.Now();
   task.handoff = handoffs_.Create({.request_id = task.job.request_id,
                                    .attempt = task.job.attempt,
@@ -268,11 +308,13 @@ void PrefillScheduler::Reserve(int64_t id, Task& task) {
                                    .decode_incarnation = task.job.decode_incarnation,
                                    .deadline = task.job.deadline,
                                    .trace = task.job.trace});
-  task.handoff->Reserve(
-      task.plan, task.job.sampling.max_tokens,
-      [this, id, mailbox = mailbox_](absl::StatusOr<KvHandoff::Grant> grant) {
-        mailbox->Post([this, id, grant = std::move(grant)] { OnGrant(id, grant); });
-      });
+}
+
+void PrefillScheduler::Reserve(int64_t id, KvHandoff& handoff, const KvPlan& plan, int max_tokens) {
+  handoff.Reserve(plan, max_tokens,
+                  [this, id, mailbox = mailbox_](absl::StatusOr<KvHandoff::Grant> grant) {
+                    mailbox->Post([this, id, grant = std::move(grant)] { OnGrant(id, grant); });
+                  });
 }
 
 void PrefillScheduler::OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant) {
@@ -290,13 +332,14 @@ void PrefillScheduler::OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> gran
 
 void PrefillScheduler::AdmitGranted() {
   std::vector<std::pair<int64_t, absl::Status>> failed;
+  bool is_full = false;  // for long ones: in order, so that none of them starves
   for (auto& [id, task] : tasks_) {
-    if (task.state != State::kGranted) continue;
+    if (task.state != State::kGranted || (is_full && task.size == Size::kLong)) continue;
     if (task.resent) {
       Ship(id, task);
     } else if (const PrefillRoom room = engine_.RoomFor(task.plan, task.job.selection);
                room.needed > room.free) {
-      break;  // until others have left; in order, so that nobody starves
+      is_full = true;  // until others have left
     } else if (absl::Status status = Admit(task); !status.ok()) {
       failed.emplace_back(id, std::move(status));
     }
@@ -375,7 +418,7 @@ bool PrefillScheduler::StepOnce() {
 void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
                               const std::map<int64_t, int64_t>& task_by_sequence,
                               absl::Duration took) {
-  double done = 0;
+  Backlog::Work done;
   int64_t computed = 0;
   for (const PrefillStepItem& item : items) {
     Task& task = *Find(task_by_sequence.at(item.sequence));
@@ -386,12 +429,14 @@ void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
     const double work =
         Backlog::WorkOf(task.plan, item.phase == PrefillPhase::kPrompt, item.row_count);
     task.work_left -= work;
-    done += work;
+    done[task.job.priority] += work;
   }
   events_.OnComputed(computed);
+  const absl::Duration elapsed =
+      std::max(took, last_step_end_ - std::exchange(last_measured_, last_step_end_));
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  mailbox_->backlog.Remove(done);
-  mailbox_->backlog.OnStep(done, took);
+  for (const auto& [priority, work] : done) mailbox_->backlog.Remove(work, priority);
+  mailbox_->backlog.OnStep(done, took, elapsed);
 }
 
 void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
@@ -501,7 +546,8 @@ PrefillScheduler::Task PrefillScheduler::Take(int64_t id) {
   if (task.sequence != 0) engine_.Release(task.sequence);
   task.sequence = 0;
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  mailbox_->backlog.Remove(task.work_left);
+  mailbox_->backlog.Remove(task.work_left, task.job.priority);
+  mailbox_->Withdraw(task);
   if (--mailbox_->num_jobs == 0) mailbox_->backlog.Clear();
   return task;
 }

@@ -15,6 +15,7 @@
 #include "engine/prefill_engine.h"
 #include "prefill_worker/backlog.h"
 #include "prefill_worker/kv_handoff.h"
+#include "prefill_worker/places.h"
 #include "prefill_worker/prefill_job.h"
 #include "prefill_worker/retained_kv.h"
 
@@ -54,7 +55,9 @@ class PrefillScheduler {
  public:
   struct Options {
     int max_queue = 256;  // jobs waiting and running; one more is refused
-    int max_active = 16;  // jobs that hold a reservation or memory at a time
+    // Jobs that hold a reservation or memory at a time (Places), and as many short ones beside
+    // them.
+    int max_active = 16;
     // A job that would wait longer than this, by the backlog, is refused; so is one that would not
     // be done before its deadline.
     absl::Duration max_queue_time = absl::Seconds(60);
@@ -70,8 +73,8 @@ class PrefillScheduler {
 
   // RESOURCE_EXHAUSTED with a retry hint when the queue is full or too slow, UNAVAILABLE when
   // draining, INVALID_ARGUMENT for a job that contradicts itself; `callbacks` are not called then.
-  // Otherwise the number of jobs ahead.
-  absl::StatusOr<int64_t> Submit(PrefillJob job, PrefillCallbacks callbacks);
+  // A job that has a place at once is reserved for at once, while a step runs.
+  absl::Status Submit(PrefillJob job, PrefillCallbacks callbacks);
 
   // Ships retained KV to another decode worker: reserved, then committed or failed. NOT_FOUND when
   // it is not retained.
@@ -82,7 +85,8 @@ class PrefillScheduler {
   void Wake();
   // Refuses new jobs; running ones go on.
   void Drain();
-  int64_t num_jobs() const;
+  PrefillLoad load() const;
+  int64_t num_jobs() const { return load().jobs; }
   // What all jobs together will take from now on.
   absl::Duration queued_time() const;
   // Host memory of prompts' KV that is still referred to, by jobs, streams or for a resend.
@@ -90,6 +94,9 @@ class PrefillScheduler {
 
  private:
   enum class State { kQueued, kReserving, kGranted, kRunning, kShipping };
+  // Short jobs, and resends, have places of their own: they do not wait for the long ones.
+  enum class Size { kLong, kShort };
+  static constexpr int kNumSizes = 2;
   struct Task {
     PrefillJob job;
     PrefillCallbacks callbacks;
@@ -105,6 +112,7 @@ class PrefillScheduler {
     std::vector<int32_t> tokens;  // of the commit
     PrefillSummary summary;
     bool resent = false;  // nothing to compute
+    Size size = Size::kLong;
 
     bool needs_decode() const { return job.sampling.max_tokens > 1; }
   };
@@ -117,13 +125,23 @@ class PrefillScheduler {
     bool draining = false;
     bool poked = false;
     int64_t num_jobs = 0;
+    Places places[kNumSizes];
+    int64_t next_id = 1;
     Backlog backlog;
 
     void Post(std::function<void()> event);
+    Places& PlacesFor(const Task& task) { return places[static_cast<int>(task.size)]; }
+    // Enters a task where it is, a place or the line for one, or takes it from there.
+    void Enter(const Task& task);
+    void Withdraw(const Task& task);
+    PrefillLoad Load(int num_layers) const;
   };
 
+  // INVALID_ARGUMENT for a job that contradicts itself or that the device can never hold.
+  absl::StatusOr<Task> MakeTask(PrefillJob job, PrefillCallbacks callbacks) const;
   // RESOURCE_EXHAUSTED when a job comes too late in the queue. The mailbox's lock is held.
   absl::Status CheckQueue(const PrefillJob& job, double work) const;
+  void StartResend(int64_t id, Task& resent);
   void Run();
   // The parts of one turn of the loop.
   void RunPosted();
@@ -137,7 +155,9 @@ class PrefillScheduler {
   void OnStep(const std::vector<PrefillStepItem>& items,
               const std::map<int64_t, int64_t>& task_by_sequence, absl::Duration took);
 
-  void Reserve(int64_t id, Task& task);
+  // The task has a place: what it waits for next. Asks nobody yet.
+  void Begin(Task& task);
+  void Reserve(int64_t id, KvHandoff& handoff, const KvPlan& plan, int max_tokens);
   void OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant);
   absl::Status Admit(Task& task);
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan);
@@ -161,9 +181,9 @@ class PrefillScheduler {
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
 
   // Only the scheduler's thread touches these.
-  std::map<int64_t, Task> tasks_;  // by arrival
-  int64_t next_id_ = 1;
+  std::map<int64_t, Task> tasks_;                      // by arrival
   absl::Time last_step_end_ = absl::InfiniteFuture();  // future: there was nothing to do since
+  absl::Time last_measured_ = absl::InfiniteFuture();  // the end of the last step of all
   RetainedKv retained_;
   int64_t retained_bytes_ = 0;  // as last told
 

@@ -19,7 +19,14 @@ void FillReserved(const std::string& decode_address, const std::string& reservat
   out->set_reservation_id(reservation_id);
 }
 
-void FillCommitted(const PrefillSummary& summary, v1::Committed* out) {
+void FillLoad(const PrefillLoad& load, v1::WorkerLoad* out) {
+  out->set_requests(load.jobs);
+  out->set_tokens(load.tokens);
+  out->set_seconds(absl::ToDoubleSeconds(load.time));
+}
+
+void FillCommitted(const PrefillSummary& summary, const PrefillLoad& load, v1::Committed* out) {
+  FillLoad(load, out->mutable_load());
   *out->mutable_ledger() = ToProto(summary.ledger);
   *out->mutable_stages() = ToProto(summary.stages);
   EncodePositionDeltas(summary.kept_positions, out->mutable_kept_position_deltas());
@@ -30,7 +37,7 @@ void FillCommitted(const PrefillSummary& summary, v1::Committed* out) {
 // The events that Prefill and Resend share.
 template <typename Response>
 PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer,
-                          const RequestTag& tag) {
+                          const PrefillScheduler& scheduler, const RequestTag& tag) {
   PrefillCallbacks callbacks;
   callbacks.reserved = [writer](const std::string& decode_address,
                                 const std::string& reservation_id) {
@@ -39,13 +46,13 @@ PrefillCallbacks StreamTo(const std::shared_ptr<QueuedWriter<Response>>& writer,
     writer->Write(std::move(event));
   };
   callbacks.token = [](int32_t, bool) {};
-  callbacks.committed = [writer, tag](const PrefillSummary& summary) {
+  callbacks.committed = [writer, &scheduler, tag](const PrefillSummary& summary) {
     LogRequest(spdlog::level::debug, tag,
                absl::StrCat("done: kept ", summary.ledger.kept_tokens, " of ",
                             summary.ledger.prompt_tokens, " tokens, sent ",
                             summary.kv_payload_bytes_sent, " bytes"));
     Response event;
-    FillCommitted(summary, event.mutable_committed());
+    FillCommitted(summary, scheduler.load(), event.mutable_committed());
     writer->Write(std::move(event));
     writer->Finish(absl::OkStatus());
   };
@@ -93,7 +100,7 @@ grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(
     writer->Finish(job.status());
     return writer.get();
   }
-  PrefillCallbacks callbacks = StreamTo(writer, {job->request_id, job->trace.trace_id});
+  PrefillCallbacks callbacks = StreamTo(writer, scheduler_, {job->request_id, job->trace.trace_id});
   callbacks.token = [writer](int32_t token, bool is_stop) {
     v1::PrefillResponse event;
     event.mutable_token()->set_index(0);
@@ -101,16 +108,18 @@ grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(
     event.mutable_token()->set_is_stop(is_stop);
     writer->Write(std::move(event));
   };
-  v1::PrefillResponse accepted;
-  accepted.mutable_accepted()->set_queue_depth(scheduler_.num_jobs());
-  accepted.mutable_accepted()->set_incarnation(options_.info.incarnation());
-  accepted.mutable_accepted()->set_tensor_parallel(options_.info.tensor_parallel());
-  writer->Write(std::move(accepted));
-
+  callbacks.accepted = [this, writer](const PrefillLoad& load) {
+    v1::PrefillResponse event;
+    event.mutable_accepted()->set_queue_depth(load.jobs - 1);
+    FillLoad(load, event.mutable_accepted()->mutable_load());
+    event.mutable_accepted()->set_incarnation(options_.info.incarnation());
+    event.mutable_accepted()->set_tensor_parallel(options_.info.tensor_parallel());
+    writer->Write(std::move(event));
+  };
   const std::shared_ptr<StopFlag> stop = job->stop;
-  const absl::StatusOr<int64_t> ahead = scheduler_.Submit(*std::move(job), std::move(callbacks));
-  if (!ahead.ok()) {
-    writer->Finish(ahead.status());
+  if (const absl::Status taken = scheduler_.Submit(*std::move(job), std::move(callbacks));
+      !taken.ok()) {
+    writer->Finish(taken);
     return writer.get();
   }
   writer->SetOnCancel([this, stop] {
@@ -132,7 +141,7 @@ grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(
                              .trace = TraceOf(*context).Child()};
   const absl::Status status =
       scheduler_.Resend(request->request_id(), target, stop,
-                        StreamTo(writer, {target.request_id, target.trace.trace_id}));
+                        StreamTo(writer, scheduler_, {target.request_id, target.trace.trace_id}));
   if (!status.ok()) {
     writer->Finish(status);
     return writer.get();
@@ -148,7 +157,9 @@ grpc::ServerUnaryReactor* PrefillService::GetInfo(grpc::CallbackServerContext* c
                                                   const v1::GetInfoRequest*,
                                                   v1::GetInfoResponse* response) {
   *response->mutable_info() = options_.info;
-  response->mutable_info()->set_queue_depth(scheduler_.num_jobs());
+  const PrefillLoad load = scheduler_.load();
+  response->mutable_info()->set_queue_depth(load.jobs);
+  FillLoad(load, response->mutable_info()->mutable_load());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;

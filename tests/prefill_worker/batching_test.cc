@@ -38,9 +38,40 @@ TEST(BatchingTest, SequencesShareEqually) {
               ElementsAre("1:0+128", "2:10+128"));
 }
 
-TEST(BatchingTest, WhatShortOnesLeaveGoesToLongOnes) {
-  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 20), Candidate(3, 0, 500)}, 256),
-              ElementsAre("1:0+118", "2:0+20", "3:0+118"));
+TEST(BatchingTest, WhatShorterOnesLeaveGoesToLongOnes) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 40), Candidate(3, 0, 500)}, 256),
+              ElementsAre("1:0+108", "2:0+40", "3:0+108"));
+}
+
+TEST(BatchingTest, AStepWithShortPromptsIsKeptSmall) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 20), Candidate(3, 0, 30)}, 256),
+              ElementsAre("1:0+16", "2:0+20", "3:0+30"));
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 0, 33)}, 256),
+              ElementsAre("1:0+223", "2:0+33"));
+  EXPECT_THAT(Batch({Candidate(1, 0, 20, 1), Candidate(2, 0, 1000)}, 256),
+              ElementsAre("1:0+20", "2:0+16"));
+}
+
+TEST(BatchingTest, WhatASmallStepHasForLongOnesIsNotCutFurther) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 900, 1000), Candidate(3, 0, 20),
+                     Candidate(4, 0, 1000)},
+                    256),
+              ElementsAre("2:900+16", "3:0+20"));
+}
+
+TEST(BatchingTest, TheEndOfALongPromptIsShort) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000), Candidate(2, 980, 1000)}, 256),
+              ElementsAre("1:0+16", "2:980+20"));
+}
+
+TEST(BatchingTest, ManyShortPromptsFillAStep) {
+  std::vector<BatchCandidate> candidates = {Candidate(1, 0, 1000)};
+  for (int i = 2; i <= 10; ++i) candidates.push_back(Candidate(i, 0, 30));
+  EXPECT_THAT(Batch(candidates, 256), testing::SizeIs(10));
+}
+
+TEST(BatchingTest, AShortPromptOfLowerPriorityMakesNoStepSmall) {
+  EXPECT_THAT(Batch({Candidate(1, 0, 1000, 1), Candidate(2, 0, 20)}, 256), ElementsAre("1:0+256"));
 }
 
 TEST(BatchingTest, HigherPriorityGoesFirst) {

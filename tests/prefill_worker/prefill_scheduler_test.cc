@@ -1,5 +1,7 @@
 #include "prefill_worker/prefill_scheduler.h"
 
+#include <future>
+
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -244,11 +246,11 @@ TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
 
   PrefillJob hurried = Job("late", 640);
   hurried.deadline = Deadline::After(fake_clock_, absl::Milliseconds(300));
-  const absl::Status refused = scheduler_->Submit(std::move(hurried), late.callbacks()).status();
+  const absl::Status refused = scheduler_->Submit(std::move(hurried), late.callbacks());
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_GT(GetRetryAfter(refused), absl::Milliseconds(300));
   ASSERT_TRUE(scheduler_->Submit(Job("patient", 9000), patient.callbacks()).ok());
-  EXPECT_EQ(scheduler_->Submit(Job("third", 640), third.callbacks()).status().code(),
+  EXPECT_EQ(scheduler_->Submit(Job("third", 640), third.callbacks()).code(),
             absl::StatusCode::kResourceExhausted);  // more than two seconds of work wait
   stop->Stop(absl::StatusCode::kCancelled);
   gate_.Set(true);
@@ -262,9 +264,9 @@ TEST_F(PrefillSchedulerTest, AFullQueueRefusesWithAHint) {
   JobLog a, b, c;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 3000), a.callbacks()).ok());
   ASSERT_TRUE(scheduler_->Submit(Job("b", 3000), b.callbacks()).ok());
-  const auto refused = scheduler_->Submit(Job("c", 10), c.callbacks());
-  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_TRUE(GetRetryAfter(refused.status()).has_value());
+  const absl::Status refused = scheduler_->Submit(Job("c", 10), c.callbacks());
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(GetRetryAfter(refused).has_value());
   EXPECT_THAT(a.Wait(), Contains("committed"));
   EXPECT_THAT(b.Wait(), Contains("committed"));
 }
@@ -273,9 +275,9 @@ TEST_F(PrefillSchedulerTest, APromptThatNeverFitsIsRefusedBeforeAnyWork) {
   engine_.memory_bytes = 400;
   Start();
   JobLog log;
-  const auto refused = scheduler_->Submit(Job("a", 401), log.callbacks());
-  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(refused.status().message()),
+  const absl::Status refused = scheduler_->Submit(Job("a", 401), log.callbacks());
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()),
               testing::HasSubstr("401 tokens with policy full needs"));
   EXPECT_THAT(handoffs_.calls(), IsEmpty());
 }
@@ -303,12 +305,64 @@ TEST_F(PrefillSchedulerTest, AShortPromptDoesNotWaitForALongOne) {
   EXPECT_THAT(long_one.Wait(), Contains("committed"));
 }
 
+TEST_F(PrefillSchedulerTest, AJobIsReservedForWhileAStepRuns) {
+  std::promise<void> begun, ended;
+  std::once_flag first;
+  engine_.on_step = [&] {
+    std::call_once(first, [&] {
+      begun.set_value();
+      ended.get_future().wait();
+    });
+  };
+  Start();
+  JobLog long_one, short_one;
+  ASSERT_TRUE(scheduler_->Submit(Job("long", 9000), long_one.callbacks()).ok());
+  begun.get_future().wait();
+  ASSERT_TRUE(scheduler_->Submit(Job("short", 8), short_one.callbacks()).ok());
+  EXPECT_THAT(handoffs_.calls(), ElementsAre("reserve long", "reserve short"));
+  ended.set_value();
+  EXPECT_THAT(short_one.Wait(), Contains("committed"));
+  scheduler_.reset();  // before what its steps refer to
+}
+
+TEST_F(PrefillSchedulerTest, ShortJobsHavePlacesOfTheirOwn) {
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  Start({.max_active = 1});
+  JobLog logs[3], short_one;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(scheduler_->Submit(Job(std::string(1, 'a' + i), 9000), logs[i].callbacks()).ok());
+  }
+  ASSERT_TRUE(scheduler_->Submit(Job("short", 8), short_one.callbacks()).ok());
+  EXPECT_THAT(short_one.Wait(), Contains("committed"));
+  EXPECT_EQ(scheduler_->num_jobs(), 3);
+  EXPECT_THAT(handoffs_.calls(), Not(Contains("reserve b")));
+}
+
+TEST_F(PrefillSchedulerTest, SaysWhatItHasWhenItTakesAJob) {
+  engine_.on_step = [this] { gate_.Pass(); };
+  gate_.Set(false);
+  Start();
+  JobLog a, b;
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 3000), a.callbacks()).ok());
+  PrefillLoad said;
+  PrefillCallbacks callbacks = b.callbacks();
+  callbacks.accepted = [&](const PrefillLoad& load) { said = load; };
+  ASSERT_TRUE(scheduler_->Submit(Job("b", 20), callbacks).ok());
+  EXPECT_EQ(said.jobs, 2);
+  EXPECT_EQ(said.tokens, (3 * 3020 + 2) / 4);  // of four layers the last is for one row each
+  gate_.Set(true);
+  b.Wait();
+  a.Wait();
+  EXPECT_EQ(scheduler_->load().jobs, 0);
+  EXPECT_EQ(scheduler_->load().tokens, 0);
+}
+
 TEST_F(PrefillSchedulerTest, DrainingRefusesNewJobsAndFinishesOldOnes) {
   Start();
   JobLog log, late;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 300), log.callbacks()).ok());
   scheduler_->Drain();
-  EXPECT_EQ(scheduler_->Submit(Job("b", 3), late.callbacks()).status().code(),
+  EXPECT_EQ(scheduler_->Submit(Job("b", 3), late.callbacks()).code(),
             absl::StatusCode::kUnavailable);
   EXPECT_THAT(log.Wait(), Contains("committed"));
 }
