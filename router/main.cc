@@ -1,5 +1,6 @@
 // The router: the address that clients know.
 #include <atomic>
+#include <random>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -47,6 +48,12 @@ ABSL_FLAG(std::string, client_tokens, "",
 ABSL_FLAG(int64_t, max_request_bytes, 16 << 20,
           "a larger request is refused before it is tokenized");
 ABSL_FLAG(int64_t, max_requests, 4096, "running at a time; more are refused");
+ABSL_FLAG(
+    int64_t, max_waiting, 1024,
+    "requests that wait while all workers are full, highest priority first; more are refused");
+ABSL_FLAG(int64_t, max_wait_s, 10,
+          "the longest wait for a full worker, but at most a quarter of a request's time; then it "
+          "is refused");
 ABSL_FLAG(int64_t, default_timeout_s, 600,
           "deadline of requests that bring none, and the longest for all");
 ABSL_FLAG(int, max_attempts, 4, "tries of one request, the first among them");
@@ -75,6 +82,9 @@ absl::Status CheckFlags() {
       CheckFlagRange("chat-window-offset", absl::GetFlag(FLAGS_chat_window_offset), -1, 1'000));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("max-requests", absl::GetFlag(FLAGS_max_requests), 1, 1'000'000));
+  WINNOW_RETURN_IF_ERROR(
+      CheckFlagRange("max-waiting", absl::GetFlag(FLAGS_max_waiting), 1, 1'000'000));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-wait-s", absl::GetFlag(FLAGS_max_wait_s), 0, 86'400));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("default-timeout-s", absl::GetFlag(FLAGS_default_timeout_s), 1, 86'400));
   WINNOW_RETURN_IF_ERROR(
@@ -163,7 +173,11 @@ absl::Status Run() {
   ExportBuildInfo(metrics_registry);
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
-  WorkerRegistry registry(clients, clock, {});
+  WorkerRegistry registry(clients, clock, {.first_rotation = std::random_device{}()});
+  service_options.generation.driver.waiting_room = std::make_shared<WaitingRoom>(
+      clients, clock,
+      RequestQueue::Options{.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting)),
+                            .max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s))});
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   std::unique_ptr<ClientTokens> tokens;
   if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {

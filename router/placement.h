@@ -15,7 +15,8 @@ struct WorkerView {
   bool failing = false;  // its requests fail: chosen only when nothing else is left
   std::string layout_digest;
   uint64_t incarnation = 0;
-  int64_t outstanding = 0;  // tokens dispatched and not ended, counted by the router at dispatch
+  // Tokens of the work that it has, by this router and by others, as far as that is known.
+  int64_t outstanding = 0;
 };
 
 struct Placement {

@@ -8,6 +8,12 @@
 #include "common/peer_failure.h"
 
 namespace winnow {
+namespace {
+
+// Full workers that are asked one after the other before a request waits.
+constexpr int kMaxRefusals = 3;
+
+}  // namespace
 
 const char* DriverStageName(DriverStage stage) {
   switch (stage) {
@@ -49,7 +55,13 @@ std::function<void(const Arg&)> RequestDriver::ForAttempt(
 
 void RequestDriver::Start() {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
-  if (phase_ == Phase::kIdle) StartPrefill();
+  if (phase_ != Phase::kIdle) return;
+  const auto& room = options_.waiting_room;
+  if (room != nullptr && room->MustWait(request_.priority())) {
+    WaitForRoom(absl::OkStatus());
+  } else {
+    StartPrefill();
+  }
 }
 
 void RequestDriver::Cancel(absl::StatusCode code) {
@@ -124,7 +136,9 @@ void RequestDriver::OnPrefillMessage(const v1::PrefillResponse& message) {
   switch (message.event_case()) {
     case v1::PrefillResponse::kAccepted:
       accepted_ = true;
+      LeaveWaitingRoom();
       result_.tensor_parallel = message.accepted().tensor_parallel();
+      registry_.OnAccepted(placement_, work_, message.accepted());
       callbacks_.accepted();
       break;
     case v1::PrefillResponse::kReserved:
@@ -174,7 +188,11 @@ void RequestDriver::OnCommitted(const v1::Committed& committed) {
   result_.committed = committed;
   registry_.ReportSuccess(placement_.prefill_address);
   if (committed.decode_follows()) callbacks_.decode_ready();
-  if (std::exchange(holds_prefill_, false)) registry_.ReleasePrefill(placement_, work_);
+  if (std::exchange(holds_prefill_, false)) {
+    registry_.ReleasePrefill(placement_, work_, accepted_);
+  }
+  if (committed.has_load()) registry_.OnLoad(placement_.prefill_address, committed.load());
+  if (options_.waiting_room != nullptr) options_.waiting_room->OnRoom();
   TryFinish();
   if (phase_ == Phase::kEnded || decode_ != nullptr) return;
   if (reserved_) {
@@ -231,7 +249,10 @@ void RequestDriver::BlamePrefillAttempt(const absl::Status& reason) {
     if (absl::IsUnavailable(reason)) registry_.ReportUnreachable(placement_.prefill_address);
     return;
   }
-  if (!reserved_ && phase_ == Phase::kPrefill) avoid_.push_back(placement_.prefill_address);
+  // It took the request, so it is not the one that is full.
+  if (!reserved_ && phase_ == Phase::kPrefill && !absl::IsResourceExhausted(reason)) {
+    avoid_.push_back(placement_.prefill_address);
+  }
   registry_.Recheck(placement_.prefill_address);
   if (placement_.decode_address.empty()) return;
   avoid_.push_back(placement_.decode_address);
@@ -261,12 +282,22 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
   const bool can_resend =
       stage == DriverStage::kPrefill && reserved_ && !tokens_.empty() && !complete_;
   EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
+  const bool is_full = absl::IsResourceExhausted(reason);
+  const bool may_wait = options_.waiting_room != nullptr && is_full && tokens_.empty();
+  ++(may_wait ? refusals_ : failures_);
   // The hint of a full worker is of no concern to another one.
   const bool goes_elsewhere =
-      absl::IsResourceExhausted(reason) && registry_.HasOtherPrefill(avoid_);
-  const absl::Duration delay = Backoff(options_.backoff, std::max(1, attempt_), options_.jitter,
-                                       goes_elsewhere ? absl::ResourceExhaustedError("") : reason);
-  if (!MayRetry(reason) || attempt_ >= options_.max_attempts ||
+      is_full && refusals_ <= kMaxRefusals && registry_.HasOtherPrefill(avoid_);
+  if (may_wait && !goes_elsewhere) {
+    events_.OnRetry(stage, reason);
+    WaitForRoom(reason);
+    return;
+  }
+  if (!goes_elsewhere) LeaveWaitingRoom();
+  const absl::Duration delay =
+      goes_elsewhere ? absl::ZeroDuration()
+                     : Backoff(options_.backoff, std::max(1, failures_), options_.jitter, reason);
+  if (!MayRetry(reason) || failures_ >= options_.max_attempts ||
       delay >= deadline_.Remaining(clock_)) {
     Fail(reason);
     return;
@@ -283,6 +314,30 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
   });
 }
 
+void RequestDriver::WaitForRoom(const absl::Status& full) {
+  ++epoch_;
+  phase_ = Phase::kWaiting;
+  refusals_ = 0;
+  avoid_.clear();  // they may have room by then
+  if (!ticket_) ticket_ = options_.waiting_room->Enter(request_.priority(), deadline_.when());
+  const auto if_waiting = [self = shared_from_this(), epoch = epoch_](const auto& act) {
+    std::lock_guard<std::recursive_mutex> lock(self->mutex_);
+    if (self->epoch_ == epoch) act(*self);
+  };
+  options_.waiting_room->Wait(
+      *ticket_, full,
+      {.try_again = [if_waiting] { if_waiting([](RequestDriver& d) { d.StartPrefill(); }); },
+       .refused =
+           [if_waiting](const absl::Status& status) {
+             if_waiting([&](RequestDriver& d) { d.Fail(status); });
+           }});
+}
+
+void RequestDriver::LeaveWaitingRoom() {
+  if (ticket_) options_.waiting_room->Leave(*ticket_);
+  ticket_.reset();
+}
+
 void RequestDriver::TryFinish() {
   if (!complete_ || !committed_ || phase_ == Phase::kEnded) return;
   if (decode_is_done_ || decode_ != nullptr) registry_.ReportSuccess(placement_.decode_address);
@@ -294,6 +349,7 @@ void RequestDriver::TryFinish() {
 void RequestDriver::Fail(const absl::Status& status) {
   if (phase_ == Phase::kEnded) return;
   EndAttempt(std::string(status.message()));
+  LeaveWaitingRoom();
   phase_ = Phase::kEnded;
   callbacks_.failed(ForClient(status));
 }
@@ -310,10 +366,12 @@ void RequestDriver::EndAttempt(const std::string& reason) {
   if (reserved_ && !frees_itself) {
     clients_.AbortDecode(placement_.decode_address, reservation_id_, reason);
   }
+  if (std::exchange(holds_prefill_, false)) {
+    registry_.ReleasePrefill(placement_, work_, accepted_);
+  }
   accepted_ = reserved_ = committed_ = decode_is_done_ = false;
   reservation_id_.clear();
   early_.clear();
-  if (std::exchange(holds_prefill_, false)) registry_.ReleasePrefill(placement_, work_);
   if (std::exchange(holds_decode_, false)) registry_.ReleaseDecode(placement_, work_);
 }
 

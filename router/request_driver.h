@@ -5,11 +5,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/clock.h"
 #include "router/retry_policy.h"
+#include "router/waiting_room.h"
 #include "router/worker_clients.h"
 #include "router/worker_registry.h"
 
@@ -61,6 +63,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     BackoffOptions backoff;
     double jitter = 0.5;  // in [0, 1], drawn for each request
     TraceContext trace;   // with the router's own span
+    // Where it waits while all workers are full. Null: it tries again after their hint, which
+    // counts as an attempt.
+    std::shared_ptr<WaitingRoom> waiting_room;
   };
   // `request` has everything but attempt, decode worker and forced tokens. The references must
   // outlive the driver.
@@ -97,6 +102,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   void JudgePrefillAttempt(const absl::Status& reason);
   void BlamePrefillAttempt(const absl::Status& reason);
   void Retry(DriverStage stage, const absl::Status& reason);
+  // In the waiting room; `full`: the words of the last worker that was asked, if any.
+  void WaitForRoom(const absl::Status& full);
+  void LeaveWaitingRoom();
   void TryFinish();
   void Fail(const absl::Status& status);
   // Ends the calls of this attempt and frees what it holds; what still comes from them is dropped.
@@ -125,6 +133,10 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   // The request as its client sees it.
   std::vector<int32_t> tokens_;
   bool complete_ = false;  // the last token was sent, or Stop was called
+
+  std::optional<RequestQueue::Entry> ticket_;  // of the waiting room, from Enter to Leave
+  int refusals_ = 0;                           // by full workers, since it last waited
+  int failures_ = 0;                           // attempts that failed otherwise
 
   // The current attempt.
   int attempt_ = 0;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "router/load_estimate.h"
 
 namespace winnow {
 namespace {
@@ -18,13 +19,20 @@ struct Worker {
   bool ready = false;
   bool draining = false;               // no source names it any more
   std::optional<v1::WorkerInfo> info;  // the last answer
-  int64_t outstanding = 0;             // tokens; every request has some
+  int64_t outstanding = 0;             // of this router, until it is released
+  int64_t unaccepted = 0;              // of that, what a prefill worker has not answered yet
+  int64_t others = 0;                  // of other routers, as a decode worker last told
+  LoadEstimate load;                   // of a prefill worker, by all
   bool polling = false;                // a poll is under way
   bool poll_again = false;             // …but news came meanwhile
   absl::Time next_poll;                // from the start: at once
   absl::Duration retry;                // until the next poll while there is no answer
 
   bool may_be_chosen() const { return ready && !draining; }
+  int64_t LoadAt(absl::Time now) const {
+    if (role == v1::WORKER_ROLE_DECODE) return outstanding + others;
+    return load.is_known() ? load.TokensAt(now) + unaccepted : outstanding;
+  }
 };
 
 const char* RoleName(v1::WorkerRole role) {
@@ -35,7 +43,10 @@ const char* RoleName(v1::WorkerRole role) {
 
 struct WorkerRegistry::State : std::enable_shared_from_this<WorkerRegistry::State> {
   State(WorkerClients& clients, const Clock& clock, Options options)
-      : clients(clients), clock(clock), options(std::move(options)) {}
+      : clients(clients),
+        clock(clock),
+        options(std::move(options)),
+        rotation(this->options.first_rotation) {}
 
   // All with the lock held, but for OnInfo.
   using WorkerPtr = std::shared_ptr<Worker>;  // shared with polls under way
@@ -57,7 +68,7 @@ struct WorkerRegistry::State : std::enable_shared_from_this<WorkerRegistry::Stat
   bool stopping = false;
   std::vector<WorkerPtr> workers;  // in the order in which they became known
   bool any_drained = false;        // one of them may be ready to be forgotten
-  size_t rotation = 0;
+  size_t rotation;
 };
 
 WorkerRegistry::WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options)
@@ -105,8 +116,8 @@ void WorkerRegistry::PollLoop(const std::shared_ptr<State>& state) {
     {
       std::unique_lock<std::mutex> lock(state->mutex);
       const absl::Duration idle = std::clamp(state->NextPoll() - state->clock.Now(),
-                                             absl::ZeroDuration(), state->options.poll_period);
-      state->wake.wait_for(lock, absl::ToChronoMicroseconds(idle), [&] {
+                                             absl::ZeroDuration(), state->options.longest_retry);
+      state->clock.WaitFor(state->wake, lock, idle, [&] {
         return state->stopping || state->any_drained || state->NextPoll() <= state->clock.Now();
       });
       if (state->stopping) return;
@@ -182,11 +193,13 @@ void WorkerRegistry::State::OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::W
     if (restarted) worker->breaker.Reset();
     worker->info = *std::move(info);
     worker->info->set_address(worker->address);
+    if (worker->info->has_load()) worker->load.OnWord(worker->info->load(), clock.Now());
+    worker->others = std::max<int64_t>(0, worker->info->load().tokens() - worker->outstanding);
     worker->retry = options.first_retry;
   }
   worker->next_poll = clock.Now() + (answered ? options.poll_period : worker->retry);
   if (stale) worker->next_poll = clock.Now();
-  if (!answered) worker->retry = std::min(worker->retry * 2, options.poll_period);
+  if (!answered) worker->retry = std::min(worker->retry * 2, options.longest_retry);
   wake.notify_all();
 }
 
@@ -198,7 +211,7 @@ std::vector<WorkerView> WorkerRegistry::State::Views(v1::WorkerRole role) const 
     WorkerView view{.address = worker->address,
                     .ready = worker->ready,
                     .failing = !worker->breaker.Allows(now),
-                    .outstanding = worker->outstanding};
+                    .outstanding = worker->LoadAt(now)};
     if (worker->info) {
       view.layout_digest = worker->info->layout_digest();
       view.incarnation = worker->info->incarnation();
@@ -262,12 +275,33 @@ absl::StatusOr<Placement> WorkerRegistry::Acquire(const Work& work, PlacementQue
                                                       state_->Views(v1::WORKER_ROLE_DECODE), query);
   if (!placement.ok()) return placement;
   state_->AddWork(placement->prefill_address, v1::WORKER_ROLE_PREFILL, work.prefill_tokens);
+  state_->Find(placement->prefill_address, v1::WORKER_ROLE_PREFILL)->unaccepted +=
+      work.prefill_tokens;
   state_->AddWork(placement->decode_address, v1::WORKER_ROLE_DECODE, work.decode_tokens);
   return placement;
 }
 
-void WorkerRegistry::ReleasePrefill(const Placement& placement, const Work& work) {
+void WorkerRegistry::OnAccepted(const Placement& placement, const Work& work,
+                                const v1::Accepted& accepted) {
   std::lock_guard<std::mutex> lock(state_->mutex);
+  if (const auto worker = state_->Find(placement.prefill_address, v1::WORKER_ROLE_PREFILL)) {
+    worker->unaccepted -= work.prefill_tokens;
+    if (accepted.has_load()) worker->load.OnWord(accepted.load(), state_->clock.Now());
+  }
+}
+
+void WorkerRegistry::OnLoad(const std::string& address, const v1::WorkerLoad& load) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  if (const auto worker = state_->Find(address, v1::WORKER_ROLE_PREFILL)) {
+    worker->load.OnWord(load, state_->clock.Now());
+  }
+}
+
+void WorkerRegistry::ReleasePrefill(const Placement& placement, const Work& work,
+                                    bool was_accepted) {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  const auto worker = state_->Find(placement.prefill_address, v1::WORKER_ROLE_PREFILL);
+  if (worker != nullptr && !was_accepted) worker->unaccepted -= work.prefill_tokens;
   state_->AddWork(placement.prefill_address, v1::WORKER_ROLE_PREFILL, -work.prefill_tokens);
 }
 

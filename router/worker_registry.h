@@ -13,18 +13,25 @@
 
 namespace winnow {
 
-// The workers that a router knows: polls them, remembers what they say, counts the work given to
-// each. A worker that cannot be reached is not chosen until a poll succeeds again; one that answers
-// polls but fails requests is, while there are others, tried by one request at a time
-// (CircuitBreaker). A restarted worker begins anew. Thread-safe.
+// The workers that a router knows: polls them, remembers what they say, and counts the work that
+// each has. A prefill worker says in its replies what all routers gave it; of a decode worker this
+// router's own share is counted, and the others' from its last poll. A worker that cannot be
+// reached is not chosen until a poll succeeds again; one that answers polls but fails requests is,
+// while there are others, tried by one request at a time (CircuitBreaker). A restarted worker
+// begins anew. Thread-safe.
 class WorkerRegistry {
  public:
   struct Options {
-    absl::Duration poll_period = absl::Seconds(1);  // of a worker that answers
-    // A worker that does not answer is asked again after this, then ever later, up to poll_period.
+    // Of a worker that answers: what other routers gave it is known as often.
+    absl::Duration poll_period = absl::Milliseconds(100);
+    // A worker that does not answer is asked again after this, then ever later, up to the longest.
     absl::Duration first_retry = absl::Milliseconds(50);
+    absl::Duration longest_retry = absl::Seconds(1);
     absl::Duration poll_timeout = absl::Seconds(2);
     CircuitBreaker::Options breaker;
+    // Where ties begin to be broken. Routers that start at different places do not all choose the
+    // same worker.
+    size_t first_rotation = 0;
   };
   // Both must outlive it. Knows nobody yet.
   WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options);
@@ -42,7 +49,11 @@ class WorkerRegistry {
   // Places one attempt; counts its work on both workers until it is released. `query.rotation` is
   // filled in.
   absl::StatusOr<Placement> Acquire(const Work& work, PlacementQuery query);
-  void ReleasePrefill(const Placement& placement, const Work& work);
+  // The prefill worker took the attempt, and says what it has with it, unless it is an older one.
+  void OnAccepted(const Placement& placement, const Work& work, const v1::Accepted& accepted);
+  // What a prefill worker says of all that it has.
+  void OnLoad(const std::string& address, const v1::WorkerLoad& load);
+  void ReleasePrefill(const Placement& placement, const Work& work, bool was_accepted);
   void ReleaseDecode(const Placement& placement, const Work& work);
 
   // How a request ended at this worker, as far as it tells of the worker.

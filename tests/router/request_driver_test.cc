@@ -30,7 +30,7 @@ class RequestDriverTest : public ::testing::Test {
     }
     ASSERT_THAT(registry_->Workers(), SizeIs(all));
   }
-  void Start(int max_tokens = 3) {
+  void Start(int max_tokens = 3, RequestDriver::Options options = {}) {
     v1::PrefillRequest request;
     request.set_request_id("r");
     request.add_prompt_ids(1);
@@ -46,9 +46,9 @@ class RequestDriverTest : public ::testing::Test {
     callbacks.failed = [this](const absl::Status& s) {
       events_.push_back("failed " + absl::StatusCodeToString(s.code()));
     };
+    options.trace = {.trace_id = "t"};
     driver_ = std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_,
-                                              clock_, counters_, callbacks,
-                                              RequestDriver::Options{.trace = {.trace_id = "t"}});
+                                              clock_, counters_, callbacks, options);
     driver_->Start();
   }
 
@@ -284,6 +284,40 @@ TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor
   ASSERT_THAT(workers_.delays, SizeIs(2));
   EXPECT_LT(workers_.delays[0], absl::Seconds(1));
   EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+}
+
+TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
+  Workers({"p:1", "p:2"}, {"d:1"});
+  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
+  Start(/*max_tokens=*/1, {.waiting_room = room});
+  for (int round = 0; round < 5; ++round) {  // more often than it may fail
+    for (int i = 0; i < 2; ++i) {            // one worker, then the other
+      ASSERT_THAT(workers_.prefills, SizeIs(2 * round + i + 1));
+      workers_.prefills.back()->End(absl::ResourceExhaustedError("full"));
+      if (i == 0) workers_.FireTimers();
+    }
+    EXPECT_EQ(room->size(), 1u);
+    workers_.timers.clear();  // of the hint and of its own time
+    room->OnRoom();
+    workers_.FireTimers();
+  }
+  EXPECT_THAT(events_, IsEmpty());
+  EXPECT_FALSE(room->MustWait(0));
+  workers_.prefills.back()->Say(Accepted());
+  workers_.prefills.back()->Say(Token(10));
+  workers_.prefills.back()->Say(Committed());
+  EXPECT_THAT(events_, ElementsAre("0:10", "finished"));
+}
+
+TEST_F(RequestDriverTest, ARequestThatIsCancelledWhileItWaitsLeavesTheRoom) {
+  Workers({"p:1"}, {"d:1"});
+  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
+  Start(/*max_tokens=*/3, {.waiting_room = room});
+  workers_.prefills.back()->End(absl::ResourceExhaustedError("full"));
+  EXPECT_EQ(room->size(), 1u);
+  driver_->Cancel(absl::StatusCode::kCancelled);
+  EXPECT_EQ(room->size(), 0u);
+  EXPECT_THAT(events_, ElementsAre("failed CANCELLED"));
 }
 
 TEST_F(RequestDriverTest, ACancelStopsBothWorkersAndSaysSoOnce) {

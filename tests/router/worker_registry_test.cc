@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "router/load_estimate.h"
 #include "tests/router/fake_workers.h"
 
 namespace winnow {
@@ -24,6 +25,7 @@ class WorkerRegistryTest : public ::testing::Test {
   WorkerRegistry& Start(absl::Duration poll_period = absl::Hours(1)) {
     WorkerRegistry::Options options;
     options.poll_period = poll_period;
+    options.longest_retry = poll_period;
     options.first_retry = absl::Milliseconds(1);
     registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
     registry_->SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
@@ -120,7 +122,7 @@ TEST_F(WorkerRegistryTest, AWorkerThatVanishesGetsNoNewWorkAndIsForgottenAfterIt
   for (int i = 0; i < 4; ++i) EXPECT_EQ(registry.Acquire(work, {})->prefill_address, "p:2");
   EXPECT_FALSE(registry.HasOtherPrefill({"p:2"}));
   EXPECT_THAT(workers_.forgotten(), ::testing::IsEmpty());
-  registry.ReleasePrefill(*running, work);
+  registry.ReleasePrefill(*running, work, /*was_accepted=*/false);
   EXPECT_TRUE(WaitUntil([&] { return registry.Count(v1::WORKER_ROLE_PREFILL).draining == 0; }));
   EXPECT_TRUE(WaitUntil([&] { return !workers_.forgotten().empty(); }));
   EXPECT_THAT(workers_.forgotten(), ::testing::ElementsAre("p:1"));
@@ -148,8 +150,40 @@ TEST_F(WorkerRegistryTest, WorkIsCountedUntilItIsReleased) {
   for (int i = 0; i < 4; ++i) {
     EXPECT_NE(registry.Acquire(small, {})->prefill_address, first->prefill_address);
   }
-  registry.ReleasePrefill(*first, large);
+  registry.ReleasePrefill(*first, large, /*was_accepted=*/false);
   EXPECT_EQ(registry.Acquire(small, {})->prefill_address, first->prefill_address);
+}
+
+v1::WorkerLoad Load(int64_t tokens, double seconds) {
+  v1::WorkerLoad load;
+  load.set_tokens(tokens);
+  load.set_seconds(seconds);
+  return load;
+}
+
+TEST_F(WorkerRegistryTest, WorkOfOtherRoutersCountsAsTheWorkerTellsIt) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  const WorkerRegistry::Work small{.prefill_tokens = 1, .decode_tokens = 1};
+  registry.OnLoad("p:1", Load(1000, 0));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(registry.Acquire(small, {})->prefill_address, "p:2");
+  v1::Accepted accepted;
+  *accepted.mutable_load() = Load(5000, 0);
+  registry.OnAccepted(*registry.Acquire(small, {}), small, accepted);
+  EXPECT_EQ(registry.Acquire(small, {})->prefill_address, "p:1");
+}
+
+TEST(LoadEstimateTest, AWorkerWorksOnBetweenItsWords) {
+  const absl::Time now = absl::UnixEpoch();
+  LoadEstimate load;
+  EXPECT_FALSE(load.is_known());
+  load.OnWord(Load(1000, 2), now);
+  EXPECT_EQ(load.TokensAt(now), 1000);
+  EXPECT_EQ(load.TokensAt(now + absl::Seconds(1)), 500);
+  EXPECT_EQ(load.TokensAt(now + absl::Seconds(9)), 0);
+  load.OnWord(Load(0, 0), now);  // idle: its rate is still known
+  load.OnWord(Load(600, 0), now);
+  EXPECT_EQ(load.TokensAt(now + absl::Seconds(1)), 100);
 }
 
 TEST_F(WorkerRegistryTest, TheModelIsKnownFromTheFirstAnswerOnWithTheSmallestContext) {

@@ -1,0 +1,124 @@
+#include "router/waiting_room.h"
+
+#include <string>
+#include <vector>
+
+#include "common/retry_hint.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/router/fake_workers.h"
+
+namespace winnow {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class WaitingRoomTest : public ::testing::Test {
+ protected:
+  void Open(RequestQueue::Options options = {}) {
+    room_ = std::make_shared<WaitingRoom>(timers_, clock_, options);
+  }
+  static absl::Status Full(absl::Duration hint = absl::Seconds(3)) {
+    absl::Status full = absl::ResourceExhaustedError("full");
+    SetRetryAfter(full, hint);
+    return full;
+  }
+  void Wait(const std::string& name, const RequestQueue::Entry& ticket, const absl::Status& full) {
+    room_->Wait(ticket, full,
+                {.try_again = [this, name] { events_.push_back(name + " tries"); },
+                 .refused =
+                     [this, name](const absl::Status& status) {
+                       EXPECT_TRUE(GetRetryAfter(status).has_value());
+                       events_.push_back(name + " refused: " + std::string(status.message()));
+                     }});
+  }
+  // Runs what was asked for after no time at all; timers wait.
+  std::vector<std::string> Heard() {
+    for (size_t i = 0; i < timers_.timers.size(); ++i) {
+      if (timers_.delays[i] > absl::ZeroDuration() || timers_.timers[i] == nullptr) continue;
+      std::exchange(timers_.timers[i], nullptr)();
+    }
+    return std::exchange(events_, {});
+  }
+  // Runs the timers for which the time has come.
+  void Pass(absl::Duration time) {
+    clock_.Advance(time);
+    for (size_t i = 0; i < timers_.timers.size(); ++i) {
+      if (timers_.delays[i] > time || timers_.timers[i] == nullptr) continue;
+      std::exchange(timers_.timers[i], nullptr)();
+    }
+  }
+
+  FakeClock clock_;
+  FakeWorkers timers_;
+  std::shared_ptr<WaitingRoom> room_;
+  std::vector<std::string> events_;
+};
+
+TEST_F(WaitingRoomTest, OneAtATimeTriesWhenARequestHasLeftAWorker) {
+  Open();
+  const auto a = room_->Enter(0, absl::InfiniteFuture());
+  const auto b = room_->Enter(0, absl::InfiniteFuture());
+  Wait("a", a, Full());
+  Wait("b", b, Full());
+  EXPECT_THAT(Heard(), IsEmpty());
+  room_->OnRoom();
+  room_->OnRoom();
+  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  room_->Leave(a);  // taken
+  EXPECT_THAT(Heard(), ElementsAre("b tries"));
+  Wait("b", b, Full());  // refused again
+  EXPECT_THAT(Heard(), IsEmpty());
+  EXPECT_EQ(room_->size(), 1u);
+}
+
+TEST_F(WaitingRoomTest, TheHintOfTheWorkersStartsATryByItself) {
+  Open();
+  Wait("a", room_->Enter(0, absl::InfiniteFuture()), Full(absl::Seconds(3)));
+  Pass(absl::Seconds(2));
+  EXPECT_THAT(Heard(), IsEmpty());
+  Pass(absl::Seconds(3));
+  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+}
+
+TEST_F(WaitingRoomTest, ANewcomerWaitsBehindThoseOfItsPriority) {
+  Open();
+  EXPECT_FALSE(room_->MustWait(0));
+  Wait("a", room_->Enter(0, absl::InfiniteFuture()), Full());
+  EXPECT_TRUE(room_->MustWait(0));
+  EXPECT_FALSE(room_->MustWait(1));
+  Wait("b", room_->Enter(0, absl::InfiniteFuture()), absl::OkStatus());
+  Wait("urgent", room_->Enter(1, absl::InfiniteFuture()), Full());
+  room_->OnRoom();
+  EXPECT_THAT(Heard(), ElementsAre("urgent tries"));
+}
+
+TEST_F(WaitingRoomTest, WhoWaitedTooLongIsRefusedWithTheWorkersWords) {
+  Open({.max_wait = absl::Seconds(2)});
+  Wait("a", room_->Enter(0, absl::InfiniteFuture()), Full());
+  Pass(absl::Seconds(2));
+  EXPECT_THAT(Heard(), ElementsAre("a refused: full"));
+  EXPECT_EQ(room_->size(), 0u);
+}
+
+TEST_F(WaitingRoomTest, WhoFindsTheRoomFullIsRefused) {
+  Open({.max_waiting = 1});
+  Wait("a", room_->Enter(0, absl::InfiniteFuture()), Full());
+  Wait("b", room_->Enter(0, absl::InfiniteFuture()), absl::OkStatus());
+  EXPECT_THAT(Heard(), ElementsAre("b refused: full"));
+}
+
+TEST_F(WaitingRoomTest, WhoLeavesInItsTurnGivesItToTheNext) {
+  Open();
+  const auto a = room_->Enter(0, absl::InfiniteFuture());
+  Wait("a", a, Full());
+  Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
+  room_->OnRoom();
+  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  room_->Leave(a);  // cancelled
+  EXPECT_THAT(Heard(), ElementsAre("b tries"));
+}
+
+}  // namespace
+}  // namespace winnow
