@@ -11,7 +11,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from harness import SHORT, ClusterTest, RequestError, generate_command, make_document, unittest  # noqa: E402
+from harness import BIN, SHORT, ClusterTest, RequestError, generate_command, make_document, unittest  # noqa: E402
 from metric_list import expected_series, listed, matches, parse_page  # noqa: E402
 
 ROWS = listed()
@@ -176,19 +176,18 @@ class MovesTest(ClusterTest):
         self.settle("router", "winnow_rejections_total", {"reason": "invalid"}, 1)
 
     def check_stopped(self):
-        """A client that goes away while its prompt is computed, and one whose deadline passes."""
+        """Clients that go away while their prompts are computed."""
         self.before = self.watch.look()
         held = [subprocess.Popen(generate_command(self.cluster.address, prompt_file=self.prompt_file, policy="full"),
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
         try:
             deadline = time.monotonic() + 60
-            while True:  # gauges of what waits and runs
+            while True:
                 now = self.watch.look()
-                waits = now["prefill", "winnow_requests_queued", frozenset({("priority", "normal")})]
-                runs = self.delta(now, "prefill", "winnow_prefill_computed_tokens_total")
-                if runs > 0 and ("prefill", "winnow_requests_queued") in self.watch.names():
+                inflight = now["prefill", "winnow_requests_inflight", frozenset()]
+                if inflight == 3 and self.delta(now, "prefill", "winnow_prefill_computed_tokens_total") > 0:
                     break
-                self.assertLess(time.monotonic(), deadline, f"waiting {waits}, computed {runs}")
+                self.assertLess(time.monotonic(), deadline, f"{inflight} jobs")
         finally:
             for child in held:
                 child.kill()
@@ -199,6 +198,22 @@ class MovesTest(ClusterTest):
         self.assertEqual(self.delta(now, "router", "winnow_cancellations_total", stage="prefill"), 3)
         self.assertEqual(self.delta(now, "router", "winnow_request_duration_seconds", outcome="cancelled"), 3)
         self.assertGreater(self.delta(now, "prefill", "winnow_wasted_tokens_total", reason="cancelled"), 0)
+
+    def check_queue(self):
+        """More prompts at once than a prefill worker works on at a time (16)."""
+        load = subprocess.Popen(
+            [BIN / "winnow", "load", "--address", self.cluster.address, "--rate", "1000", "--requests", "40",
+             "--prompt-tokens", "1500", "--max-tokens", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 60
+            while not self.watch.names() >= {("prefill", "winnow_requests_queued"), ("prefill", "winnow_queued_prefill_seconds")}:
+                self.assertLess(time.monotonic(), deadline, "nothing ever waited")
+                self.watch.look()
+        finally:
+            load.kill()
+            load.wait()
+        self.settle("router", "winnow_requests_inflight", {}, 0)
+        self.settle("prefill", "winnow_requests_queued", {"priority": "normal"}, 0)
 
     def check_moved_generation(self):
         """A decode worker dies while it decodes: the generation goes on elsewhere."""
@@ -235,6 +250,7 @@ class MovesTest(ClusterTest):
         self.ask(SHORT, max_tokens=1)
         self.check_refused()
         self.check_stopped()
+        self.check_queue()
         self.check_moved_generation()
         expected = {(component, row.name) for row in ROWS for component in row.components
                     if component in COMPONENTS}
