@@ -16,7 +16,7 @@ class DrainTest(ClusterTest):
         time.sleep(1.0)
         self.cluster.kill(name, signal.SIGTERM)
         self.cluster.wait_dead(name)
-        self.assertNotIn("error", self.cluster.log(name))
+        self.assert_logs_no_error(name)
         time.sleep(1.0)
         self.cluster.restart(name)
 

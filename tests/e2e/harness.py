@@ -57,6 +57,10 @@ class ClusterTest(unittest.TestCase):
         self.assertEqual(result["text"].strip(), document.answer)
         return result
 
+    def assert_logs_no_error(self, name):
+        """No line of the process's log has the level error; a request that failed there and was tried again has none."""
+        self.assertNotRegex(self.cluster.log(name), r"(?m)^\S+ (error|critical) \[")
+
     def assert_refused(self, code, sentence, **options):
         """The request fails with a status and a sentence that matches, and the cluster goes on."""
         with self.assertRaises(RequestError) as caught:

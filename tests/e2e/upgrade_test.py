@@ -18,7 +18,7 @@ class UpgradeTest(ClusterTest):
         time.sleep(1.0)  # load on what is there
         self.cluster.kill(name, signal.SIGTERM)
         self.cluster.wait_dead(name)
-        self.assertNotIn("error", self.cluster.log(name))
+        self.assert_logs_no_error(name)
         self.cluster.restart(name, bin=folder)
         time.sleep(1.0)
 
