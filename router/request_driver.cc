@@ -335,7 +335,6 @@ void RequestDriver::WaitForRoom(const absl::Status& full) {
 
 void RequestDriver::LeaveWaitingRoom() {
   if (ticket_) options_.waiting_room->Leave(*ticket_);
-  ticket_.reset();
 }
 
 void RequestDriver::TryFinish() {

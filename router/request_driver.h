@@ -134,9 +134,11 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   std::vector<int32_t> tokens_;
   bool complete_ = false;  // the last token was sent, or Stop was called
 
-  std::optional<RequestQueue::Entry> ticket_;  // of the waiting room, from Enter to Leave
-  int refusals_ = 0;                           // by full workers, since it last waited
-  int failures_ = 0;                           // attempts that failed otherwise
+  // Of the waiting room, from its first Enter on: one that was taken, then refused by a decode
+  // worker, comes back to its old place and waits no longer in all.
+  std::optional<RequestQueue::Entry> ticket_;
+  int refusals_ = 0;  // by full workers, since it last waited
+  int failures_ = 0;  // attempts that failed otherwise
 
   // The current attempt.
   int attempt_ = 0;

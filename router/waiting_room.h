@@ -36,8 +36,8 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
   RequestQueue::Entry Enter(int priority, absl::Time deadline);
   // Waits for the next turn. `full`: what the workers said, OK when none was asked.
   void Wait(const RequestQueue::Entry& ticket, const absl::Status& full, Callbacks callbacks);
-  // The request is gone, or does not need its ticket any more: it was tried and taken, or it failed
-  // for another reason.
+  // The request does not wait any more: it is gone, or it was tried and taken, or it failed for
+  // another reason. It may come back with the same ticket.
   void Leave(const RequestQueue::Entry& ticket);
 
   // A request of this router has left a worker.

@@ -48,14 +48,15 @@ class Traffic:
     def kinds():
         return [(document, policy) for document in DOCUMENTS for policy in ("full", "claa")]
 
-    def one(self):
+    def one(self, kinds):
         with self.lock:
-            request = Request(*self.random.choice(self.kinds()))
+            request = Request(*self.random.choice(kinds))
             self.requests.append(request)
         return request.run(self.cluster)
 
-    def run(self, count=None, seconds=None, meanwhile=None):
-        """Until `count` requests were made, `seconds` passed, or `meanwhile()` returned."""
+    def run(self, count=None, seconds=None, meanwhile=None, kinds=None):
+        """Until `count` requests were made, `seconds` passed, or `meanwhile()` returned. `kinds`: all."""
+        kinds = kinds or self.kinds()
         self.stopping.clear()
         begin, left = time.monotonic(), iter(range(count)) if count else None
 
@@ -64,7 +65,7 @@ class Traffic:
                 with self.lock:
                     if left is not None and next(left, None) is None:
                         return
-                if self.one().error is not None:
+                if self.one(kinds).error is not None:
                     time.sleep(0.3)
 
         with concurrent.futures.ThreadPoolExecutor(self.clients) as pool:

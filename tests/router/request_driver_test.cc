@@ -309,6 +309,28 @@ TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
   EXPECT_THAT(events_, ElementsAre("0:10", "finished"));
 }
 
+// Prefill workers take it again and again, the decode worker never has room.
+TEST_F(RequestDriverTest, ARequestThatIsTakenAndRefusedAgainWaitsNoLongerInAll) {
+  Workers({"p:1"}, {"d:1"});
+  RequestQueue::Options patience;
+  patience.max_wait = absl::Milliseconds(50);
+  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, patience);
+  Start(/*max_tokens=*/3, {.waiting_room = room});
+  const absl::Time late = absl::Now() + absl::Seconds(20);
+  while (events_.empty() && absl::Now() < late) {
+    ASSERT_FALSE(workers_.prefills.empty());
+    if (workers_.prefills.back()->ended) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    } else {
+      workers_.prefills.back()->Say(Accepted());
+      workers_.prefills.back()->End(absl::ResourceExhaustedError("no blocks"));
+    }
+    room->OnRoom();
+    workers_.FireTimers();
+  }
+  EXPECT_THAT(events_, ElementsAre("failed RESOURCE_EXHAUSTED"));
+}
+
 TEST_F(RequestDriverTest, ARequestThatIsCancelledWhileItWaitsLeavesTheRoom) {
   Workers({"p:1"}, {"d:1"});
   const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
