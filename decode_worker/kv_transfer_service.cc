@@ -211,6 +211,12 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
        request->newest_wire_version(), PeerCertificateName(*context)});
   LogCall(*context, "reserve", request->identity(), grant.status());
   if (!grant.ok()) return Finish(context, grant.status());
+  if (context->IsCancelled()) {  // or its deadline passed: who would abort does not know the id
+    const absl::Status nobody = absl::CancelledError("reserve: nobody waits for the grant");
+    (void)table_.Abort(grant->reservation_id, ParseIdentity(request->identity()),
+                       std::string(nobody.message()));
+    return Finish(context, nobody);
+  }
   response->set_reservation_id(grant->reservation_id);
   response->set_ttl_ms(absl::ToInt64Milliseconds(grant->ttl));
   response->set_credit_bytes_per_stream(grant->credit_bytes_per_stream);
