@@ -134,6 +134,9 @@ void Core::Reserve(const KvPlan& plan, int max_tokens,
   }
   stub_ = v1::KvTransferService::NewStub(*channel);
   auto call = MakeCall<v1::ReserveRequest, v1::ReserveResponse>();
+  // Not cut off by the request's deadline: an id that comes too late is known, and aborted.
+  const Clock& clock = *owner_.options().clock;
+  SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout), clock);
   *call->request.mutable_plan() = ToProto(plan);
   call->request.set_max_tokens(max_tokens);
   const int sending = std::min(owner_.options().tensor_parallel, plan.num_kv_heads);
