@@ -20,6 +20,9 @@
 namespace winnow {
 namespace {
 
+// How long a grant is waited for after the request has ended.
+constexpr absl::Duration kLateGrant = absl::Seconds(1);
+
 constexpr int kCommitTries = 3;  // Commit is idempotent
 
 // One unary call and what it needs to stay alive.
@@ -134,9 +137,12 @@ void Core::Reserve(const KvPlan& plan, int max_tokens,
   }
   stub_ = v1::KvTransferService::NewStub(*channel);
   auto call = MakeCall<v1::ReserveRequest, v1::ReserveResponse>();
-  // Not cut off by the request's deadline: an id that comes too late is known, and aborted.
+  // A little longer than the request's own deadline: an id that comes late is known, and aborted.
   const Clock& clock = *owner_.options().clock;
-  SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout), clock);
+  SetDeadline(call->context,
+              Deadline::After(clock, owner_.options().call_timeout)
+                  .Earlier(Deadline::At(target_.deadline.when() + kLateGrant)),
+              clock);
   *call->request.mutable_plan() = ToProto(plan);
   call->request.set_max_tokens(max_tokens);
   const int sending = std::min(owner_.options().tensor_parallel, plan.num_kv_heads);
