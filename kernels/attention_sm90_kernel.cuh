@@ -27,6 +27,7 @@
 #include <cstdint>
 
 #include "kernels/sm90_ptx.cuh"
+#include "kernels/sm90_ring.cuh"
 
 namespace winnow::sm90 {
 
@@ -80,17 +81,7 @@ struct AttentionShared {
   uint64_t k_full[kStages], k_empty[kStages], v_full[kStages], v_empty[kStages];
 };
 
-// Position in a ring of stages; the parity of a fresh ring's first full phase is 0.
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void Advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
+using Ring = StageRing<kStages>;
 
 // One entry of the list: sections of heads one after another, within a section longest rows first.
 // Blocks go along the list forth and back, so that two tiles in turn cost every block the same.

@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "kernels/sm90_ptx.cuh"
+#include "kernels/sm90_ring.cuh"
 
 namespace winnow::sm90 {
 
@@ -44,16 +45,7 @@ struct GatedMatmulShared {
   uint64_t full[kGatedStages], empty[kGatedStages];
 };
 
-struct GatedRing {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void Advance() {
-    if (++stage == kGatedStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
+using GatedRing = StageRing<kGatedStages>;
 
 // One entry of the list: groups of rows one after another; within a group all its rows of a column
 // before the next column.
