@@ -13,34 +13,12 @@
 #include <string>
 #include <vector>
 
+#include "bench/cuda_random.h"
 #include "tests/kernels/attention_cases.h"
 #include "tests/kernels/attention_kernels.h"
 
 namespace winnow {
 namespace {
-
-void Require(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-#define REQUIRE_CUDA(call) Require(call, #call)
-
-// Standard normal numbers in bf16, on the device; never freed, the program is short.
-void* RandomBf16(int64_t size, uint64_t seed) {
-  // Two million different numbers, repeated: enough that no tile is like its neighbour.
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<Bf16> host(std::min<int64_t>(size, (1 << 21) + 1));
-  for (Bf16& x : host) x = ToBf16(normal(random));
-  char* data = nullptr;
-  REQUIRE_CUDA(cudaMalloc(&data, size * 2));
-  for (int64_t i = 0; i < size; i += host.size()) {
-    const int64_t count = std::min<int64_t>(size - i, host.size());
-    REQUIRE_CUDA(cudaMemcpy(data + i * 2, host.data(), count * 2, cudaMemcpyHostToDevice));
-  }
-  return data;
-}
 
 // Median over `repeats` launches, milliseconds.
 double MedianMs(const AttentionKernel& kernel, const AttentionParams& p, int repeats) {

@@ -9,9 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <random>
 #include <vector>
 
+#include "bench/cuda_random.h"
 #include "kernels/cublas_matmul.h"
 #include "kernels/gated_matmul.h"
 #include "kernels/silu_mul.h"
@@ -19,28 +19,6 @@
 
 namespace winnow {
 namespace {
-
-void Require(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-#define REQUIRE_CUDA(call) Require(call, #call)
-
-// Normal numbers in bf16 on the device; never freed, the program is short.
-void* RandomBf16(int64_t count, float scale, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, scale);
-  std::vector<Bf16> host(std::min<int64_t>(count, (1 << 21) + 1));
-  for (Bf16& x : host) x = ToBf16(normal(random));
-  char* data = nullptr;
-  REQUIRE_CUDA(cudaMalloc(reinterpret_cast<void**>(&data), count * 2));
-  for (int64_t i = 0; i < count; i += static_cast<int64_t>(host.size())) {
-    const int64_t part = std::min<int64_t>(count - i, host.size());
-    REQUIRE_CUDA(cudaMemcpy(data + i * 2, host.data(), part * 2, cudaMemcpyHostToDevice));
-  }
-  return data;
-}
 
 double SecondsOf(const std::function<void()>& run, int count) {
   cudaEvent_t begin, end;
@@ -70,11 +48,11 @@ int Main(const std::vector<int64_t>& sizes) {
   if (!error.empty()) return std::fprintf(stderr, "%s\n", error.c_str()), 1;
   const int64_t most = *std::max_element(sizes.begin(), sizes.end());
   const GatedMatmulCase shape = Llama8bGatedMatmul(most);
-  const MatmulWeight w{RandomBf16(2 * shape.width * shape.in_features, 0.02f, 1), DType::kBf16,
+  const MatmulWeight w{RandomBf16(2 * shape.width * shape.in_features, 1, 0.02f), DType::kBf16,
                        2 * shape.width, shape.in_features};
-  void* x = RandomBf16(most * shape.in_features, 1.0f, 2);
-  void* gate_up = RandomBf16(most * 2 * shape.width, 1.0f, 3);
-  void* out = RandomBf16(most * shape.width, 1.0f, 4);
+  void* x = RandomBf16(most * shape.in_features, 2);
+  void* gate_up = RandomBf16(most * 2 * shape.width, 3);
+  void* out = RandomBf16(most * shape.width, 4);
   std::printf("{\"device\": \"%s\"", device.name);
   for (const int64_t rows : sizes) {
     const double flop = 4.0 * rows * shape.width * shape.in_features;
