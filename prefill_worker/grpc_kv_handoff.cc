@@ -8,6 +8,7 @@
 #include "common/fault.h"
 #include "common/peer_failure.h"
 #include "common/retry_hint.h"
+#include "common/status_macros.h"
 #include "prefill_worker/kv_push_client.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
@@ -22,6 +23,9 @@ namespace {
 
 // How long a grant is waited for after the request has ended.
 constexpr absl::Duration kLateGrant = absl::Seconds(1);
+
+// How long a connection is kept that no handoff uses.
+constexpr absl::Duration kKeepUnused = absl::Minutes(10);
 
 constexpr int kCommitTries = 3;  // Commit is idempotent
 
@@ -462,13 +466,34 @@ GrpcKvHandoffs::~GrpcKvHandoffs() {
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> GrpcKvHandoffs::Channel(const std::string& address,
                                                                        int index) {
+  const absl::Time now = options_.clock->Now();
   std::lock_guard<std::mutex> lock(mutex_);
-  auto it = channels_.find({address, index});
-  if (it != channels_.end()) return it->second;
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> channel =
-      MakeChannel(address, {.own_connection = true, .tls = options_.tls});
-  if (channel.ok()) channels_[{address, index}] = *channel;
+  if (const auto it = connections_.find({address, index}); it != connections_.end()) {
+    it->second.last_used = now;
+    return it->second.channel;
+  }
+  DropUnused(now);
+  WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                          MakeChannel(address, {.own_connection = true, .tls = options_.tls}));
+  connections_[{address, index}] = {channel, now};
   return channel;
+}
+
+void GrpcKvHandoffs::DropUnused(absl::Time now) {
+  std::vector<std::shared_ptr<grpc::Channel>> unused;
+  std::erase_if(connections_, [&](const auto& entry) {
+    const auto& [channel, last_used] = entry.second;
+    if (channel.use_count() > 1 || now - last_used < kKeepUnused) return false;
+    unused.push_back(channel);
+    return true;
+  });
+  // Off this thread, which may be a gRPC callback's.
+  if (!unused.empty()) event_waiter_.Add([unused = std::move(unused)] {});
+}
+
+size_t GrpcKvHandoffs::num_connections() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return connections_.size();
 }
 
 }  // namespace winnow

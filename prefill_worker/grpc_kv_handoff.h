@@ -16,9 +16,10 @@
 namespace winnow {
 
 // Hands KV to decode workers over gRPC. Connections to a decode worker are kept and shared by its
-// handoffs: one for calls and one per push stream. Must outlive the handoffs it made; the
-// destructor waits for what they left under way, because the last owner of a channel must not be a
-// gRPC callback.
+// handoffs: one for calls and one per push stream. Those that nobody used for ten minutes go when a
+// new one is made, so that decode workers that are gone leave nothing behind. Must outlive the
+// handoffs it made; the destructor waits for what they left under way, because the last owner of a
+// channel must not be a gRPC callback.
 class GrpcKvHandoffs final : public KvHandoffFactory {
  public:
   struct Options {
@@ -42,15 +43,23 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
   // Used by the handoffs.
   const Options& options() const { return options_; }
   absl::StatusOr<std::shared_ptr<grpc::Channel>> Channel(const std::string& address, int index);
+  size_t num_connections() const;
   Executor& event_waiter() { return event_waiter_; }
 
  private:
+  struct Connection {
+    std::shared_ptr<grpc::Channel> channel;
+    absl::Time last_used;
+  };
+  // The lock is held.
+  void DropUnused(absl::Time now);
+
   const Options options_;
   Executor event_waiter_;  // waits for device events off the rank threads
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable all_gone_;
   int num_live_ = 0;  // handoffs and what they left under way
-  std::map<std::pair<std::string, int>, std::shared_ptr<grpc::Channel>> channels_;
+  std::map<std::pair<std::string, int>, Connection> connections_;
 };
 
 }  // namespace winnow

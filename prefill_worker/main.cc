@@ -167,10 +167,11 @@ absl::Status Run() {
                            .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
                            .tls = TlsFilesOfFlags(),
                            .clock = &clock});
-  PrefillScheduler scheduler(*engine, handoffs, clock, metrics,
-                             {.max_queue = absl::GetFlag(FLAGS_max_queue),
-                              .max_queue_time = absl::Seconds(absl::GetFlag(FLAGS_max_queue_s)),
-                              .retained = {.max_bytes = absl::GetFlag(FLAGS_retain_mib) << 20}});
+  PrefillScheduler scheduler(
+      *engine, handoffs, clock, metrics,
+      {.intake = {.max_jobs = absl::GetFlag(FLAGS_max_queue),
+                  .max_queue_time = absl::Seconds(absl::GetFlag(FLAGS_max_queue_s))},
+       .retained = {.max_bytes = absl::GetFlag(FLAGS_retain_mib) << 20}});
   PrefillService service(scheduler, clock,
                          {.info = ToProto(identity),
                           .shape = engine->shape(),

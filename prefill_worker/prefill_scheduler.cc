@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/fault.h"
-#include "common/retry_hint.h"
 #include "common/status_macros.h"
 #include "engine/sampler.h"
 #include "prefill_worker/batching.h"
@@ -15,10 +14,6 @@ namespace {
 
 // Stop flags and deadlines are looked at this often when nothing else happens.
 constexpr absl::Duration kIdleTick = absl::Milliseconds(50);
-
-// Of the time to a deadline that the backlog may fill. The rest is for what it does not know: the
-// handoff, and later prompts that get a share of the steps.
-constexpr double kDeadlineShare = 0.7;
 
 double EngineSeconds(const StageTimes& s) {
   return s.full_layers + s.score + s.allreduce + s.select + s.pruned_layers + s.head;
@@ -41,11 +36,12 @@ PrefillScheduler::PrefillScheduler(PrefillEngine& engine, KvHandoffFactory& hand
       handoffs_(handoffs),
       clock_(clock),
       events_(events),
-      options_(options),
+      intake_(clock, engine.shape().num_layers, options.intake),
       retained_(options.retained),
       thread_([this] { Run(); }) {}
 
 PrefillScheduler::~PrefillScheduler() {
+  intake_.Close();
   {
     std::lock_guard<std::mutex> lock(mailbox_->mutex);
     mailbox_->stopping = true;
@@ -76,8 +72,9 @@ absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
         SelectionPolicyName(job.selection.policy), " needs ", room.needed >> 20,
         " MiB of device memory, this worker has ", room.total >> 20, " MiB for prompts"));
   }
-  task.work_left = Backlog::WorkOf(task.plan);
-  if (num_tokens <= ShortRows(engine_.max_step_rows())) task.size = Size::kShort;
+  task.ticket = {.priority = job.priority,
+                 .is_short = num_tokens <= ShortRows(engine_.max_step_rows()),
+                 .work = Backlog::WorkOf(task.plan)};
   task.job = std::move(job);
   task.callbacks = std::move(callbacks);
   task.submitted = clock_.Now();
@@ -85,63 +82,27 @@ absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
 }
 
 absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks) {
-  WINNOW_ASSIGN_OR_RETURN(Task task, MakeTask(std::move(job), std::move(callbacks)));
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  if (mailbox_->draining || mailbox_->stopping)
-    return absl::UnavailableError("prefill: the worker is draining");
-  WINNOW_RETURN_IF_ERROR(CheckQueue(task.job, task.work_left));
-  mailbox_->backlog.Add(task.work_left, task.job.priority);
-  ++mailbox_->num_jobs;
-  task.callbacks.accepted(mailbox_->Load(engine_.shape().num_layers));
-  const int priority = task.job.priority;
-  const Places& places = mailbox_->PlacesFor(task);
-  const bool is_next = !places.HasWaiter(priority) && places.IsFree(priority, options_.max_active);
-  if (is_next && StoppedStatus(task.job, clock_).ok()) Begin(task);
-  mailbox_->Enter(task);
-  const int64_t id = mailbox_->next_id++;
-  const auto shared = std::make_shared<Task>(std::move(task));
-  mailbox_->events.push_back([this, id, shared] { tasks_.emplace(id, std::move(*shared)); });
-  mailbox_->wake.notify_all();
+  WINNOW_ASSIGN_OR_RETURN(Task made, MakeTask(std::move(job), std::move(callbacks)));
+  const auto task = std::make_shared<Task>(std::move(made));
+  WINNOW_ASSIGN_OR_RETURN(const PrefillLoad load, intake_.Take(task->ticket, task->job.deadline));
+  task->callbacks.accepted(load);
+  // One that has been stopped is dropped in the scheduler's next turn.
+  if (task->ticket.has_place && StoppedStatus(task->job, clock_).ok()) Begin(*task);
+  // The task is the scheduler's thread's once it is posted.
+  const std::shared_ptr<KvHandoff> handoff = task->handoff;
+  const KvPlan plan = task->plan;
+  const int max_tokens = task->job.sampling.max_tokens;
+  const int64_t id = next_id_++;
+  mailbox_->Post([this, id, task] { tasks_.emplace(id, std::move(*task)); });
   // The grant comes by the mailbox, so after the task.
-  if (shared->handoff != nullptr) {
-    Reserve(id, *shared->handoff, shared->plan, shared->job.sampling.max_tokens);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status PrefillScheduler::CheckQueue(const PrefillJob& job, double work) const {
-  const auto refuse = [&](const std::string& why, absl::Duration retry_after) {
-    absl::Status full = absl::ResourceExhaustedError(absl::StrCat("prefill: ", why));
-    SetRetryAfter(full, std::max(options_.retry_after, retry_after));
-    return full;
-  };
-  if (mailbox_->num_jobs >= options_.max_queue) {
-    return refuse(absl::StrCat("the queue is full (", mailbox_->num_jobs, " of ",
-                               options_.max_queue, " jobs)"),
-                  absl::ZeroDuration());
-  }
-  const absl::Duration wait = mailbox_->backlog.TimeFor(0, job.priority);
-  if (wait > options_.max_queue_time) {
-    return refuse(absl::StrCat("the queue is full: ", absl::FormatDuration(wait), " of work, ",
-                               absl::FormatDuration(options_.max_queue_time), " allowed"),
-                  wait - options_.max_queue_time);
-  }
-  const absl::Duration done = mailbox_->backlog.TimeFor(work, job.priority);
-  const absl::Duration left = job.deadline.Remaining(clock_);
-  // One that has the worker for itself is tried: the estimate may be wrong.
-  if (mailbox_->num_jobs > 0 && left > absl::ZeroDuration() && done > left * kDeadlineShare) {
-    return refuse(absl::StrCat("the queue is too long: the prompt would be done in ",
-                               absl::FormatDuration(done), ", the deadline leaves ",
-                               absl::FormatDuration(left)),
-                  wait);
-  }
+  if (handoff != nullptr) Reserve(id, *handoff, plan, max_tokens);
   return absl::OkStatus();
 }
 
 absl::Status PrefillScheduler::Resend(const std::string& request_id, const HandoffTarget& target,
                                       std::shared_ptr<StopFlag> stop, PrefillCallbacks callbacks) {
   const auto task = std::make_shared<Task>();
-  task->size = Size::kShort;
+  task->ticket.is_short = true;
   task->resent = true;
   task->job = {.request_id = request_id,
                .attempt = target.attempt,
@@ -152,13 +113,8 @@ absl::Status PrefillScheduler::Resend(const std::string& request_id, const Hando
                .stop = std::move(stop)};
   task->callbacks = std::move(callbacks);
   task->submitted = clock_.Now();
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  if (mailbox_->draining || mailbox_->stopping)
-    return absl::UnavailableError("prefill: the worker is draining");
-  ++mailbox_->num_jobs;
-  mailbox_->Enter(*task);
-  mailbox_->events.push_back([this, id = mailbox_->next_id++, task] { StartResend(id, *task); });
-  mailbox_->wake.notify_all();
+  WINNOW_RETURN_IF_ERROR(intake_.TakeResend(task->ticket));
+  mailbox_->Post([this, id = next_id_++, task] { StartResend(id, *task); });
   return absl::OkStatus();
 }
 
@@ -184,42 +140,10 @@ void PrefillScheduler::Mailbox::Post(std::function<void()> event) {
   wake.notify_all();
 }
 
-void PrefillScheduler::Mailbox::Enter(const Task& task) {
-  Places& of = PlacesFor(task);
-  const int priority = task.job.priority;
-  task.state == State::kQueued ? of.AddWaiter(priority) : of.AddHolder(priority);
-}
-
-void PrefillScheduler::Mailbox::Withdraw(const Task& task) {
-  Places& of = PlacesFor(task);
-  const int priority = task.job.priority;
-  task.state == State::kQueued ? of.RemoveWaiter(priority) : of.RemoveHolder(priority);
-}
-
-PrefillLoad PrefillScheduler::Mailbox::Load(int num_layers) const {
-  const double work = backlog.WorkAhead();
-  return {num_jobs, static_cast<int64_t>(work / num_layers), backlog.TimeOf(work)};
-}
-
 void PrefillScheduler::Wake() {
   std::lock_guard<std::mutex> lock(mailbox_->mutex);
   mailbox_->poked = true;
   mailbox_->wake.notify_all();
-}
-
-void PrefillScheduler::Drain() {
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  mailbox_->draining = true;
-}
-
-PrefillLoad PrefillScheduler::load() const {
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  return mailbox_->Load(engine_.shape().num_layers);
-}
-
-absl::Duration PrefillScheduler::queued_time() const {
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  return mailbox_->backlog.TimeFor();
 }
 
 void PrefillScheduler::Run() {
@@ -276,22 +200,16 @@ void PrefillScheduler::DropRetained() {
 }
 
 void PrefillScheduler::StartReservations() {
-  for (const Size size : {Size::kShort, Size::kLong}) {
+  for (const bool is_short : {true, false}) {
     while (true) {
       Task* next = nullptr;
       int64_t next_id = 0;
       for (auto& [id, task] : tasks_) {  // highest priority, then first come
-        if (task.state != State::kQueued || task.size != size) continue;
+        if (task.state != State::kQueued || task.ticket.is_short != is_short) continue;
         if (next == nullptr || task.job.priority > next->job.priority) next = &task, next_id = id;
       }
-      if (next == nullptr) break;
-      {
-        std::lock_guard<std::mutex> lock(mailbox_->mutex);
-        if (!mailbox_->PlacesFor(*next).IsFree(next->job.priority, options_.max_active)) break;
-        mailbox_->Withdraw(*next);
-        Begin(*next);
-        mailbox_->Enter(*next);
-      }
+      if (next == nullptr || !intake_.TryPlace(next->ticket)) break;
+      Begin(*next);
       if (next->handoff == nullptr) continue;
       Reserve(next_id, *next->handoff, next->plan, next->job.sampling.max_tokens);
     }
@@ -334,7 +252,7 @@ void PrefillScheduler::AdmitGranted() {
   std::vector<std::pair<int64_t, absl::Status>> failed;
   bool is_full = false;  // for long ones: in order, so that none of them starves
   for (auto& [id, task] : tasks_) {
-    if (task.state != State::kGranted || (is_full && task.size == Size::kLong)) continue;
+    if (task.state != State::kGranted || (is_full && !task.ticket.is_short)) continue;
     if (task.resent) {
       Ship(id, task);
     } else if (const PrefillRoom room = engine_.RoomFor(task.plan, task.job.selection);
@@ -428,15 +346,13 @@ void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
     }
     const double work =
         Backlog::WorkOf(task.plan, item.phase == PrefillPhase::kPrompt, item.row_count);
-    task.work_left -= work;
+    task.ticket.work -= work;
     done[task.job.priority] += work;
   }
   events_.OnComputed(computed);
   const absl::Duration elapsed =
       std::max(took, last_step_end_ - std::exchange(last_measured_, last_step_end_));
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  for (const auto& [priority, work] : done) mailbox_->backlog.Remove(work, priority);
-  mailbox_->backlog.OnStep(done, took, elapsed);
+  intake_.OnStep(done, took, elapsed);
 }
 
 void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
@@ -545,10 +461,7 @@ PrefillScheduler::Task PrefillScheduler::Take(int64_t id) {
   Task task = std::move(tasks_.extract(id).mapped());
   if (task.sequence != 0) engine_.Release(task.sequence);
   task.sequence = 0;
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  mailbox_->backlog.Remove(task.work_left, task.job.priority);
-  mailbox_->Withdraw(task);
-  if (--mailbox_->num_jobs == 0) mailbox_->backlog.Clear();
+  intake_.Leave(task.ticket);
   return task;
 }
 

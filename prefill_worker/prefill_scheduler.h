@@ -13,9 +13,8 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "engine/prefill_engine.h"
-#include "prefill_worker/backlog.h"
+#include "prefill_worker/intake.h"
 #include "prefill_worker/kv_handoff.h"
-#include "prefill_worker/places.h"
 #include "prefill_worker/prefill_job.h"
 #include "prefill_worker/retained_kv.h"
 
@@ -54,14 +53,7 @@ class PrefillEvents {
 class PrefillScheduler {
  public:
   struct Options {
-    int max_queue = 256;  // jobs waiting and running; one more is refused
-    // Jobs that hold a reservation or memory at a time (Places), and as many short ones beside
-    // them.
-    int max_active = 16;
-    // A job that would wait longer than this, by the backlog, is refused; so is one that would not
-    // be done before its deadline.
-    absl::Duration max_queue_time = absl::Seconds(60);
-    absl::Duration retry_after = absl::Seconds(1);  // hint of a refusal, at least
+    Intake::Options intake;
     RetainedKv::Options retained;
   };
 
@@ -84,22 +76,20 @@ class PrefillScheduler {
   // Looks at stop flags now; call it after setting one.
   void Wake();
   // Refuses new jobs; running ones go on.
-  void Drain();
-  PrefillLoad load() const;
+  void Drain() { intake_.Close(); }
+  PrefillLoad load() const { return intake_.load(); }
   int64_t num_jobs() const { return load().jobs; }
   // What all jobs together will take from now on.
-  absl::Duration queued_time() const;
+  absl::Duration queued_time() const { return intake_.queued_time(); }
   // Host memory of prompts' KV that is still referred to, by jobs, streams or for a resend.
   int64_t staging_bytes() const { return *staging_bytes_; }
 
  private:
   enum class State { kQueued, kReserving, kGranted, kRunning, kShipping };
-  // Short jobs, and resends, have places of their own: they do not wait for the long ones.
-  enum class Size { kLong, kShort };
-  static constexpr int kNumSizes = 2;
   struct Task {
     PrefillJob job;
     PrefillCallbacks callbacks;
+    Intake::Ticket ticket;
     KvPlan plan;
     State state = State::kQueued;
     absl::Time submitted, reserve_begin, token_made;
@@ -107,12 +97,10 @@ class PrefillScheduler {
     std::shared_ptr<KvHandoff> handoff;
     std::shared_ptr<KvStaging> staging;
     int64_t sequence = 0;         // 0: not admitted
-    double work_left = 0;         // of the backlog
     int64_t computed_tokens = 0;  // of its prompt
     std::vector<int32_t> tokens;  // of the commit
     PrefillSummary summary;
     bool resent = false;  // nothing to compute
-    Size size = Size::kLong;
 
     bool needs_decode() const { return job.sampling.max_tokens > 1; }
   };
@@ -122,25 +110,13 @@ class PrefillScheduler {
     std::condition_variable wake;
     std::deque<std::function<void()>> events;
     bool stopping = false;
-    bool draining = false;
     bool poked = false;
-    int64_t num_jobs = 0;
-    Places places[kNumSizes];
-    int64_t next_id = 1;
-    Backlog backlog;
 
     void Post(std::function<void()> event);
-    Places& PlacesFor(const Task& task) { return places[static_cast<int>(task.size)]; }
-    // Enters a task where it is, a place or the line for one, or takes it from there.
-    void Enter(const Task& task);
-    void Withdraw(const Task& task);
-    PrefillLoad Load(int num_layers) const;
   };
 
   // INVALID_ARGUMENT for a job that contradicts itself or that the device can never hold.
   absl::StatusOr<Task> MakeTask(PrefillJob job, PrefillCallbacks callbacks) const;
-  // RESOURCE_EXHAUSTED when a job comes too late in the queue. The mailbox's lock is held.
-  absl::Status CheckQueue(const PrefillJob& job, double work) const;
   void StartResend(int64_t id, Task& resent);
   void Run();
   // The parts of one turn of the loop.
@@ -173,11 +149,12 @@ class PrefillScheduler {
   KvHandoffFactory& handoffs_;
   const Clock& clock_;
   PrefillEvents& events_;
-  const Options options_;
 
   // Shared with the staging memory's last owner, which may be a stream.
   const std::shared_ptr<std::atomic<int64_t>> staging_bytes_ =
       std::make_shared<std::atomic<int64_t>>(0);
+  Intake intake_;
+  std::atomic<int64_t> next_id_{1};
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
 
   // Only the scheduler's thread touches these.

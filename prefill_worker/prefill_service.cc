@@ -119,6 +119,9 @@ grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(
   const std::shared_ptr<StopFlag> stop = job->stop;
   if (const absl::Status taken = scheduler_.Submit(*std::move(job), std::move(callbacks));
       !taken.ok()) {
+    v1::PrefillResponse event;
+    FillLoad(scheduler_.load(), event.mutable_refused()->mutable_load());
+    writer->Write(std::move(event));
     writer->Finish(taken);
     return writer.get();
   }

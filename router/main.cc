@@ -174,10 +174,11 @@ absl::Status Run() {
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, {.first_rotation = std::random_device{}()});
-  service_options.generation.driver.waiting_room = std::make_shared<WaitingRoom>(
+  const auto waiting_room = std::make_shared<WaitingRoom>(
       clients, clock,
       RequestQueue::Options{.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting)),
                             .max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s))});
+  service_options.generation.driver.waiting_room = waiting_room;
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   std::unique_ptr<ClientTokens> tokens;
   if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {
@@ -198,8 +199,10 @@ absl::Status Run() {
                        static_cast<int>(absl::GetFlag(FLAGS_max_request_bytes)) + (1 << 20)}));
   std::atomic<bool> ready{false};
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
-                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready,
-                                           [&] { return metrics_registry.Serialize(); }));
+                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
+                            metrics.OnWaiting(waiting_room->size());
+                            return metrics_registry.Serialize();
+                          }));
   spdlog::info("listening on {}", server->address());
 
   do {

@@ -141,6 +141,9 @@ void RequestDriver::OnPrefillMessage(const v1::PrefillResponse& message) {
       registry_.OnAccepted(placement_, work_, message.accepted());
       callbacks_.accepted();
       break;
+    case v1::PrefillResponse::kRefused:
+      registry_.OnLoad(placement_.prefill_address, message.refused().load());
+      break;
     case v1::PrefillResponse::kReserved:
       OnReserved(message.reserved());
       break;

@@ -36,6 +36,8 @@ std::string Outcome(absl::StatusCode code) {
 
 RouterMetrics::RouterMetrics(MetricsRegistry& registry)
     : inflight_(registry.Gauge("winnow_requests_inflight", "Requests received and not ended.")),
+      waiting_(registry.Gauge("winnow_requests_waiting",
+                              "Requests that wait in the router because all workers are full.")),
       decode_ready_(registry.Histogram("winnow_decode_ready_seconds",
                                        "Received to the first commit at a decode worker.",
                                        metric_grids::Latency())),

@@ -39,6 +39,8 @@ class RouterMetrics final : public DriverEvents {
   void OnDecodeReady(double seconds) { decode_ready_.Observe(seconds); }
   // A thread took the request up, to tokenize it.
   void OnTaken(double waited_seconds) { queue_.Observe(waited_seconds); }
+  // How many requests wait in the router because all workers are full.
+  void OnWaiting(size_t waiting) { waiting_.Set(static_cast<double>(waiting)); }
   // Of a generation that ended well; the router's own stages. Workers count theirs.
   void OnStages(const StageTimes& stages);
   void OnEnded(absl::StatusCode code, double seconds);
@@ -62,6 +64,7 @@ class RouterMetrics final : public DriverEvents {
   std::map<std::string, prometheus::Histogram*> stages_;
   std::map<std::string, prometheus::Histogram*> duration_;
   prometheus::Gauge& inflight_;
+  prometheus::Gauge& waiting_;
   std::map<std::pair<std::string, std::string>, prometheus::Gauge*> workers_;
   prometheus::Histogram& decode_ready_;
   prometheus::Histogram& queue_;

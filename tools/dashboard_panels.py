@@ -105,6 +105,7 @@ ROWS = {
     ],
     "Router": [
         panel("In flight", "none", ("sum by (component) (winnow_requests_inflight)", "{{component}}")),
+        panel("Waiting because all workers are full", "none", ("sum by (instance) (winnow_requests_waiting)", "{{instance}}")),
         panel("Turned away", "reqps", (rate("winnow_rejections_total", "reason"), "{{reason}}"), stacked=True),
         panel("Tried again", "ops", (rate("winnow_retries_total", "stage, reason"), "{{stage}} {{reason}}"), stacked=True),
         panel("Generations moved", "ops", (rate("winnow_migrations_total", "reason"), "{{reason}}")),

@@ -107,7 +107,7 @@ class ListTest(ClusterTest):
 class MovesTest(ClusterTest):
     """One request of every kind."""
 
-    options = {"prefill_tp": 2, "decode_workers": 2, "chunk_tokens": 256}
+    options = {"prefill_tp": 2, "decode_workers": 2, "chunk_tokens": 256, "max_queue": 24}
 
     def settle(self, component, name, labels, value):
         """Waits until a series has a value: some are counted just after the answer."""
@@ -200,13 +200,14 @@ class MovesTest(ClusterTest):
         self.assertGreater(self.delta(now, "prefill", "winnow_wasted_tokens_total", reason="cancelled"), 0)
 
     def check_queue(self):
-        """More prompts at once than a prefill worker works on at a time (16)."""
+        """More prompts at once than a prefill worker works on at a time (16), and than it takes (24)."""
         load = subprocess.Popen(
             [BIN / "winnow", "load", "--address", self.cluster.address, "--rate", "1000", "--requests", "40",
              "--prompt-tokens", "1500", "--max-tokens", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             deadline = time.monotonic() + 60
-            while not self.watch.names() >= {("prefill", "winnow_requests_queued"), ("prefill", "winnow_queued_prefill_seconds")}:
+            while not self.watch.names() >= {("prefill", "winnow_requests_queued"), ("prefill", "winnow_queued_prefill_seconds"),
+                                             ("router", "winnow_requests_waiting")}:
                 self.assertLess(time.monotonic(), deadline, "nothing ever waited")
                 self.watch.look()
         finally:
@@ -214,6 +215,7 @@ class MovesTest(ClusterTest):
             load.wait()
         self.settle("router", "winnow_requests_inflight", {}, 0)
         self.settle("prefill", "winnow_requests_queued", {"priority": "normal"}, 0)
+        self.settle("router", "winnow_requests_waiting", {}, 0)
 
     def check_moved_generation(self):
         """A decode worker dies while it decodes: the generation goes on elsewhere."""

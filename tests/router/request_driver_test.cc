@@ -286,6 +286,17 @@ TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor
   EXPECT_GE(workers_.delays[1], absl::Seconds(3));
 }
 
+TEST_F(RequestDriverTest, AFullWorkerSaysHowMuchItHasToDo) {
+  Workers({"p:1", "p:2"}, {"d:1"});
+  Start();
+  const std::string full = workers_.prefills.at(0)->address;
+  v1::PrefillResponse refused;
+  refused.mutable_refused()->mutable_load()->set_tokens(100000);
+  workers_.prefills.at(0)->Say(refused);
+  workers_.prefills.at(0)->End(absl::ResourceExhaustedError("full"));
+  for (int i = 0; i < 4; ++i) EXPECT_NE(registry_->Acquire({10, 10}, {})->prefill_address, full);
+}
+
 TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
   Workers({"p:1", "p:2"}, {"d:1"});
   const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});

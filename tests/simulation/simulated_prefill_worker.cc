@@ -147,6 +147,9 @@ std::shared_ptr<StopFlag> SimulatedPrefillWorker::Prefill(
   const auto tokens = static_cast<int64_t>(job.prompt_ids.size());
   const absl::Status taken = scheduler_.Submit(std::move(job), std::move(callbacks));
   if (!taken.ok()) {
+    v1::PrefillResponse event;
+    *event.mutable_refused()->mutable_load() = ToLoad(scheduler_.load());
+    reply.message(event);
     reply.ended(taken);
     return stop;
   }
