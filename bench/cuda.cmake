@@ -4,7 +4,7 @@ if(WINNOW_CUDA)
   winnow_binary(gated_matmul_cuda_bench SOURCES gated_matmul_cuda_bench.cc DEPS winnow_kernels winnow_kernels_cuda)
   foreach(phase prefill decode)
     winnow_binary(cuda_${phase}_bench SOURCES cuda_${phase}_bench.cc
-      DEPS winnow_engine winnow_engine_cuda nlohmann_json::nlohmann_json absl::flags absl::flags_parse)
+      DEPS winnow_engine winnow_engine_cuda winnow_program_flags nlohmann_json::nlohmann_json)
     add_dependencies(cuda_${phase}_bench winnow_commit)
     target_include_directories(cuda_${phase}_bench PRIVATE "${CMAKE_CURRENT_BINARY_DIR}/generated")
     target_compile_definitions(cuda_${phase}_bench PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")

@@ -15,10 +15,10 @@
 #include <random>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "absl/strings/numbers.h"
 #include "bench/commit.h"  // of the build folder
 #include "bench/unwrap.h"
+#include "common/program_flags.h"
 #include "engine/device/cuda_backend.h"
 #include "engine/device/cuda_ranks.h"
 #include "engine/tensor_parallel_decode.h"
@@ -207,6 +207,8 @@ int Main() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  absl::ParseCommandLine(argc, argv);
+  winnow::ParseProgramFlags(argc, argv,
+                            "Decode steps on a GPU, against the bytes that they must read. Prints "
+                            "a JSON object.");
   return winnow::Main();
 }

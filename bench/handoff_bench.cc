@@ -16,13 +16,13 @@
 #include <random>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "absl/strings/numbers.h"
 #include "bench/commit.h"  // of the build folder
 #include "bench/handoff_peers.h"
 #include "bench/unwrap.h"
 #include "checkpoint/model_config.h"
 #include "common/process.h"
+#include "common/program_flags.h"
 #include "decode_worker/kv_transfer_service.h"
 #include "decode_worker/paged_kv_target.h"
 #include "engine/device/choose_device.h"
@@ -237,8 +237,9 @@ int Main() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  winnow::AcceptDashesInFlags(argc, argv);
-  absl::ParseCommandLine(argc, argv);
+  winnow::ParseProgramFlags(argc, argv,
+                            "KV handed over through the real transfer services, beside the same "
+                            "bytes over bare gRPC and TCP. Prints a JSON object.");
   winnow::KeepFreedMemory();  // as the workers do
   return winnow::Main();
 }

@@ -1,6 +1,7 @@
 #include "common/metrics.h"
 
 #include "absl/strings/str_replace.h"
+#include "common/version.h"
 #include "prometheus/text_serializer.h"
 
 namespace winnow {
@@ -72,7 +73,7 @@ std::string MetricsRegistry::Serialize() const {
 void ExportBuildInfo(MetricsRegistry& registry) {
   registry
       .Gauge("winnow_build_info", "1; this program's version and the devices it was built for.",
-             {{"version", WINNOW_VERSION}, {"devices", WINNOW_DEVICES}})
+             {{"version", Version()}, {"devices", BuiltForDevices()}})
       .Set(1);
 }
 

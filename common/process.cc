@@ -39,24 +39,6 @@ void KeepFreedMemory() {
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
 }
 
-void AcceptDashesInFlags(int argc, char** argv) {
-  for (int i = 1; i < argc; ++i) {
-    char* arg = argv[i];
-    if (arg[0] != '-' || arg[1] != '-') continue;
-    for (char* c = arg + 2; *c != '\0' && *c != '='; ++c) {
-      if (*c == '-') *c = '_';
-    }
-  }
-}
-
-absl::Status CheckFlagRange(const std::string& flag, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  const std::string range = high == std::numeric_limits<int64_t>::max()
-                                ? absl::StrCat("at least ", low)
-                                : absl::StrCat("in [", low, ", ", high, "]");
-  return absl::InvalidArgumentError(absl::StrCat("--", flag, " must be ", range, ", got ", value));
-}
-
 int ExitCode(const absl::Status& status) {
   if (status.ok()) return 0;
   spdlog::error("{}: {}", absl::StatusCodeToString(status.code()), std::string(status.message()));

@@ -1,9 +1,7 @@
 #pragma once
 
 #include <atomic>
-#include <cstdint>
 #include <functional>
-#include <limits>
 #include <memory>
 #include <string>
 
@@ -23,12 +21,6 @@ bool WaitForStopSignal(absl::Duration timeout);
 // Keeps freed memory of up to half a gigabyte per arena for reuse: a worker that receives or loads
 // gigabytes would otherwise map and clear the same pages again and again.
 void KeepFreedMemory();
-// absl flags are named with underscores; users may write --max-model-len as well. Changes argv in
-// place.
-void AcceptDashesInFlags(int argc, char** argv);
-// INVALID_ARGUMENT, with the flag's name, unless low ≤ value ≤ high.
-absl::Status CheckFlagRange(const std::string& flag, int64_t value, int64_t low,
-                            int64_t high = std::numeric_limits<int64_t>::max());
 // Logs an error; what main returns.
 int ExitCode(const absl::Status& status);
 

@@ -6,13 +6,12 @@
 #include <thread>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
 #include "checkpoint/selection_profile.h"
 #include "common/http_server.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/program_flags.h"
 #include "common/status_macros.h"
 #include "decode_worker/decode_metrics.h"
 #include "decode_worker/decode_service.h"
@@ -208,12 +207,11 @@ absl::Status Run() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(
+  winnow::ParseProgramFlags(
+      argc, argv,
       "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their "
       "tokens.\n"
       "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
-  winnow::AcceptDashesInFlags(argc, argv);
-  absl::ParseCommandLine(argc, argv);
   winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::KeepFreedMemory();
   winnow::BlockStopSignals();

@@ -4,13 +4,12 @@
 #include <limits>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
 #include "checkpoint/selection_profile.h"
 #include "common/http_server.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/program_flags.h"
 #include "common/status_macros.h"
 #include "engine/device/choose_device.h"
 #include "engine/model/model_ranks.h"
@@ -212,12 +211,11 @@ absl::Status Run() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(
+  winnow::ParseProgramFlags(
+      argc, argv,
       "Winnow's prefill worker: computes prompts with CLAA on one tensor-parallel group and ships "
       "their KV.\n"
       "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]");
-  winnow::AcceptDashesInFlags(argc, argv);
-  absl::ParseCommandLine(argc, argv);
   winnow::InitLog("prefill", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::KeepFreedMemory();
   winnow::BlockStopSignals();

@@ -4,7 +4,7 @@
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
-#include "common/process.h"
+#include "common/program_flags.h"
 #include "common/status_macros.h"
 #include "rpc/tls_flags.h"
 #include "rpc/worker_registration.h"

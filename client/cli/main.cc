@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "client/cli/commands.h"
+#include "common/version.h"
 
 namespace winnow {
 namespace {
@@ -18,7 +19,7 @@ constexpr char kHelp[] =
   winnow inspect …    what Winnow makes of a model folder
   winnow size …       how many workers a load needs
 
-`winnow COMMAND --help` tells more.
+`winnow COMMAND --help` tells more, `winnow --version` which build this is.
 )";
 
 }  // namespace
@@ -61,6 +62,10 @@ int main(int argc, char** argv) {
   if (command == "canary") return winnow::CanaryCommand(rest);
   if (command == "inspect") return winnow::InspectCommand(rest);
   if (command == "size") return winnow::SizeCommand(rest);
+  if (command == "--version") {
+    std::printf("winnow %s (%s)\n", winnow::Version(), winnow::BuiltForDevices());
+    return winnow::kExitOk;
+  }
   const bool help = command == "--help" || command == "-h" || command == "help";
   std::fputs(winnow::kHelp, help ? stdout : stderr);
   return help ? winnow::kExitOk : winnow::kExitUsage;

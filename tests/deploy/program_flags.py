@@ -18,8 +18,8 @@ def flags_of(arguments):
 @functools.cache
 def known_flags(program, command=None):
     """As users write them, with dashes. `winnow canary` takes the options of `winnow generate`, too."""
-    words = [command, "--help"] if command else ["--helpfull"]
-    text = subprocess.run([BIN / program, *words], capture_output=True, text=True, check=False, timeout=60).stdout
+    words = [command] if command else []
+    text = subprocess.run([BIN / program, *words, "--help"], capture_output=True, text=True, check=False, timeout=60).stdout
     flags = {flag.replace("_", "-") for flag in re.findall(r"(?:^ +|, |\(| \| )--([\w-]+)\b", text, re.MULTILINE)}
     assert len(flags) > 5, text
     return flags | known_flags(program, "generate") if command == "canary" else flags
