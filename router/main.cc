@@ -3,12 +3,11 @@
 #include <random>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
 #include "common/http_server.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "common/program_flags.h"
 #include "common/status_macros.h"
 #include "router/chat_window.h"
 #include "router/client_tokens.h"
@@ -51,9 +50,10 @@ ABSL_FLAG(int64_t, max_requests, 4096, "running at a time; more are refused");
 ABSL_FLAG(
     int64_t, max_waiting, 1024,
     "requests that wait while all workers are full, highest priority first; more are refused");
-ABSL_FLAG(int64_t, max_wait_s, 10,
-          "the longest wait for a full worker, but at most a quarter of a request's time; then it "
-          "is refused");
+ABSL_FLAG(
+    int64_t, max_wait_s, 10,
+    "the longest wait while all workers are full or none is ready, but at most a quarter of a "
+    "request's time; then it is refused");
 ABSL_FLAG(int64_t, default_timeout_s, 600,
           "deadline of requests that bring none, and the longest for all");
 ABSL_FLAG(int, max_attempts, 4, "tries of one request, the first among them");
@@ -179,6 +179,8 @@ absl::Status Run() {
       RequestQueue::Options{.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting)),
                             .max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s))});
   service_options.generation.driver.waiting_room = waiting_room;
+  service_options.generation.driver.max_wait_for_workers =
+      absl::Seconds(absl::GetFlag(FLAGS_max_wait_s));
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   std::unique_ptr<ClientTokens> tokens;
   if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {
@@ -237,15 +239,14 @@ absl::Status Run() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(
+  winnow::ParseProgramFlags(
+      argc, argv,
       "Winnow's router: tokenizes prompts, places them on prefill and decode workers, streams "
       "text.\n"
       "  winnow-router --model DIR --prefill-workers HOST:PORT[,…] --decode-workers HOST:PORT[,…]\n"
       "  winnow-router --model DIR --accept-registrations\n"
       "It is ready when it has a ready prefill worker and, where one is expected, a decode "
       "worker.");
-  winnow::AcceptDashesInFlags(argc, argv);
-  absl::ParseCommandLine(argc, argv);
   winnow::InitLog("router", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());

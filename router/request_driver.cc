@@ -89,9 +89,10 @@ bool RequestDriver::Place(const std::string& only_prefill) {
   const absl::StatusOr<Placement> placement = registry_.Acquire(
       work_, {.needs_decode = max_tokens_ > 1, .avoid = avoid_, .only_prefill = only_prefill});
   if (!placement.ok()) {
-    if (only_prefill.empty()) Retry(DriverStage::kPlace, placement.status());
+    if (only_prefill.empty()) WaitForWorkers(placement.status());
     return false;
   }
+  waits_until_.reset();
   placement_ = *placement;
   holds_prefill_ = true;
   holds_decode_ = !placement_.decode_address.empty();
@@ -100,8 +101,8 @@ bool RequestDriver::Place(const std::string& only_prefill) {
 
 void RequestDriver::StartPrefill() {
   phase_ = Phase::kPrefill;
-  ++attempt_;
   if (!Place("")) return;
+  ++attempt_;
   request_.set_attempt(attempt_);
   request_.set_decode_address(placement_.decode_address);
   request_.set_decode_incarnation(placement_.decode_incarnation);
@@ -309,6 +310,27 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
              absl::StrCat("attempt ", attempt_, " failed in ", DriverStageName(stage), ": ",
                           reason.ToString()));
   events_.OnRetry(stage, reason);
+  TryAgainAfter(delay, can_resend);
+}
+
+void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
+  const absl::Time now = clock_.Now();
+  LeaveWaitingRoom();
+  if (!waits_until_) {
+    const RequestTag tag{request_.request_id(), options_.trace.trace_id};
+    LogRequest(spdlog::level::info, tag, absl::StrCat("waits: ", nobody.message()));
+    waits_until_ = now + std::min(options_.max_wait_for_workers, deadline_.Remaining(clock_) / 4);
+  }
+  if (now >= *waits_until_) {
+    Fail(nobody);
+    return;
+  }
+  ++epoch_;
+  events_.OnRetry(DriverStage::kPlace, nobody);
+  TryAgainAfter(options_.backoff.first * (1 + options_.jitter / 2), /*can_resend=*/false);
+}
+
+void RequestDriver::TryAgainAfter(absl::Duration delay, bool can_resend) {
   phase_ = Phase::kWaiting;
   clients_.After(delay, [self = shared_from_this(), epoch = epoch_, can_resend] {
     std::lock_guard<std::recursive_mutex> lock(self->mutex_);

@@ -66,6 +66,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     // Where it waits while all workers are full. Null: it tries again after their hint, which
     // counts as an attempt.
     std::shared_ptr<WaitingRoom> waiting_room;
+    // How long it waits while no worker is ready, but at most a quarter of its time: the one that
+    // was lost may be back, or its successor. This counts as no attempt.
+    absl::Duration max_wait_for_workers = absl::Seconds(10);
   };
   // `request` has everything but attempt, decode worker and forced tokens. The references must
   // outlive the driver.
@@ -102,6 +105,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   void JudgePrefillAttempt(const absl::Status& reason);
   void BlamePrefillAttempt(const absl::Status& reason);
   void Retry(DriverStage stage, const absl::Status& reason);
+  void WaitForWorkers(const absl::Status& nobody);
+  // Another attempt, if nothing ends the request before; a resend where that can do.
+  void TryAgainAfter(absl::Duration delay, bool can_resend);
   // In the waiting room; `full`: the words of the last worker that was asked, if any.
   void WaitForRoom(const absl::Status& full);
   void LeaveWaitingRoom();
@@ -137,8 +143,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   // Of the waiting room, from its first Enter on: one that was taken, then refused by a decode
   // worker, comes back to its old place and waits no longer in all.
   std::optional<RequestQueue::Entry> ticket_;
-  int refusals_ = 0;  // by full workers, since it last waited
-  int failures_ = 0;  // attempts that failed otherwise
+  std::optional<absl::Time> waits_until_;  // while no worker is ready
+  int refusals_ = 0;                       // by full workers, since it last waited
+  int failures_ = 0;                       // attempts that failed otherwise
 
   // The current attempt.
   int attempt_ = 0;

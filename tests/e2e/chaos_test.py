@@ -3,7 +3,9 @@
 WINNOW_CHAOS_S is how long it lasts (45), WINNOW_CHAOS_SEED what is drawn (1).
 """
 
+import datetime
 import os
+import pathlib
 import random
 import time
 import unittest
@@ -47,9 +49,20 @@ class ChaosTest(ClusterTest):
         self.assertGreater(len(self.away), SECONDS / 10)
         self.assertGreater(answered, 2 * len(self.away))
         self.assertEqual(traffic.wrong(), [])
-        self.assertEqual([request for request in traffic.failed() if not self.may_fail(request)], [])
+        unforeseen = [request for request in traffic.failed() if not self.may_fail(request)]
+        self.assertEqual(unforeseen, [], "".join(map(self.story, unforeseen)))
         self.assert_answers()
         self.assert_blocks_return()
+
+    def story(self, request):
+        """Who was away meanwhile, and what the router said."""
+        away = [f"{name} away from {killed:.2f} to {back:.2f}" for killed, back, name in self.away
+                if request.begin <= back and request.end >= killed]
+        since_boot = time.time() - time.monotonic()  # the log has the time of day
+        first, last = (datetime.datetime.fromtimestamp(since_boot + moment).strftime("%Y-%m-%dT%H:%M:%S.%f")
+                       for moment in (request.begin, request.end + 0.1))
+        log = pathlib.Path(self.cluster.processes()["router"]["log"]).read_text(encoding="utf-8", errors="replace")
+        return "\n".join([f"\n{request}", *away, *(line for line in log.splitlines() if first <= line <= last), ""])
 
     def assert_blocks_return(self):
         deadline = time.monotonic() + 8  # a generation without its router ends after 5 s

@@ -40,19 +40,16 @@ class FailuresTest(ClusterTest):
             running = pool.submit(self.ask, LONG, policy="full")
             time.sleep(delay_s)
             self.cluster.kill(name)
-            try:
-                self.assertEqual(running.result(timeout=120)["text"].strip(), LONG.answer)
-            except RequestError as error:
-                self.assertIn(error.code, ("UNAVAILABLE", "INTERNAL", "ABORTED"), error.text)
-        self.cluster.restart(name)
-        self.assert_recovers()
+            self.cluster.restart(name)
+            self.assertEqual(running.result(timeout=120)["text"].strip(), LONG.answer)
+        self.assert_answers()
 
-    def test_a_prefill_worker_that_dies_during_a_request(self):
+    def test_a_prefill_worker_that_dies_and_returns_loses_no_request(self):
         for delay_s in (0.1, 0.5, 1.0):
             with self.subTest(delay_s=delay_s):
                 self.check_death_during_a_request("prefill-0", delay_s)
 
-    def test_a_decode_worker_that_dies_during_a_request(self):
+    def test_a_decode_worker_that_dies_and_returns_loses_no_request(self):
         for delay_s in (0.5, 1.0):
             with self.subTest(delay_s=delay_s):
                 self.check_death_during_a_request("decode-0", delay_s)

@@ -286,6 +286,35 @@ TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor
   EXPECT_GE(workers_.delays[1], absl::Seconds(3));
 }
 
+TEST_F(RequestDriverTest, ARequestWaitsUntilAWorkerIsBack) {
+  Workers({"p:1"}, {"d:1"});
+  workers_.SetDown("p:1", true);
+  registry_->ReportUnreachable("p:1");
+  RequestDriver::Options options;
+  Start(3, options);
+  for (int i = 0; i < 3 * options.max_attempts; ++i) workers_.FireTimers();  // these are none
+  EXPECT_THAT(workers_.prefills, IsEmpty());
+  EXPECT_THAT(events_, IsEmpty());
+  workers_.SetDown("p:1", false);
+  registry_->Recheck("p:1");
+  for (int i = 0; i < 500 && registry_->NumReady(v1::WORKER_ROLE_PREFILL) == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.prefills, SizeIs(1));
+  EXPECT_EQ(workers_.prefills[0]->request.attempt(), 1u);
+}
+
+TEST_F(RequestDriverTest, ARequestThatNoWorkerComesForFails) {
+  Workers({"p:1"}, {"d:1"});
+  workers_.SetDown("p:1", true);
+  registry_->ReportUnreachable("p:1");
+  RequestDriver::Options options;
+  options.max_wait_for_workers = absl::ZeroDuration();
+  Start(3, options);
+  EXPECT_THAT(events_, ElementsAre("failed UNAVAILABLE"));
+}
+
 TEST_F(RequestDriverTest, AFullWorkerSaysHowMuchItHasToDo) {
   Workers({"p:1", "p:2"}, {"d:1"});
   Start();
