@@ -1,6 +1,7 @@
 #include "prefill_worker/kv_push_client.h"
 
 #include <utility>
+#include <vector>
 
 #include "common/fault.h"
 #include "rpc/grpc_deadline.h"
@@ -11,8 +12,8 @@
 namespace winnow {
 namespace {
 
-constexpr size_t kGatheredBytes = 256 << 10;  // of one message that gathers chunks, or little more
-constexpr size_t kMaxPrefixBytes = 64;
+constexpr size_t kGatheredBytes = 1 << 20;  // payload of one message that gathers chunks, at most
+constexpr size_t kCopiedBytes = 16 << 10;   // payloads up to this are copied into their message
 constexpr char kPushMethod[] = "/winnow.v1.KvTransferService/Push";
 
 // A slice over `data`, which `owner` keeps alive until gRPC drops the slice.
@@ -78,29 +79,27 @@ void PushStream::Send(const KvChunk& chunk) {
   if (!is_writing_) WriteNext();
 }
 
-// The next chunk from where it lies, or copies of small ones: a message of its own would cost each
-// of them more than the copy does.
+// The next chunk and, if it may gather, those that wait behind it: a message costs as much as
+// copying some KiB. Payloads are sent from where they lie, small ones copied beside their headers.
 grpc::ByteBuffer PushStream::TakeMessage() {
-  const auto fits = [&](size_t bytes) {
-    return !waiting_.empty() && bytes + waiting_.front().header.payload_bytes <= kGatheredBytes;
-  };
-  if (gathers_ && waiting_.size() > 1 && fits(0)) {
-    std::string message;
-    message.reserve(kGatheredBytes + kMaxPrefixBytes);
-    for (; fits(message.size()); waiting_.pop_front()) {
-      const KvChunk& chunk = waiting_.front();
-      message += EncodePrefix(chunk.header);
-      message.append(reinterpret_cast<const char*>(chunk.payload), chunk.header.payload_bytes);
+  std::vector<grpc::Slice> slices;
+  std::string copied;  // since the last slice
+  size_t bytes = 0;
+  do {
+    const KvChunk chunk = waiting_.front();
+    waiting_.pop_front();
+    copied += EncodePrefix(chunk.header);
+    bytes += chunk.header.payload_bytes;
+    if (chunk.header.payload_bytes <= kCopiedBytes) {
+      copied.append(reinterpret_cast<const char*>(chunk.payload), chunk.header.payload_bytes);
+      continue;
     }
-    const grpc::Slice slice = SliceOf(std::move(message));
-    return grpc::ByteBuffer(&slice, 1);
-  }
-  const KvChunk chunk = waiting_.front();
-  waiting_.pop_front();
-  const grpc::Slice slices[] = {
-      grpc::Slice(EncodePrefix(chunk.header)),
-      BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_)};
-  return grpc::ByteBuffer(slices, 2);
+    slices.push_back(SliceOf(std::exchange(copied, {})));
+    slices.push_back(BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_));
+  } while (gathers_ && !waiting_.empty() &&
+           bytes + waiting_.front().header.payload_bytes <= kGatheredBytes);
+  if (!copied.empty()) slices.push_back(SliceOf(std::move(copied)));
+  return grpc::ByteBuffer(slices.data(), slices.size());
 }
 
 void PushStream::WriteNext() {
