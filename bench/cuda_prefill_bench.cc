@@ -11,7 +11,9 @@
 // shipping_ms, op_ms, stage_ms (the engine's stages in the median run) and score_share (scores,
 // reduction, selection and gathers: the stages score, allreduce and select in their sum) are of
 // runs of the first --keep whose KV goes to pinned memory as a handoff's does. stream_drains: how
-// often, in the worst run, the host waited for the GPU before the wait for the logits.
+// often, in the worst run, the host waited for the GPU before the wait for the logits. With --tp,
+// allreduce_ms {run: {N: {"sum", "max"}}}: how long rank 0's queue was in the layers' and in the
+// scores' all-reduces, in one run.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -22,6 +24,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "bench/commit.h"  // of the build folder
+#include "bench/timed_group.h"
 #include "bench/unwrap.h"
 #include "engine/device/cuda_backend.h"
 #include "engine/device/cuda_ranks.h"
@@ -74,6 +77,15 @@ class Engine {
                              .log_progress = true,
                              .random_weights = true};
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
+    if (tensor_parallel > 1) {
+      load.make_communicators =
+          [this, make = load.make_communicators](
+              const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
+        auto timed = std::make_unique<TimedGroup>(Unwrap(make(backends)), *backends[0]);
+        timed_ = timed.get();
+        return timed;
+      };
+    }
     ranks_ = Unwrap(LoadModelRanks(load));
     options_ = {.clock = &clock_, .max_step_rows = max_tokens, .max_context = max_tokens};
     ranks_->Fill(options_);
@@ -86,6 +98,8 @@ class Engine {
     options_.trim_last_layer = trim;
     engine_ = Unwrap(TensorParallelPrefill::Create(options_));
   }
+  // Null with one rank.
+  TimedGroup* timed() { return timed_; }
   CudaBackend& backend() { return static_cast<CudaBackend&>(*ranks_->backends[0]); }
 
   struct Result {
@@ -148,6 +162,7 @@ class Engine {
   RealClock clock_;
   Sink sink_;
   std::unique_ptr<ModelRanks> ranks_;
+  TimedGroup* timed_ = nullptr;  // of ranks_
   TensorParallelPrefill::Options options_;
   std::unique_ptr<TensorParallelPrefill> engine_;
 };
@@ -190,6 +205,15 @@ std::map<std::string, double> OpTimes(Engine& engine, const std::vector<int32_t>
   return engine.backend().TakeOpTimes();
 }
 
+// Of one run.
+Json AllReduceTimes(Engine& engine, const std::vector<int32_t>& ids,
+                    const SelectionOverrides& overrides) {
+  engine.timed()->Take();
+  engine.Run(ids, overrides);
+  const TimedGroup::Times times = engine.timed()->Take();
+  return {{"sum", times.sum_ms}, {"max", times.max_ms}};
+}
+
 int Main(int argc, char** argv) {
   const Flags flags = ParseFlags(argc, argv);
   std::vector<int64_t> sizes;
@@ -223,6 +247,12 @@ int Main(int argc, char** argv) {
     for (const std::string& keep : flags.keep) {
       const SelectionOverrides claa = Claa(keep);
       json["claa_ms"][keep][n] = report("claa " + keep, Measure(engine, ids, claa, flags.repeats));
+    }
+    if (engine.timed() != nullptr) {
+      json["allreduce_ms"]["dense"][n] = AllReduceTimes(engine, ids, dense);
+      for (const std::string& keep : flags.keep) {
+        json["allreduce_ms"][keep][n] = AllReduceTimes(engine, ids, Claa(keep));
+      }
     }
     if (!flags.keep.empty() && flags.has_details) {
       const SelectionOverrides claa = Claa(flags.keep[0]);

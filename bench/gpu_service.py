@@ -21,6 +21,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 from local_cluster import LocalCluster, generate  # noqa: E402
+from provenance import provenance  # noqa: E402
 
 PROMPT = 8192
 VOCAB = 128000
@@ -87,7 +88,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     parts = {"demo": demo, "8b": large}
-    result = {part: parts[part](args) for part in args.parts.split(",")}
+    result = {**provenance(args.device), **{part: parts[part](args) for part in args.parts.split(",")}}
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))

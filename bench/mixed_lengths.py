@@ -19,6 +19,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 from local_cluster import BIN, LocalCluster  # noqa: E402
+from provenance import provenance  # noqa: E402
 
 LONG_SHARE = 0.1
 REPEATS = 5
@@ -68,7 +69,7 @@ def main():
     parser.add_argument("--chunk-tokens", type=int, default=1024)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
-    text = json.dumps(measure(args), indent=1)
+    text = json.dumps({**provenance(args.device), **measure(args)}, indent=1)
     print(text)
     if args.out:
         args.out.write_text(text + "\n", encoding="utf-8")

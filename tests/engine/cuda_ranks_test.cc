@@ -2,6 +2,7 @@
 // and the demo model's goldens through prefill and decode.
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "common/clock.h"
 #include "engine/device/cuda_backend.h"
@@ -195,6 +196,22 @@ TEST_P(CudaRanksTest, FamiliesAgreeWithTheGoldens) {
       ASSERT_TRUE(run.ok()) << run.status();
       EXPECT_LE(RelativeDifference(run->output.logits, prompt.logits), 2e-3);
     }
+  }
+}
+
+// A step whose ranks chose different tokens fails: they compare digests.
+TEST_P(CudaRanksTest, RanksSelectAlikeOverAThousandRandomRequests) {
+  if (GetParam().size < 2) GTEST_SKIP() << "nobody to differ from";
+  PrefillFixture fixture(
+      {.tensor_parallel = GetParam().size, .dtype = DType::kBf16, .use_device = Use});
+  std::mt19937 random(5);
+  for (int request = 0; request < 1000; ++request) {
+    std::vector<int32_t> ids(32 + random() % 480);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % fixture.config().shape.vocab_size);
+    const double keep = 0.05 + 0.9 * static_cast<double>(random() % 1000) / 1000;
+    const auto run = fixture.Prefill(ids, {.policy = "claa", .keep_ratio = keep});
+    ASSERT_TRUE(run.ok()) << request << ": " << run.status();
+    ASSERT_EQ(run->output.kept_positions.size(), run->staging->plan.num_kept);
   }
 }
 

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Measures prefill over several GPUs in one go and writes bench/results/tensor_parallel.json.
+
+    bench/tensor_parallel_table.py [--models llama-3.1-8b,llama-3.1-70b] [--tp 1,2,4,8] [--tokens 8192,32768]
+                                   [--keep 0.1] [--repeats 5] [--bench FILE] [--out FILE]
+
+Random weights. Sizes that this machine has too few GPUs for, or whose weights do not fit, are listed under
+"not_run" with the reason. Per model, dense and CLAA: "ms" {T: {N: median}}; "efficiency" (T0·time at T0) /
+(T·time at T), T0 the smallest that ran; "allreduce_share" of the layers' all-reduces, waiting for slower ranks
+included; "score_allreduce_us" and its share of CLAA's time.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def run(args, model, size):
+    """What the bench says, or (None, its last words)."""
+    command = [args.bench, "--config", str(ROOT / "bench/configs" / model), "--tokens", args.tokens, "--keep", args.keep,
+               "--repeats", str(args.repeats), "--tp", str(size), "--details", "0"]
+    print("$", *command, file=sys.stderr, flush=True)
+    child = subprocess.run(command, capture_output=True, text=True, check=False,
+                           env={**os.environ, "NCCL_NVLS_ENABLE": "0"})
+    sys.stderr.write(child.stderr)
+    lines = (child.stdout if child.returncode == 0 else child.stderr).strip().splitlines() or ["no word"]
+    return (json.loads(lines[-1]), "") if child.returncode == 0 else (None, lines[-1])
+
+
+def table(results, keep):
+    """{"dense": …, "claa": …} of one model's results by T."""
+    rows = {"dense": {size: result["dense_ms"] for size, result in results.items()},
+            "claa": {size: result["claa_ms"][keep] for size, result in results.items()}}
+    smallest = min(results)
+    made = {}
+    for policy, ms in rows.items():
+        made[policy] = {
+            "ms": {size: {n: round(value, 2) for n, value in times.items()} for size, times in ms.items()},
+            "efficiency": {size: {n: round(smallest * ms[smallest][n] / (size * value), 3) for n, value in times.items()}
+                           for size, times in ms.items()},
+            "allreduce_share": {size: {n: round(results[size]["allreduce_ms"]["dense" if policy == "dense" else keep][n]["sum"]
+                                                / value, 4) for n, value in times.items()}
+                                for size, times in ms.items() if "allreduce_ms" in results[size]}}
+    scores = {size: result["allreduce_ms"][keep] for size, result in results.items() if "allreduce_ms" in result}
+    made["score_allreduce_us"] = {size: {n: round(times["max"] * 1e3, 1) for n, times in by_n.items()}
+                                  for size, by_n in scores.items()}
+    made["score_allreduce_share"] = {size: {n: round(times["max"] / rows["claa"][size][n], 6) for n, times in by_n.items()}
+                                     for size, by_n in scores.items()}
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="llama-3.1-8b,llama-3.1-70b")
+    parser.add_argument("--tp", default="1,2,4,8")
+    parser.add_argument("--tokens", default="8192,32768")
+    parser.add_argument("--keep", default="0.1")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bench", default=str(ROOT / "build/cuda-release/bin/cuda_prefill_bench"))
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/tensor_parallel.json")
+    args = parser.parse_args()
+    made, not_run, heads = {}, {}, {}
+    for model in args.models.split(","):
+        results = {}
+        for size in map(int, args.tp.split(",")):
+            result, reason = run(args, model, size)
+            if result is None:
+                not_run[f"{model}, T = {size}"] = reason
+                continue
+            results[size] = result
+            heads = {"device": result["device"], "commit": result["commit"]}
+        if results:
+            made[model] = table(results, args.keep)
+    text = json.dumps({**heads, "keep_ratio": float(args.keep), **made, "not_run": not_run}, indent=1)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

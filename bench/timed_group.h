@@ -1,0 +1,82 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/comm/communicator.h"
+#include "engine/device/backend.h"
+
+namespace winnow {
+
+// Communicators whose rank 0 notes how long each collective held its queue, the wait for slower
+// ranks included.
+class TimedGroup final : public CommunicatorGroup {
+ public:
+  struct Times {
+    double sum_ms = 0, max_ms = 0;  // of AllReduceSum and of AllReduceMax
+  };
+  // `backend`: rank 0's; must outlive it.
+  TimedGroup(std::unique_ptr<CommunicatorGroup> group, Backend& backend)
+      : group_(std::move(group)), first_(group_->communicator(0), backend) {}
+
+  Communicator& communicator(int rank) override {
+    return rank == 0 ? first_ : group_->communicator(rank);
+  }
+  absl::Status Reset() override { return group_->Reset(); }
+
+  // Since the last call. REQUIRES: the queue is empty.
+  Times Take() {
+    Times times;
+    for (const Span& span : std::exchange(first_.spans, {})) {
+      (span.is_sum ? times.sum_ms : times.max_ms) += span.end->SecondsSince(*span.begin) * 1e3;
+    }
+    return times;
+  }
+
+ private:
+  struct Span {
+    MomentPtr begin, end;
+    bool is_sum;
+  };
+  class First final : public Communicator {
+   public:
+    First(Communicator& inner, Backend& backend) : inner_(inner), backend_(backend) {}
+    int rank() const override { return inner_.rank(); }
+    int size() const override { return inner_.size(); }
+    absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
+      return Timed(true, [&] { return inner_.AllReduceSum(data, dtype, count, deadline); });
+    }
+    absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
+      return Timed(false, [&] { return inner_.AllReduceMax(data, count, deadline); });
+    }
+    absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
+      return inner_.AllGather(in, out, bytes, deadline);
+    }
+    absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
+      return inner_.Agree(mine, deadline);
+    }
+    void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
+
+    std::vector<Span> spans;
+
+   private:
+    template <typename Call>
+    absl::Status Timed(bool is_sum, Call call) {
+      Span span{backend_.Mark(), nullptr, is_sum};
+      const absl::Status status = call();
+      span.end = backend_.Mark();
+      spans.push_back(std::move(span));
+      return status;
+    }
+
+    Communicator& inner_;
+    Backend& backend_;
+  };
+
+  std::unique_ptr<CommunicatorGroup> group_;
+  First first_;
+};
+
+}  // namespace winnow
