@@ -8,7 +8,7 @@
 
 namespace winnow {
 
-// The command line of a server program, read into its absl flags. Flags may be written with dashes
+// The command line of a program, read into its absl flags. Flags may be written with dashes
 // or underscores. --help (-h) shows `usage` and all of the program's flags, --version the version;
 // both exit, and so does a flag that does not exist or does not parse. Changes argv in place.
 void ParseProgramFlags(int argc, char** argv, const std::string& usage);

@@ -12,13 +12,13 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/program_flags.h"
+#include "common/server_flags.h"
 #include "common/status_macros.h"
 #include "decode_worker/decode_metrics.h"
 #include "decode_worker/decode_service.h"
 #include "decode_worker/kv_transfer_service.h"
 #include "decode_worker/paged_kv_target.h"
-#include "engine/device/choose_device.h"
-#include "engine/model/model_ranks.h"
+#include "engine/model_flags.h"
 #include "engine/tensor_parallel_decode.h"
 #include "plan/layout_digest.h"
 #include "rpc/host_port.h"
@@ -30,16 +30,6 @@
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50062",
           "host:port of the gRPC server; port 0 takes any free one");
-ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
-ABSL_FLAG(std::string, model, "", "folder with a Hugging Face model (required)");
-ABSL_FLAG(bool, random_weights, false,
-          "make the weights up, to measure speed; of --model only the configuration is read");
-ABSL_FLAG(std::string, device, "auto", "auto (a GPU for every rank if there is), cpu or cuda");
-ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
-ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
-ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
-ABSL_FLAG(int64_t, max_model_len, 0,
-          "prompt + generated tokens at most; 0: the model's own context");
 ABSL_FLAG(
     int64_t, kv_cache_mib, 0,
     "memory for KV blocks, over all ranks; 0: 1024 on the CPU, nine tenths of what the weights "
@@ -56,19 +46,12 @@ ABSL_FLAG(
 ABSL_FLAG(int64_t, max_bytes_per_peer, 0,
           "KV bytes of the reservations that one prefill worker may hold at a time; 0: no limit");
 ABSL_FLAG(int64_t, drain_timeout_s, 30, "time that running generations get after SIGTERM");
-ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
-ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
-          "text, or json: an object a line");
 
 namespace winnow {
 namespace {
 
 // What would not be refused by the part that gets it.
 absl::Status CheckFlags() {
-  if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
-  WINNOW_RETURN_IF_ERROR(
-      CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-cache-mib", absl::GetFlag(FLAGS_kv_cache_mib), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("kv-block-size", absl::GetFlag(FLAGS_kv_block_size), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-batch", absl::GetFlag(FLAGS_max_batch), 1));
@@ -95,15 +78,9 @@ absl::Status Run() {
   MetricsRegistry registry("decode");
   ExportBuildInfo(registry);
   DecodeMetrics metrics(registry);
-  ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
-                           .tensor_parallel = absl::GetFlag(FLAGS_tp),
-                           .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
-                           .clock = &clock,
-                           .log_progress = true,
-                           .on_nccl_abort = [&](const absl::Status& s) { metrics.OnNcclAbort(s); },
-                           .random_weights = absl::GetFlag(FLAGS_random_weights)};
-  WINNOW_RETURN_IF_ERROR(
-      ChooseDevice(absl::GetFlag(FLAGS_device), absl::GetFlag(FLAGS_dtype), load));
+  WINNOW_ASSIGN_OR_RETURN(
+      const ModelRanks::Options load,
+      ModelOptionsOfFlags(clock, [&](const absl::Status& s) { metrics.OnNcclAbort(s); }));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
 
   TensorParallelDecode::Options engine_options{.clock = &clock,
@@ -207,13 +184,11 @@ absl::Status Run() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  winnow::ParseProgramFlags(
-      argc, argv,
+  winnow::StartServerProgram(
+      argc, argv, "decode",
       "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their "
       "tokens.\n"
       "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
-  winnow::InitLog("decode", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::KeepFreedMemory();
-  winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());
 }

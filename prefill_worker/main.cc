@@ -10,9 +10,9 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/program_flags.h"
+#include "common/server_flags.h"
 #include "common/status_macros.h"
-#include "engine/device/choose_device.h"
-#include "engine/model/model_ranks.h"
+#include "engine/model_flags.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "plan/layout_digest.h"
 #include "prefill_worker/grpc_kv_handoff.h"
@@ -27,20 +27,9 @@
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50061",
           "host:port of the gRPC server; port 0 takes any free one");
-ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
-ABSL_FLAG(std::string, model, "",
-          "folder with a Hugging Face model, and claa.json if it has a profile (required)");
 ABSL_FLAG(
     std::string, claa, "",
     "fields that stand above the model's claa.json, as it writes them: {\"keep_ppm\": 200000}");
-ABSL_FLAG(bool, random_weights, false,
-          "make the weights up, to measure speed; of --model only the configuration is read");
-ABSL_FLAG(std::string, device, "auto", "auto (a GPU for every rank if there is), cpu or cuda");
-ABSL_FLAG(std::string, dtype, "auto", "auto, f32 or bf16, of weights, activations and KV");
-ABSL_FLAG(int, tp, 1, "tensor-parallel ranks");
-ABSL_FLAG(int, threads_per_rank, 0, "threads of a rank; 0: the cores shared among the ranks");
-ABSL_FLAG(int64_t, max_model_len, 0,
-          "prompt + generated tokens at most; 0: the model's own context");
 ABSL_FLAG(int64_t, chunk_tokens, 0,
           "prompt rows computed in one step, over all requests; 0: 1024 on the CPU, 8192 on a GPU");
 ABSL_FLAG(int, streams_per_rank, 4,
@@ -57,19 +46,12 @@ ABSL_FLAG(int64_t, retain_mib, 1024,
 ABSL_FLAG(int64_t, step_timeout_s, 120,
           "a rank that is later than this in a collective fails the step");
 ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running prefills get after SIGTERM");
-ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
-ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
-          "text, or json: an object a line");
 
 namespace winnow {
 namespace {
 
 // What would not be refused by the part that gets it.
 absl::Status CheckFlags() {
-  if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is required");
-  WINNOW_RETURN_IF_ERROR(
-      CheckFlagRange("threads-per-rank", absl::GetFlag(FLAGS_threads_per_rank), 0));
-  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-model-len", absl::GetFlag(FLAGS_max_model_len), 0));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 0));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
@@ -123,15 +105,9 @@ absl::Status Run() {
   MetricsRegistry registry("prefill");
   ExportBuildInfo(registry);
   PrefillMetrics metrics(registry, absl::GetFlag(FLAGS_tp));
-  ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_model),
-                           .tensor_parallel = absl::GetFlag(FLAGS_tp),
-                           .threads_per_rank = absl::GetFlag(FLAGS_threads_per_rank),
-                           .clock = &clock,
-                           .log_progress = true,
-                           .on_nccl_abort = [&](const absl::Status& s) { metrics.OnNcclAbort(s); },
-                           .random_weights = absl::GetFlag(FLAGS_random_weights)};
-  WINNOW_RETURN_IF_ERROR(
-      ChooseDevice(absl::GetFlag(FLAGS_device), absl::GetFlag(FLAGS_dtype), load));
+  WINNOW_ASSIGN_OR_RETURN(
+      const ModelRanks::Options load,
+      ModelOptionsOfFlags(clock, [&](const absl::Status& s) { metrics.OnNcclAbort(s); }));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
   TensorParallelPrefill::Options engine_options{
       .clock = &clock,
@@ -211,13 +187,11 @@ absl::Status Run() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  winnow::ParseProgramFlags(
-      argc, argv,
+  winnow::StartServerProgram(
+      argc, argv, "prefill",
       "Winnow's prefill worker: computes prompts with CLAA on one tensor-parallel group and ships "
       "their KV.\n"
       "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]");
-  winnow::InitLog("prefill", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   winnow::KeepFreedMemory();
-  winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());
 }

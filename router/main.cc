@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/program_flags.h"
+#include "common/server_flags.h"
 #include "common/status_macros.h"
 #include "router/chat_window.h"
 #include "router/client_tokens.h"
@@ -24,7 +25,6 @@
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50050",
           "host:port of the gRPC server; port 0 takes any free one");
-ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
 ABSL_FLAG(std::string, model, "", "folder with the model's tokenizer.json (required)");
 ABSL_FLAG(std::string, prefill_workers, "",
           "the prefill workers, separated by commas: host:port is one of them; dns:///host:port is "
@@ -59,9 +59,6 @@ ABSL_FLAG(int64_t, default_timeout_s, 600,
 ABSL_FLAG(int, max_attempts, 4, "tries of one request, the first among them");
 ABSL_FLAG(int, tokenizer_threads, 2, "threads that tokenize and admit");
 ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running requests get after SIGTERM");
-ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
-ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
-          "text, or json: an object a line");
 
 namespace winnow {
 namespace {
@@ -239,15 +236,13 @@ absl::Status Run() {
 }  // namespace winnow
 
 int main(int argc, char** argv) {
-  winnow::ParseProgramFlags(
-      argc, argv,
+  winnow::StartServerProgram(
+      argc, argv, "router",
       "Winnow's router: tokenizes prompts, places them on prefill and decode workers, streams "
       "text.\n"
       "  winnow-router --model DIR --prefill-workers HOST:PORT[,…] --decode-workers HOST:PORT[,…]\n"
       "  winnow-router --model DIR --accept-registrations\n"
       "It is ready when it has a ready prefill worker and, where one is expected, a decode "
       "worker.");
-  winnow::InitLog("router", absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
-  winnow::BlockStopSignals();
   return winnow::ExitCode(winnow::Run());
 }

@@ -3,6 +3,7 @@
 Thin: scripts/cluster starts and stops the processes, the `winnow` program speaks to them.
 """
 
+import atexit
 import json
 import os
 import pathlib
@@ -64,6 +65,7 @@ class LocalCluster:
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # it would skip __exit__
             signal.signal(signal.SIGTERM, interrupt)
         self._folder = tempfile.TemporaryDirectory(prefix="winnow-cluster-")
+        atexit.register(self.__exit__)  # unittest leaves its contexts open when it is interrupted
         try:
             self.address = self._run("up", *flags_of(self.options)).strip().splitlines()[-1]
         except BaseException:
@@ -72,6 +74,7 @@ class LocalCluster:
         return self
 
     def __exit__(self, *_):
+        atexit.unregister(self.__exit__)
         try:
             self._run("down")
         finally:
