@@ -2,7 +2,7 @@
 // host, random weights of the Llama-3.1-8B shape, one request, one chunk.
 //
 //   cuda_prefill_bench [--config DIR] [--tokens 2048,8192,32768] [--keep 0.1,0.2] [--repeats 5]
-//                      [--tp 1] [--details 1]
+//                      [--tp 1] [--sums-aside-from N] [--details 1]
 //
 // Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "dense_untrimmed_ms": {N: …},
 // "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "stage_ms":
@@ -43,7 +43,8 @@ struct Flags {
   std::vector<std::string> keep = {"0.1", "0.2", "0.4"};
   int repeats = 5;
   int tensor_parallel = 1;
-  int has_details = 1;  // what comes after claa_ms
+  int64_t sums_aside_from = 0;  // ModelRanks::Options; 0: never
+  int has_details = 1;          // what comes after claa_ms
 };
 
 Flags ParseFlags(int argc, char** argv) {
@@ -58,6 +59,8 @@ Flags ParseFlags(int argc, char** argv) {
       flags.keep = absl::StrSplit(value, ',', absl::SkipEmpty());
     } else if (name == "--details" && absl::SimpleAtoi(value, &flags.has_details)) {
       continue;
+    } else if (name == "--sums-aside-from" && absl::SimpleAtoi(value, &flags.sums_aside_from)) {
+      continue;
     } else if (name == "--tp" && absl::SimpleAtoi(value, &flags.tensor_parallel)) {
       continue;
     } else if (name != "--repeats" || !absl::SimpleAtoi(value, &flags.repeats)) {
@@ -69,15 +72,16 @@ Flags ParseFlags(int argc, char** argv) {
 
 class Engine {
  public:
-  Engine(const std::string& config, int tensor_parallel, int64_t max_tokens) {
-    ModelRanks::Options load{.model_dir = config,
+  Engine(const Flags& flags, int64_t max_tokens) {
+    ModelRanks::Options load{.model_dir = flags.config,
                              .dtype = DType::kBf16,
-                             .tensor_parallel = tensor_parallel,
+                             .tensor_parallel = flags.tensor_parallel,
                              .clock = &clock_,
                              .log_progress = true,
                              .random_weights = true};
+    if (flags.sums_aside_from > 0) load.sums_aside_from = flags.sums_aside_from;
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
-    if (tensor_parallel > 1) {
+    if (flags.tensor_parallel > 1) {
       load.make_communicators =
           [this, make = load.make_communicators](
               const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
@@ -226,9 +230,10 @@ int Main(int argc, char** argv) {
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) {
     Die(absl::UnavailableError("no GPU here"));
   }
-  Engine engine(flags.config, flags.tensor_parallel, *std::max_element(sizes.begin(), sizes.end()));
+  Engine engine(flags, *std::max_element(sizes.begin(), sizes.end()));
   Json json = {{"device", properties.name},
                {"tensor_parallel", flags.tensor_parallel},
+               {"sums_aside_from", flags.sums_aside_from},
                {"commit", WINNOW_COMMIT}};
   std::mt19937 random(1);
   int64_t drains = 0;

@@ -11,7 +11,7 @@
 namespace winnow {
 
 // Communicators whose rank 0 notes how long each collective held its queue, the wait for slower
-// ranks included.
+// ranks included; of a sum aside, how long the queue waited for it.
 class TimedGroup final : public CommunicatorGroup {
  public:
   struct Times {
@@ -48,6 +48,17 @@ class TimedGroup final : public CommunicatorGroup {
     absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
       return Timed(true, [&] { return inner_.AllReduceSum(data, dtype, count, deadline); });
     }
+    absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
+                                   Deadline deadline) override {
+      return inner_.BeginAllReduceSum(data, dtype, count, deadline);
+    }
+    void JoinAllReduceSum() override {
+      (void)Timed(true, [&] {
+        inner_.JoinAllReduceSum();
+        return absl::OkStatus();
+      });
+    }
+    int64_t least_aside() const override { return inner_.least_aside(); }
     absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
       return Timed(false, [&] { return inner_.AllReduceMax(data, count, deadline); });
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "common/deadline.h"
@@ -21,6 +22,17 @@ class Communicator {
   virtual int size() const = 0;
 
   virtual absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) = 0;
+  // An AllReduceSum beside the rank's queue: it begins when all that was enqueued before it is
+  // done, and what is enqueued later does not wait for it until JoinAllReduceSum, one for each, in
+  // order. Nothing may touch the buffer meanwhile. Where there is nothing beside the queue, it is
+  // in the queue.
+  virtual absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
+                                         Deadline deadline) {
+    return AllReduceSum(data, dtype, count, deadline);
+  }
+  virtual void JoinAllReduceSum() {}
+  // From how many elements on that is worth its cost; by default never.
+  virtual int64_t least_aside() const { return std::numeric_limits<int64_t>::max(); }
   virtual absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) = 0;
   // out: [size][bytes].
   virtual absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) = 0;

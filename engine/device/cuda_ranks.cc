@@ -43,14 +43,17 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
     return CudaBackend::Create({.device = shares ? 0 : rank, .dtype = dtype});
   };
   options.make_communicators =
-      [clock = options.clock, on_abort = options.on_nccl_abort, peers,
-       shares](const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
+      [clock = options.clock, on_abort = options.on_nccl_abort, peers, shares,
+       sums_aside_from = options.sums_aside_from](
+          const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
     const auto size = static_cast<int>(backends.size());
     const bool is_local = shares || (size == 1 && peers == CudaPeers::kAuto);
-    NcclGroup::Options nccl{.clock = clock, .on_abort = on_abort};
+    NcclGroup::Options nccl{.clock = clock, .least_aside = sums_aside_from, .on_abort = on_abort};
     for (int rank = 0; rank < size; ++rank) {
       nccl.devices.push_back(rank);
-      nccl.streams.push_back(static_cast<CudaBackend&>(*backends[rank]).stream());
+      auto& backend = static_cast<CudaBackend&>(*backends[rank]);
+      nccl.streams.push_back(backend.stream());
+      nccl.side_streams.push_back(backend.side_stream());
     }
     if (!is_local) return OwnedNcclGroup::Create(std::move(nccl));
     return std::make_unique<LocalGroup>(size, *clock,

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +33,9 @@ struct ModelRanks {
         make_communicators;
     // NcclGroup::Options::on_abort, where the ranks talk through NCCL. Set before ChooseDevice.
     std::function<void(const absl::Status& reason)> on_nccl_abort;
+    // From how many elements on ranks that talk through NCCL make sums beside their queues
+    // (Communicator::BeginAllReduceSum); by default none.
+    int64_t sums_aside_from = std::numeric_limits<int64_t>::max();
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;
   };

@@ -4,6 +4,11 @@
 #include "common/status_macros.h"
 
 namespace winnow {
+namespace {
+
+constexpr int64_t kPartRows = 128;  // parts are whole tiles of a product
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeights& weights,
                                                                  Backend& backend,
@@ -97,43 +102,80 @@ const void* Transformer::ProjectKv(int layer, const void* normed, int64_t rows) 
   return kv_.data();
 }
 
+std::vector<Transformer::Rows> Transformer::Parts(int64_t rows) const {
+  const int64_t first = rows / 2 / kPartRows * kPartRows;
+  const bool splits = first > 0 && communicator_.size() > 1 &&
+                      first * weights_.config.shape.hidden >= communicator_.least_aside();
+  if (!splits) return {{0, rows}};
+  return {{0, first}, {first, rows - first}};
+}
+
+// With several ranks, each part of the rows computes while the sums of the other are on their way.
 absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x, int64_t rows,
                                       Deadline deadline) {
   const ModelShape& shape = weights_.config.shape;
+  const ShardPlan& shard = weights_.shard;
   const LayerWeights& w = weights_.layers[layer];
   const DType dtype = backend_.dtype();
+  const int64_t element = ElementSize(dtype);
+  const int64_t q_row = int64_t{shard.heads.q_count} * shape.head_dim;
   // One rank's products are the whole sum and go straight into the residual stream.
   const bool is_alone = communicator_.size() == 1;
-  void* delta = is_alone ? x : delta_.data();
-  backend_.Matmul(*w.o, {.x = attention,
-                         .out = delta,
-                         .rows = rows,
-                         .x_stride = int64_t{weights_.shard.heads.q_count} * shape.head_dim,
-                         .out_dtype = dtype,
-                         .accumulate = is_alone});
-  WINNOW_RETURN_IF_ERROR(ReduceRows(delta, rows, deadline));
-  RmsNormParams add_and_norm{.x = x,
-                             .delta = is_alone ? nullptr : delta,
-                             .weight = w.post_attention_norm.data(),
-                             .out = normed_.data(),
-                             .dtype = dtype,
-                             .rows = rows,
-                             .hidden = shape.hidden,
-                             .eps = static_cast<float>(weights_.config.rms_norm_eps)};
-  backend_.RmsNorm(add_and_norm);
-  backend_.GatedMatmul(
-      *w.gate_up, {.x = normed_.data(), .out = mlp_.data(), .rows = rows, .x_stride = shape.hidden},
-      gated_workspace_.data());
-  backend_.Matmul(*w.down, {.x = mlp_.data(),
-                            .out = delta,
-                            .rows = rows,
-                            .x_stride = weights_.shard.mlp_count,
-                            .out_dtype = dtype,
-                            .accumulate = is_alone});
+  const auto at = [](const void* data, int64_t bytes) {
+    return const_cast<std::byte*>(static_cast<const std::byte*>(data)) + bytes;
+  };
+  const auto delta = [&](const Rows& part) {
+    return at(is_alone ? x : delta_.data(), part.begin * shape.hidden * element);
+  };
+  const std::vector<Rows> parts = Parts(rows);
+  const auto reduce = [&](const Rows& part) {
+    if (parts.size() == 1) return ReduceRows(delta(part), part.count, deadline);
+    return communicator_.BeginAllReduceSum(delta(part), dtype, part.count * shape.hidden, deadline);
+  };
+  const auto join = [&] {
+    if (parts.size() > 1) communicator_.JoinAllReduceSum();
+  };
+  const auto add_and_norm = [&](const Rows& part, void* out) {
+    backend_.RmsNorm({.x = at(x, part.begin * shape.hidden * element),
+                      .delta = is_alone ? nullptr : delta(part),
+                      .weight = w.post_attention_norm.data(),
+                      .out = out,
+                      .dtype = dtype,
+                      .rows = part.count,
+                      .hidden = shape.hidden,
+                      .eps = static_cast<float>(weights_.config.rms_norm_eps)});
+  };
+
+  for (const Rows& part : parts) {
+    backend_.Matmul(*w.o, {.x = at(attention, part.begin * q_row * element),
+                           .out = delta(part),
+                           .rows = part.count,
+                           .x_stride = q_row,
+                           .out_dtype = dtype,
+                           .accumulate = is_alone});
+    WINNOW_RETURN_IF_ERROR(reduce(part));
+  }
+  for (const Rows& part : parts) {
+    join();
+    void* normed = at(normed_.data(), part.begin * shape.hidden * element);
+    add_and_norm(part, normed);
+    void* mlp = at(mlp_.data(), part.begin * shard.mlp_count * element);
+    backend_.GatedMatmul(*w.gate_up,
+                         {.x = normed, .out = mlp, .rows = part.count, .x_stride = shape.hidden},
+                         gated_workspace_.data());
+    backend_.Matmul(*w.down, {.x = mlp,
+                              .out = delta(part),
+                              .rows = part.count,
+                              .x_stride = shard.mlp_count,
+                              .out_dtype = dtype,
+                              .accumulate = is_alone});
+    WINNOW_RETURN_IF_ERROR(reduce(part));
+  }
   if (is_alone) return absl::OkStatus();
-  WINNOW_RETURN_IF_ERROR(ReduceRows(delta, rows, deadline));
-  add_and_norm.out = nullptr;  // only the add
-  backend_.RmsNorm(add_and_norm);
+  for (const Rows& part : parts) {
+    join();
+    add_and_norm(part, nullptr);  // only the add
+  }
   return absl::OkStatus();
 }
 

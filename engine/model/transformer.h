@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/comm/communicator.h"
@@ -59,6 +60,11 @@ class Transformer {
   Transformer(const ModelWeights& weights, Backend& backend, Communicator& communicator,
               int64_t max_rows)
       : weights_(weights), backend_(backend), communicator_(communicator), max_rows_(max_rows) {}
+  struct Rows {
+    int64_t begin = 0, count = 0;
+  };
+  // Whole, or two parts where sums of half the rows are worth being made aside.
+  std::vector<Rows> Parts(int64_t rows) const;
   absl::Status ReduceRows(void* delta, int64_t rows, Deadline deadline);
   HeadNorm Norm(const Buffer& weight) const {
     return {weight.data(), static_cast<float>(weights_.config.rms_norm_eps)};

@@ -22,12 +22,13 @@ using ::testing::IsEmpty;
 struct Joined {
   CudaPeers peers;
   int size;
+  bool sums_aside = false;  // all that can be in two parts
 };
 std::string Name(const Joined& joined) {
   const std::string way = joined.peers == CudaPeers::kOneGpu ? "one_gpu_"
                           : joined.peers == CudaPeers::kNccl ? "nccl_"
                                                              : "alone_";
-  return way + std::to_string(joined.size);
+  return way + std::to_string(joined.size) + (joined.sums_aside ? "_aside" : "");
 }
 
 class CudaRanksTest : public ::testing::TestWithParam<Joined> {
@@ -37,6 +38,7 @@ class CudaRanksTest : public ::testing::TestWithParam<Joined> {
     if (NumCudaDevices() < needed) GTEST_SKIP() << "needs " << needed << " GPU(s)";
   }
   static absl::Status Use(ModelRanks::Options& options) {
+    if (GetParam().sums_aside) options.sums_aside_from = 1;
     return UseCuda(options, GetParam().peers);
   }
 };
@@ -239,6 +241,8 @@ TEST_P(CudaRanksTest, DecodeAgreesWithTheGoldens) {
 INSTANTIATE_TEST_SUITE_P(Ways, CudaRanksTest,
                          ::testing::Values(Joined{CudaPeers::kAuto, 1}, Joined{CudaPeers::kNccl, 1},
                                            Joined{CudaPeers::kNccl, 2}, Joined{CudaPeers::kNccl, 4},
+                                           Joined{CudaPeers::kNccl, 2, /*sums_aside=*/true},
+                                           Joined{CudaPeers::kNccl, 4, /*sums_aside=*/true},
                                            Joined{CudaPeers::kOneGpu, 1},
                                            Joined{CudaPeers::kOneGpu, 2},
                                            Joined{CudaPeers::kOneGpu, 4}),

@@ -2,8 +2,11 @@
 #include "engine/prefill_engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -172,6 +175,66 @@ class FaultyCommunicator final : public Communicator {
   int left_;
   std::function<absl::Status()> fault_;
 };
+
+// Sums aside that come as late as they may.
+class LateSums final : public Communicator {
+ public:
+  LateSums(Communicator& inner, int64_t least_aside, std::atomic<int>& num_begun)
+      : inner_(inner), least_aside_(least_aside), num_begun_(num_begun) {}
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  int64_t least_aside() const override { return least_aside_; }
+  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
+    return inner_.AllReduceSum(data, dtype, count, deadline);
+  }
+  absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
+                                 Deadline deadline) override {
+    ++num_begun_;
+    begun_.push_back([=, this] { return inner_.AllReduceSum(data, dtype, count, deadline); });
+    return absl::OkStatus();
+  }
+  void JoinAllReduceSum() override {
+    ASSERT_FALSE(begun_.empty());
+    EXPECT_EQ(begun_.front()(), absl::OkStatus());
+    begun_.pop_front();
+  }
+  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
+    EXPECT_THAT(begun_, IsEmpty());
+    return inner_.AllReduceMax(data, count, deadline);
+  }
+  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
+    EXPECT_THAT(begun_, IsEmpty());
+    return inner_.AllGather(in, out, bytes, deadline);
+  }
+  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
+    return inner_.Agree(mine, deadline);
+  }
+  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
+
+ private:
+  Communicator& inner_;
+  const int64_t least_aside_;
+  std::atomic<int>& num_begun_;
+  std::deque<std::function<absl::Status()>> begun_;
+};
+
+TEST(PrefillEngineTest, SumsAsideChangeNothing) {
+  PrefillFixture plain({.tensor_parallel = 2});
+  std::atomic<int> num_begun{0};
+  const int64_t hidden = plain.engine().shape().hidden;
+  PrefillFixture aside({.tensor_parallel = 2, .wrap = [&](int, Communicator& inner) {
+                          return std::make_unique<LateSums>(inner, 128 * hidden, num_begun);
+                        }});
+  for (const int tokens : {700, 256, 255}) {  // the last one is too short for two parts
+    num_begun = 0;
+    const auto expected = plain.Prefill(RandomIds(tokens, 8), Claa(0.4));
+    const auto run = aside.Prefill(RandomIds(tokens, 8), Claa(0.4));
+    ASSERT_TRUE(expected.ok() && run.ok()) << run.status();
+    EXPECT_EQ(num_begun > 0, tokens >= 256) << tokens;
+    EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
+    EXPECT_EQ(run->output.logits, expected->output.logits);
+  }
+}
 
 TEST(PrefillEngineTest, AFailingRankFailsTheStepOnAllAndTheNextOneWorks) {
   PrefillFixture fixture({.tensor_parallel = 4, .wrap = [](int rank, Communicator& inner) {
