@@ -91,9 +91,10 @@ absl::StatusOr<SamplingParams> ResolveSampling(const v1::SamplingOptions& option
     return absl::InvalidArgumentError(
         absl::StrCat("sampling: top_p must be in (0, 1], got ", params.top_p));
   }
-  if (params.max_tokens < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("sampling: max_tokens must be at least 1, got ", params.max_tokens));
+  if (params.max_tokens < 1 || params.max_tokens > model.max_context()) {
+    return absl::InvalidArgumentError(absl::StrCat("sampling: max_tokens must be in [1, ",
+                                                   model.max_context(), "], the context, got ",
+                                                   params.max_tokens));
   }
   WINNOW_RETURN_IF_ERROR(CheckStops(options, model));
   params.stop_token_ids.assign(options.stop_token_ids().begin(), options.stop_token_ids().end());

@@ -189,7 +189,8 @@ TEST_F(GenerationTest, RefusesBadRequestsBeforeAnyWorkerSeesThem) {
       {[](auto& r) { r.clear_raw(); }, "must be set"},
       {[](auto& r) { r.set_raw("\xff"); }, "UTF-8"},
       {[](auto& r) { r.mutable_token_ids()->add_ids(1 << 20); }, "token id"},
-      {[](auto& r) { r.mutable_sampling()->set_max_tokens(2000); }, "too long"},
+      {[](auto& r) { r.mutable_sampling()->set_max_tokens(1000); }, "too long"},
+      {[](auto& r) { r.mutable_sampling()->set_max_tokens(2000); }, "max_tokens must be in"},
       {[](auto& r) { r.mutable_selection()->set_policy("magic"); }, "magic"},
   };
   for (const auto& [change, text] : rows) {

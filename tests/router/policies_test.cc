@@ -89,7 +89,7 @@ TEST(PlacementTest, AResendNeedsThePrefillWorkerThatHoldsTheKv) {
 v1::WorkerInfo Model() {
   v1::WorkerInfo model;
   model.set_vocab_size(100);
-  model.set_max_context(50);
+  model.set_max_context(300);
   model.add_eos_token_ids(99);
   model.set_explain_allowed(true);
   SelectionConfig profile;
@@ -112,7 +112,8 @@ TEST(AdmissionTest, FillsInSamplingDefaults) {
 
 TEST(AdmissionTest, RefusesBadSamplingWithASentence) {
   const std::vector<std::pair<std::function<void(v1::SamplingOptions&)>, std::string>> rows = {
-      {[](auto& o) { o.set_max_tokens(0); }, "max_tokens must be at least 1, got 0"},
+      {[](auto& o) { o.set_max_tokens(0); }, "max_tokens must be in [1, 300], the context, got 0"},
+      {[](auto& o) { o.set_max_tokens(301); }, "got 301"},
       {[](auto& o) { o.set_temperature(-1); }, "temperature"},
       {[](auto& o) { o.set_temperature(NAN); }, "temperature"},
       {[](auto& o) { o.set_top_p(0); }, "top_p"},
@@ -177,7 +178,7 @@ TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
 
 TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {
   SamplingParams sampling;
-  sampling.max_tokens = 11;
+  sampling.max_tokens = 261;
   EXPECT_TRUE(CheckPrompt(std::vector<int32_t>(40, 1), sampling, Model()).ok());
   EXPECT_THAT(std::string(CheckPrompt(std::vector<int32_t>(41, 1), sampling, Model()).message()),
               HasSubstr("too long"));
