@@ -316,17 +316,20 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
 void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
   const absl::Time now = clock_.Now();
   LeaveWaitingRoom();
-  if (!waits_until_) {
-    const RequestTag tag{request_.request_id(), options_.trace.trace_id};
-    LogRequest(spdlog::level::info, tag, absl::StrCat("waits: ", nobody.message()));
+  const bool is_first = !waits_until_;
+  if (is_first) {
     waits_until_ = now + std::min(options_.max_wait_for_workers, deadline_.Remaining(clock_) / 4);
   }
   if (now >= *waits_until_) {
     Fail(nobody);
     return;
   }
+  if (is_first) {
+    LogRequest(spdlog::level::info, {request_.request_id(), options_.trace.trace_id},
+               absl::StrCat("waits: ", nobody.message()));
+    events_.OnRetry(DriverStage::kPlace, nobody);
+  }
   ++epoch_;
-  events_.OnRetry(DriverStage::kPlace, nobody);
   TryAgainAfter(options_.backoff.first * (1 + options_.jitter / 2), /*can_resend=*/false);
 }
 
