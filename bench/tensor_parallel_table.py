@@ -35,25 +35,27 @@ def run(args, model, size):
 
 
 def table(results, keep):
-    """{"dense": …, "claa": …} of one model's results by T."""
-    rows = {"dense": {size: result["dense_ms"] for size, result in results.items()},
-            "claa": {size: result["claa_ms"][keep] for size, result in results.items()}}
+    """{"dense": …, "claa": …, …} of one model's results by T."""
+    ms = {"dense": {size: result["dense_ms"] for size, result in results.items()},
+          "claa": {size: result["claa_ms"][keep] for size, result in results.items()}}
+    reduced = {policy: {size: result["allreduce_ms"][name] for size, result in results.items() if "allreduce_ms" in result}
+               for policy, name in (("dense", "dense"), ("claa", keep))}
     smallest = min(results)
-    made = {}
-    for policy, ms in rows.items():
-        made[policy] = {
-            "ms": {size: {n: round(value, 2) for n, value in times.items()} for size, times in ms.items()},
-            "efficiency": {size: {n: round(smallest * ms[smallest][n] / (size * value), 3) for n, value in times.items()}
-                           for size, times in ms.items()},
-            "allreduce_share": {size: {n: round(results[size]["allreduce_ms"]["dense" if policy == "dense" else keep][n]["sum"]
-                                                / value, 4) for n, value in times.items()}
-                                for size, times in ms.items() if "allreduce_ms" in results[size]}}
-    scores = {size: result["allreduce_ms"][keep] for size, result in results.items() if "allreduce_ms" in result}
-    made["score_allreduce_us"] = {size: {n: round(times["max"] * 1e3, 1) for n, times in by_n.items()}
-                                  for size, by_n in scores.items()}
-    made["score_allreduce_share"] = {size: {n: round(times["max"] / rows["claa"][size][n], 6) for n, times in by_n.items()}
-                                     for size, by_n in scores.items()}
-    return made
+
+    def each(rows, value):
+        """{T: {N: value(T, N)}} for the T and N of `rows`"""
+        return {size: {n: value(size, n) for n in row} for size, row in rows.items()}
+
+    def of(policy):
+        times, sums = ms[policy], reduced[policy]
+        return {"ms": each(times, lambda size, n: round(times[size][n], 2)),
+                "efficiency": each(times, lambda size, n: round(smallest * times[smallest][n] / (size * times[size][n]), 3)),
+                "allreduce_share": each(sums, lambda size, n: round(sums[size][n]["sum"] / times[size][n], 4))}
+
+    scores = reduced["claa"]
+    return {"dense": of("dense"), "claa": of("claa"),
+            "score_allreduce_us": each(scores, lambda size, n: round(scores[size][n]["max"] * 1e3, 1)),
+            "score_allreduce_share": each(scores, lambda size, n: round(scores[size][n]["max"] / ms["claa"][size][n], 6))}
 
 
 def main():
@@ -79,7 +81,8 @@ def main():
             heads = {"device": result["device"], "commit": result["commit"]}
         if results:
             made[model] = table(results, args.keep)
-    text = json.dumps({**heads, "keep_ratio": float(args.keep), "sums_aside_from": args.sums_aside_from, **made, "not_run": not_run}, indent=1)
+    text = json.dumps({**heads, "keep_ratio": float(args.keep), "sums_aside_from": args.sums_aside_from, **made,
+                       "not_run": not_run}, indent=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text + "\n", encoding="utf-8")
     print(text)

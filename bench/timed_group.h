@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/comm/communicator.h"
+#include "engine/comm/forwarding_communicator.h"
 #include "engine/device/backend.h"
 
 namespace winnow {
@@ -40,35 +40,22 @@ class TimedGroup final : public CommunicatorGroup {
     MomentPtr begin, end;
     bool is_sum;
   };
-  class First final : public Communicator {
+  class First final : public ForwardingCommunicator {
    public:
-    First(Communicator& inner, Backend& backend) : inner_(inner), backend_(backend) {}
-    int rank() const override { return inner_.rank(); }
-    int size() const override { return inner_.size(); }
+    using Base = ForwardingCommunicator;
+    First(Communicator& inner, Backend& backend) : Base(inner), backend_(backend) {}
     absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
-      return Timed(true, [&] { return inner_.AllReduceSum(data, dtype, count, deadline); });
-    }
-    absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
-                                   Deadline deadline) override {
-      return inner_.BeginAllReduceSum(data, dtype, count, deadline);
+      return Timed(true, [&] { return Base::AllReduceSum(data, dtype, count, deadline); });
     }
     void JoinAllReduceSum() override {
       (void)Timed(true, [&] {
-        inner_.JoinAllReduceSum();
+        Base::JoinAllReduceSum();
         return absl::OkStatus();
       });
     }
-    int64_t least_aside() const override { return inner_.least_aside(); }
     absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
-      return Timed(false, [&] { return inner_.AllReduceMax(data, count, deadline); });
+      return Timed(false, [&] { return Base::AllReduceMax(data, count, deadline); });
     }
-    absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
-      return inner_.AllGather(in, out, bytes, deadline);
-    }
-    absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-      return inner_.Agree(mine, deadline);
-    }
-    void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
     std::vector<Span> spans;
 
@@ -82,7 +69,6 @@ class TimedGroup final : public CommunicatorGroup {
       return status;
     }
 
-    Communicator& inner_;
     Backend& backend_;
   };
 

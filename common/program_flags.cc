@@ -33,7 +33,7 @@ void ParseProgramFlags(int argc, char** argv, const std::string& usage) {
     return !absl::StrContains(file, "absl/");  // whose own flags are in --helpfull
   };
   config.version_string = [program = std::filesystem::path(argv[0]).filename().string()] {
-    return absl::StrCat(program, " ", Version(), " (", BuiltForDevices(), ")\n");
+    return VersionLine(program);
   };
   absl::SetFlagsUsageConfig(config);
   AcceptDashes(argc, argv);

@@ -171,13 +171,13 @@ absl::Status Run() {
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, {.first_rotation = std::random_device{}()});
+  const Patience patience{.max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s))};
   const auto waiting_room = std::make_shared<WaitingRoom>(
       clients, clock,
       RequestQueue::Options{.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting)),
-                            .max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s))});
+                            .patience = patience});
   service_options.generation.driver.waiting_room = waiting_room;
-  service_options.generation.driver.max_wait_for_workers =
-      absl::Seconds(absl::GetFlag(FLAGS_max_wait_s));
+  service_options.generation.driver.patience = patience;
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   std::unique_ptr<ClientTokens> tokens;
   if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {

@@ -317,9 +317,7 @@ void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
   const absl::Time now = clock_.Now();
   LeaveWaitingRoom();
   const bool is_first = !waits_until_;
-  if (is_first) {
-    waits_until_ = now + std::min(options_.max_wait_for_workers, deadline_.Remaining(clock_) / 4);
-  }
+  if (is_first) waits_until_ = options_.patience.Until(now, deadline_.when());
   if (now >= *waits_until_) {
     Fail(nobody);
     return;
@@ -330,7 +328,7 @@ void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
     events_.OnRetry(DriverStage::kPlace, nobody);
   }
   ++epoch_;
-  TryAgainAfter(options_.backoff.first * (1 + options_.jitter / 2), /*can_resend=*/false);
+  TryAgainAfter(Backoff(options_.backoff, 1, options_.jitter, nobody), /*can_resend=*/false);
 }
 
 void RequestDriver::TryAgainAfter(absl::Duration delay, bool can_resend) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "router/patience.h"
 #include "router/retry_policy.h"
 #include "router/waiting_room.h"
 #include "router/worker_clients.h"
@@ -66,9 +67,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     // Where it waits while all workers are full. Null: it tries again after their hint, which
     // counts as an attempt.
     std::shared_ptr<WaitingRoom> waiting_room;
-    // How long it waits while no worker is ready, but at most a quarter of its time: the one that
-    // was lost may be back, or its successor. This counts as no attempt.
-    absl::Duration max_wait_for_workers = absl::Seconds(10);
+    // For when no worker is ready: the one that was lost may be back, or its successor. This counts
+    // as no attempt.
+    Patience patience;
   };
   // `request` has everything but attempt, decode worker and forced tokens. The references must
   // outlive the driver.

@@ -1,13 +1,11 @@
 #include "router/request_queue.h"
 
-#include <algorithm>
+#include <iterator>
 
 namespace winnow {
 
 RequestQueue::Entry RequestQueue::MakeEntry(int priority, absl::Time now, absl::Time deadline) {
-  const absl::Duration wait =
-      std::min(options_.max_wait, (deadline - now) * options_.deadline_share);
-  return {.id = next_id_++, .priority = priority, .until = now + wait};
+  return {.id = next_id_++, .priority = priority, .until = options_.patience.Until(now, deadline)};
 }
 
 std::optional<uint64_t> RequestQueue::Add(const Entry& entry) {

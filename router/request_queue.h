@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "router/patience.h"
 
 namespace winnow {
 
@@ -16,10 +17,7 @@ class RequestQueue {
  public:
   struct Options {
     size_t max_waiting = 1024;
-    // A request waits for this long at most, and for this share of the time that its deadline
-    // leaves: the rest is for the work itself.
-    absl::Duration max_wait = absl::Seconds(10);
-    double deadline_share = 0.25;
+    Patience patience;
   };
   struct Entry {
     uint64_t id = 0;  // counts up: who has the lower one came first

@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
   if (command == "inspect") return winnow::InspectCommand(rest);
   if (command == "size") return winnow::SizeCommand(rest);
   if (command == "--version") {
-    std::printf("winnow %s (%s)\n", winnow::Version(), winnow::BuiltForDevices());
+    std::fputs(winnow::VersionLine("winnow").c_str(), stdout);
     return winnow::kExitOk;
   }
   const bool help = command == "--help" || command == "-h" || command == "help";

@@ -102,7 +102,7 @@ const void* Transformer::ProjectKv(int layer, const void* normed, int64_t rows) 
   return kv_.data();
 }
 
-std::vector<Transformer::Rows> Transformer::Parts(int64_t rows) const {
+absl::InlinedVector<Transformer::Rows, 2> Transformer::Parts(int64_t rows) const {
   const int64_t first = rows / 2 / kPartRows * kPartRows;
   const bool splits = first > 0 && communicator_.size() > 1 &&
                       first * weights_.config.shape.hidden >= communicator_.least_aside();
@@ -127,7 +127,7 @@ absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x,
   const auto delta = [&](const Rows& part) {
     return at(is_alone ? x : delta_.data(), part.begin * shape.hidden * element);
   };
-  const std::vector<Rows> parts = Parts(rows);
+  const absl::InlinedVector<Rows, 2> parts = Parts(rows);
   const auto reduce = [&](const Rows& part) {
     if (parts.size() == 1) return ReduceRows(delta(part), part.count, deadline);
     return communicator_.BeginAllReduceSum(delta(part), dtype, part.count * shape.hidden, deadline);

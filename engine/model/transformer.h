@@ -2,8 +2,8 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "engine/comm/communicator.h"
 #include "engine/device/backend.h"
@@ -64,7 +64,7 @@ class Transformer {
     int64_t begin = 0, count = 0;
   };
   // Whole, or two parts where sums of half the rows are worth being made aside.
-  std::vector<Rows> Parts(int64_t rows) const;
+  absl::InlinedVector<Rows, 2> Parts(int64_t rows) const;
   absl::Status ReduceRows(void* delta, int64_t rows, Deadline deadline);
   HeadNorm Norm(const Buffer& weight) const {
     return {weight.data(), static_cast<float>(weights_.config.rms_norm_eps)};

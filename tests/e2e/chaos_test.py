@@ -5,7 +5,6 @@ WINNOW_CHAOS_S is how long it lasts (45), WINNOW_CHAOS_SEED what is drawn (1).
 
 import datetime
 import os
-import pathlib
 import random
 import time
 import unittest
@@ -61,8 +60,8 @@ class ChaosTest(ClusterTest):
         since_boot = time.time() - time.monotonic()  # the log has the time of day
         first, last = (datetime.datetime.fromtimestamp(since_boot + moment).strftime("%Y-%m-%dT%H:%M:%S.%f")
                        for moment in (request.begin, request.end + 0.1))
-        log = pathlib.Path(self.cluster.processes()["router"]["log"]).read_text(encoding="utf-8", errors="replace")
-        return "\n".join([f"\n{request}", *away, *(line for line in log.splitlines() if first <= line <= last), ""])
+        said = (line for line in self.cluster.log("router").splitlines() if first <= line <= last)
+        return "\n".join([f"\n{request}", *away, *said, ""])
 
     def assert_blocks_return(self):
         deadline = time.monotonic() + 8  # a generation without its router ends after 5 s

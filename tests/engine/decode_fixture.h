@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/comm/forwarding_communicator.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_decode.h"
 #include "gtest/gtest.h"
@@ -18,33 +19,21 @@ namespace winnow {
 inline const SamplingParams kGreedy{};
 
 // Calls the inner one until it is told to misbehave.
-class FaultyCommunicator final : public Communicator {
+class FaultyCommunicator final : public ForwardingCommunicator {
  public:
-  FaultyCommunicator(Communicator& inner, const Clock& clock) : inner_(inner), clock_(clock) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
+  FaultyCommunicator(Communicator& inner, const Clock& clock)
+      : ForwardingCommunicator(inner), clock_(clock) {}
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
     if (calls_until_failure > 0 && --calls_until_failure == 0)
       return absl::DataLossError("broken link");
     while (late && !deadline.HasPassed(clock_)) absl::SleepFor(absl::Milliseconds(1));
-    return inner_.AllReduceSum(data, dtype, count, deadline);
+    return ForwardingCommunicator::AllReduceSum(data, dtype, count, deadline);
   }
-  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
-    return inner_.AllReduceMax(data, count, deadline);
-  }
-  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
-    return inner_.AllGather(in, out, bytes, deadline);
-  }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-    return inner_.Agree(mine, deadline);
-  }
-  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
   int calls_until_failure = 0;  // 0: never
   bool late = false;            // comes when the deadline has passed
 
  private:
-  Communicator& inner_;
   const Clock& clock_;
 };
 

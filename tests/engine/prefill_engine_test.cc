@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "engine/comm/forwarding_communicator.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/prefill_fixture.h"
@@ -147,50 +148,35 @@ TEST(PrefillEngineTest, RefusesAChunkThatDoesNotContinue) {
 }
 
 // Fails, or sleeps, at one collective.
-class FaultyCommunicator final : public Communicator {
+class FaultyCommunicator final : public ForwardingCommunicator {
  public:
   FaultyCommunicator(Communicator& inner, int at, std::function<absl::Status()> fault)
-      : inner_(inner), left_(at), fault_(std::move(fault)) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
+      : ForwardingCommunicator(inner), left_(at), fault_(std::move(fault)) {}
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
     const absl::Status fault = Fault();
-    return fault.ok() ? inner_.AllReduceSum(data, dtype, count, deadline) : fault;
+    return fault.ok() ? ForwardingCommunicator::AllReduceSum(data, dtype, count, deadline) : fault;
   }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
     const absl::Status fault = Fault();
-    return fault.ok() ? inner_.AllReduceMax(data, count, deadline) : fault;
+    return fault.ok() ? ForwardingCommunicator::AllReduceMax(data, count, deadline) : fault;
   }
-  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
-    return inner_.AllGather(in, out, bytes, deadline);
-  }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-    return inner_.Agree(mine, deadline);
-  }
-  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
  private:
   absl::Status Fault() { return left_-- == 0 ? fault_() : absl::OkStatus(); }
-  Communicator& inner_;
   int left_;
   std::function<absl::Status()> fault_;
 };
 
 // Sums aside that come as late as they may.
-class LateSums final : public Communicator {
+class LateSums final : public ForwardingCommunicator {
  public:
   LateSums(Communicator& inner, int64_t least_aside, std::atomic<int>& num_begun)
-      : inner_(inner), least_aside_(least_aside), num_begun_(num_begun) {}
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
+      : ForwardingCommunicator(inner), least_aside_(least_aside), num_begun_(num_begun) {}
   int64_t least_aside() const override { return least_aside_; }
-  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
-    return inner_.AllReduceSum(data, dtype, count, deadline);
-  }
   absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
                                  Deadline deadline) override {
     ++num_begun_;
-    begun_.push_back([=, this] { return inner_.AllReduceSum(data, dtype, count, deadline); });
+    begun_.push_back([=, this] { return AllReduceSum(data, dtype, count, deadline); });
     return absl::OkStatus();
   }
   void JoinAllReduceSum() override {
@@ -200,19 +186,14 @@ class LateSums final : public Communicator {
   }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
     EXPECT_THAT(begun_, IsEmpty());
-    return inner_.AllReduceMax(data, count, deadline);
+    return ForwardingCommunicator::AllReduceMax(data, count, deadline);
   }
   absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
     EXPECT_THAT(begun_, IsEmpty());
-    return inner_.AllGather(in, out, bytes, deadline);
+    return ForwardingCommunicator::AllGather(in, out, bytes, deadline);
   }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-    return inner_.Agree(mine, deadline);
-  }
-  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
  private:
-  Communicator& inner_;
   const int64_t least_aside_;
   std::atomic<int>& num_begun_;
   std::deque<std::function<absl::Status()>> begun_;

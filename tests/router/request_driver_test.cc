@@ -310,7 +310,7 @@ TEST_F(RequestDriverTest, ARequestThatNoWorkerComesForFails) {
   workers_.SetDown("p:1", true);
   registry_->ReportUnreachable("p:1");
   RequestDriver::Options options;
-  options.max_wait_for_workers = absl::ZeroDuration();
+  options.patience.max_wait = absl::ZeroDuration();
   Start(3, options);
   EXPECT_THAT(events_, ElementsAre("failed UNAVAILABLE"));
 }
@@ -352,9 +352,8 @@ TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
 // Prefill workers take it again and again, the decode worker never has room.
 TEST_F(RequestDriverTest, ARequestThatIsTakenAndRefusedAgainWaitsNoLongerInAll) {
   Workers({"p:1"}, {"d:1"});
-  RequestQueue::Options patience;
-  patience.max_wait = absl::Milliseconds(50);
-  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, patience);
+  const RequestQueue::Options options{.patience = {.max_wait = absl::Milliseconds(50)}};
+  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, options);
   Start(/*max_tokens=*/3, {.waiting_room = room});
   const absl::Time late = absl::Now() + absl::Seconds(20);
   while (events_.empty() && absl::Now() < late) {

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "engine/comm/communicator.h"
+
+namespace winnow {
+
+// Another one's calls, for whoever changes or watches some of them.
+class ForwardingCommunicator : public Communicator {
+ public:
+  // `inner` must outlive it.
+  explicit ForwardingCommunicator(Communicator& inner) : inner_(inner) {}
+
+  int rank() const override { return inner_.rank(); }
+  int size() const override { return inner_.size(); }
+  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
+    return inner_.AllReduceSum(data, dtype, count, deadline);
+  }
+  absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
+                                 Deadline deadline) override {
+    return inner_.BeginAllReduceSum(data, dtype, count, deadline);
+  }
+  void JoinAllReduceSum() override { inner_.JoinAllReduceSum(); }
+  int64_t least_aside() const override { return inner_.least_aside(); }
+  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
+    return inner_.AllReduceMax(data, count, deadline);
+  }
+  absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
+    return inner_.AllGather(in, out, bytes, deadline);
+  }
+  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
+    return inner_.Agree(mine, deadline);
+  }
+  void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
+
+ private:
+  Communicator& inner_;
+};
+
+}  // namespace winnow
