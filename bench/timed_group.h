@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -47,11 +48,8 @@ class TimedGroup final : public CommunicatorGroup {
     absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
       return Timed(true, [&] { return Base::AllReduceSum(data, dtype, count, deadline); });
     }
-    void JoinAllReduceSum() override {
-      (void)Timed(true, [&] {
-        Base::JoinAllReduceSum();
-        return absl::OkStatus();
-      });
+    absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline deadline) override {
+      return Timed(true, [&] { return Base::JoinSum(sum, deadline); });
     }
     absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
       return Timed(false, [&] { return Base::AllReduceMax(data, count, deadline); });
@@ -61,12 +59,12 @@ class TimedGroup final : public CommunicatorGroup {
 
    private:
     template <typename Call>
-    absl::Status Timed(bool is_sum, Call call) {
+    std::invoke_result_t<Call> Timed(bool is_sum, Call call) {
       Span span{backend_.Mark(), nullptr, is_sum};
-      const absl::Status status = call();
+      auto result = call();
       span.end = backend_.Mark();
       spans.push_back(std::move(span));
-      return status;
+      return result;
     }
 
     Backend& backend_;

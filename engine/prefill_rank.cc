@@ -46,6 +46,7 @@ absl::Status PrefillRank::BeginLayer(Deadline deadline) {
 absl::Status PrefillRank::RunPrompt(const std::vector<PackedItem>& items, StageTimeline* timeline,
                                     Deadline deadline) {
   timeline_ = timeline;
+  transformer_->BeginStep();
   const int pivot = items.front().state->plan().pivot_layer;
   const int64_t rows = TotalRows(items);
   PackPositions(items);
@@ -109,9 +110,12 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const int64_t element = ElementSize(backend_.dtype());
 
-  const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
-  StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
-  const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), rows);
+  WINNOW_ASSIGN_OR_RETURN(
+      const Transformer::Input input,
+      transformer_->ProjectInput(
+          {.layer = layer, .x = x_.data(), .rows = rows, .q_positions = positions_.data<int32_t>()},
+          deadline));
+  StoreKv(layer, items, input.kv);
   int64_t offset = 0;
   for (const PackedItem& item : items) {
     const bool is_scored = item.state->plan().is_scored(layer);
@@ -119,7 +123,7 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
                      ? item.state->claa()->window_lse(layer, item.row_begin)
                      : nullptr;
     backend_.Attention(
-        {.q = static_cast<const std::byte*>(q) + offset * q_row * element,
+        {.q = static_cast<const std::byte*>(input.q) + offset * q_row * element,
          .k = item.state->keys(layer),
          .v = item.state->values(layer),
          .out = static_cast<std::byte*>(transformer_->attention_out()) + offset * q_row * element,
@@ -134,9 +138,9 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
          .lse = lse,
          .lse_begin = lse == nullptr ? 0 : item.state->plan().window_begin - item.row_begin});
     if (is_scored) {
-      item.state->claa()->CaptureWindow(layer,
-                                        static_cast<const std::byte*>(q) + offset * q_row * element,
-                                        item.row_begin, item.row_count);
+      item.state->claa()->CaptureWindow(
+          layer, static_cast<const std::byte*>(input.q) + offset * q_row * element, item.row_begin,
+          item.row_count);
     }
     offset += item.row_count;
   }
@@ -160,6 +164,7 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
 
 absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows,
                                   Deadline deadline) {
+  WINNOW_RETURN_IF_ERROR(transformer_->Settle(x_.data(), deadline));
   int64_t offset = 0;
   for (const PackedItem& item : items) {  // the rows that phase kKept starts from
     const int64_t held_begin = std::max(item.row_begin, item.state->pivot_rows_begin());
@@ -173,8 +178,10 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
   }
   const bool is_last = layer == weights_.config.shape.num_layers - 1;
   if (!options_.trim_last_layer && is_last) return PromptLayer(layer, items, rows, deadline);
-  const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
-  StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
+  WINNOW_ASSIGN_OR_RETURN(
+      const Transformer::Input input,
+      transformer_->ProjectInput({.layer = layer, .x = x_.data(), .rows = rows}, deadline));
+  StoreKv(layer, items, input.kv);
   EndStage(&StageTimes::full_layers);
 
   offset = 0;
@@ -187,7 +194,7 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
       if (wanted > 0) {
         const int64_t packed = offset + first - item.row_begin;
         const void* q = transformer_->ProjectQ(
-            layer, static_cast<const std::byte*>(normed) + packed * hidden_bytes_,
+            layer, static_cast<const std::byte*>(input.normed) + packed * hidden_bytes_,
             positions_.data<int32_t>() + packed, wanted);
         item.state->claa()->CaptureWindow(layer, q, first, wanted);
       }
@@ -222,6 +229,7 @@ absl::Status PrefillRank::ReduceAndSelect(const PackedItem& item, Deadline deadl
 absl::Status PrefillRank::RunKept(const std::vector<PackedItem>& items, StageTimeline* timeline,
                                   Deadline deadline) {
   timeline_ = timeline;
+  transformer_->BeginStep();
   const KvPlan& plan = items.front().state->plan();
   const int64_t rows = TotalRows(items);
   LoadKeptRows(items, plan.pivot_layer);
@@ -264,15 +272,20 @@ absl::Status PrefillRank::KeptLayer(int layer, const std::vector<PackedItem>& it
   const HeadSplit& heads = weights_.shard.heads;
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const int64_t element = ElementSize(backend_.dtype());
-  const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
   const bool at_pivot =
       layer == items.front().state->plan().pivot_layer;  // its K,V exist already, for all N rows
-  if (!at_pivot) StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
-  const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), rows);
+  WINNOW_ASSIGN_OR_RETURN(const Transformer::Input input,
+                          transformer_->ProjectInput({.layer = layer,
+                                                      .x = x_.data(),
+                                                      .rows = rows,
+                                                      .q_positions = positions_.data<int32_t>(),
+                                                      .with_kv = !at_pivot},
+                                                     deadline));
+  if (!at_pivot) StoreKv(layer, items, input.kv);
   int64_t offset = 0;
   for (const PackedItem& item : items) {
     backend_.Attention(
-        {.q = static_cast<const std::byte*>(q) + offset * q_row * element,
+        {.q = static_cast<const std::byte*>(input.q) + offset * q_row * element,
          .k = item.state->keys(layer),
          .v = item.state->values(layer),
          .out = static_cast<std::byte*>(transformer_->attention_out()) + offset * q_row * element,
@@ -299,8 +312,10 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const bool at_pivot = layer == items.front().state->plan().pivot_layer;
   if (!at_pivot) {
-    const void* normed = transformer_->InputNorm(layer, x_.data(), rows);
-    StoreKv(layer, items, transformer_->ProjectKv(layer, normed, rows));
+    WINNOW_ASSIGN_OR_RETURN(
+        const Transformer::Input input,
+        transformer_->ProjectInput({.layer = layer, .x = x_.data(), .rows = rows}, deadline));
+    StoreKv(layer, items, input.kv);
   }
   int64_t offset = 0;
   int64_t last_rows = 0;
@@ -315,13 +330,18 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
     ++last_rows;
   }
   if (last_rows == 0) return absl::OkStatus();
-  const void* normed = transformer_->InputNorm(layer, last_rows_.data(), last_rows);
-  const void* q = transformer_->ProjectQ(layer, normed, positions_.data<int32_t>(), last_rows);
+  WINNOW_ASSIGN_OR_RETURN(const Transformer::Input input,
+                          transformer_->ProjectInput({.layer = layer,
+                                                      .x = last_rows_.data(),
+                                                      .rows = last_rows,
+                                                      .q_positions = positions_.data<int32_t>(),
+                                                      .with_kv = false},
+                                                     deadline));
   int64_t index = 0;
   for (const PackedItem& item : items) {
     if (!item.is_last_chunk) continue;
     const int64_t at = index++ * q_row * ElementSize(backend_.dtype());
-    backend_.Attention({.q = static_cast<const std::byte*>(q) + at,
+    backend_.Attention({.q = static_cast<const std::byte*>(input.q) + at,
                         .k = item.state->keys(layer),
                         .v = item.state->values(layer),
                         .out = static_cast<std::byte*>(transformer_->attention_out()) + at,

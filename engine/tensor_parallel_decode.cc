@@ -198,6 +198,7 @@ absl::Status TensorParallelDecode::Enqueue(int rank, Deadline deadline) {
   const int64_t batch = step_.batch;
   const auto* inputs = state.inputs.data<int32_t>();
   backend.Copy(state.inputs.data(), inputs_.data(), step_.size() * sizeof(int32_t));
+  state.transformer->BeginStep();
   WINNOW_RETURN_IF_ERROR(
       state.transformer->Embed(inputs + step_.ids(), batch, state.x.data(), deadline));
   for (int layer = 0; layer < shape_.num_layers; ++layer) {
@@ -241,8 +242,12 @@ absl::Status TensorParallelDecode::RunLayer(int rank, int layer, Deadline deadli
   const int32_t* positions = inputs + step_.positions();
   const int32_t* table = state.block_table.data<int32_t>() + layer * max_blocks();
 
-  const void* normed = state.transformer->InputNorm(layer, state.x.data(), batch);
-  backend.PagedStoreKv({.kv = state.transformer->ProjectKv(layer, normed, batch),
+  WINNOW_ASSIGN_OR_RETURN(
+      const Transformer::Input input,
+      state.transformer->ProjectInput(
+          {.layer = layer, .x = state.x.data(), .rows = batch, .q_positions = positions},
+          deadline));
+  backend.PagedStoreKv({.kv = input.kv,
                         .positions = positions,
                         .inv_freq = weights.inv_freq.data<float>(),
                         .k_blocks = kv.k_blocks(rank),
@@ -258,7 +263,7 @@ absl::Status TensorParallelDecode::RunLayer(int rank, int layer, Deadline deadli
                         .scale = state.transformer->rope_scale(),
                         .norm = state.transformer->key_norm(layer)});
   PagedAttentionParams attention = Attention(rank, batch);
-  attention.q = state.transformer->ProjectQ(layer, normed, positions, batch);
+  attention.q = input.q;
   attention.out = state.transformer->attention_out();
   attention.block_table = table;
   attention.lengths = inputs + step_.lengths(layer);

@@ -16,6 +16,17 @@ WINNOW_CPU_CLONES void AddRow(T* __restrict x, const T* __restrict delta, int hi
 }
 
 template <typename T>
+void AddRows(T* x, const Addends& delta, int64_t at, int hidden) {
+  const auto row = [&](int a) { return static_cast<const T*>(delta.data[a]) + at; };
+  if (delta.count == 1) return AddRow(x, row(0), hidden);
+  for (int c = 0; delta.count > 0 && c < hidden; ++c) {
+    float sum = ToFloat(row(0)[c]);
+    for (int a = 1; a < delta.count; ++a) sum += ToFloat(row(a)[c]);
+    x[c] = FromFloat<T>(ToFloat(x[c]) + ToFloat(FromFloat<T>(sum)));
+  }
+}
+
+template <typename T>
 WINNOW_CPU_CLONES void NormRow(const T* __restrict x, const T* __restrict weight, T* __restrict out,
                                int hidden, float eps) {
   float lanes[kLanes] = {};
@@ -37,7 +48,7 @@ void Run(const RmsNormParams& p) {
   for (int64_t i = 0; i < p.rows; ++i) {
     const int64_t at = i * p.hidden;
     T* x = static_cast<T*>(p.x) + at;
-    if (p.delta != nullptr) AddRow(x, static_cast<const T*>(p.delta) + at, p.hidden);
+    AddRows(x, p.delta, at, p.hidden);
     if (p.out != nullptr) NormRow(x, weight, static_cast<T*>(p.out) + at, p.hidden, p.eps);
   }
 }

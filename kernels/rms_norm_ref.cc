@@ -9,9 +9,12 @@ template <typename T>
 void Run(const RmsNormParams& p) {
   for (int64_t i = 0; i < p.rows; ++i) {
     T* x = static_cast<T*>(p.x) + i * p.hidden;
-    if (p.delta != nullptr) {
-      const T* delta = static_cast<const T*>(p.delta) + i * p.hidden;
-      for (int c = 0; c < p.hidden; ++c) x[c] = FromFloat<T>(ToFloat(x[c]) + ToFloat(delta[c]));
+    for (int c = 0; p.delta.count > 0 && c < p.hidden; ++c) {
+      float delta = 0.0f;
+      for (int a = 0; a < p.delta.count; ++a) {
+        delta += ToFloat(static_cast<const T*>(p.delta.data[a])[i * p.hidden + c]);
+      }
+      x[c] = FromFloat<T>(ToFloat(x[c]) + ToFloat(FromFloat<T>(delta)));
     }
     if (p.out == nullptr) continue;
     float sum = 0.0f;

@@ -14,6 +14,16 @@ using CudaStream = CUstream_st*;
 // Element type of weights, activations and KV.
 enum class DType : uint8_t { kF32, kBf16 };
 
+// Buffers of one shape whose sum is meant: in fp32, in this order, rounded once.
+constexpr int kMaxAddends = 4;
+struct Addends {
+  const void* data[kMaxAddends] = {};
+  int count = 0;
+
+  Addends() = default;
+  Addends(const void* only) : data{only}, count(only != nullptr) {}  // NOLINT: a sum of one
+};
+
 constexpr int ElementSize(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 constexpr const char* DTypeName(DType dtype) { return dtype == DType::kF32 ? "f32" : "bf16"; }
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/deadline.h"
 #include "kernels/types.h"
 
@@ -22,15 +23,23 @@ class Communicator {
   virtual int size() const = 0;
 
   virtual absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) = 0;
-  // An AllReduceSum beside the rank's queue: it begins when all that was enqueued before it is
-  // done, and what is enqueued later does not wait for it until JoinAllReduceSum, one for each, in
-  // order. Nothing may touch the buffer meanwhile. Where there is nothing beside the queue, it is
-  // in the queue.
-  virtual absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
-                                         Deadline deadline) {
-    return AllReduceSum(data, dtype, count, deadline);
+  // A sum beside the rank's queue whose additions are left to its reader. It begins when all that
+  // was enqueued before BeginSum is done; what is enqueued later does not wait for it until
+  // JoinSum, one for each, in order, at most kMaxBegunSums at a time. JoinSum returns what to add.
+  // `data` and `inbox` are the sum's until it is joined, and what reads them must be enqueued
+  // before the next BeginSum that has them. Where nothing goes beside the queue, BeginSum is
+  // AllReduceSum.
+  static constexpr int kMaxBegunSums = 2;
+  struct Sum {
+    void* data = nullptr;
+    void* inbox = nullptr;  // [size − 1][count], where peers put theirs
+    DType dtype = DType::kF32;
+    int64_t count = 0;
+  };
+  virtual absl::Status BeginSum(const Sum& sum, Deadline deadline) {
+    return AllReduceSum(sum.data, sum.dtype, sum.count, deadline);
   }
-  virtual void JoinAllReduceSum() {}
+  virtual absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline) { return Addends(sum.data); }
   // From how many elements on that is worth its cost; by default never.
   virtual int64_t least_aside() const { return std::numeric_limits<int64_t>::max(); }
   virtual absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) = 0;

@@ -15,11 +15,12 @@ class ForwardingCommunicator : public Communicator {
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
     return inner_.AllReduceSum(data, dtype, count, deadline);
   }
-  absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
-                                 Deadline deadline) override {
-    return inner_.BeginAllReduceSum(data, dtype, count, deadline);
+  absl::Status BeginSum(const Sum& sum, Deadline deadline) override {
+    return inner_.BeginSum(sum, deadline);
   }
-  void JoinAllReduceSum() override { inner_.JoinAllReduceSum(); }
+  absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline deadline) override {
+    return inner_.JoinSum(sum, deadline);
+  }
   int64_t least_aside() const override { return inner_.least_aside(); }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
     return inner_.AllReduceMax(data, count, deadline);

@@ -67,21 +67,6 @@ class RealNcclApi final : public NcclApi {
         ncclAllGather(in, out, static_cast<size_t>(bytes), ncclUint8, Comm(comm), stream));
   }
 
-  // Without an event, the point is now: the calling thread waits.
-  Point Record(CudaStream stream) override {
-    cudaEvent_t event = nullptr;
-    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess ||
-        cudaEventRecord(event, stream) != cudaSuccess) {
-      cudaStreamSynchronize(stream);
-    }
-    return Point(event, [](void* e) {
-      if (e != nullptr) cudaEventDestroy(static_cast<cudaEvent_t>(e));
-    });
-  }
-  void Await(CudaStream stream, const Point& point) override {
-    if (point != nullptr) cudaStreamWaitEvent(stream, static_cast<cudaEvent_t>(point.get()), 0);
-  }
-
   Result AsyncResult(NcclComm comm) override {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(Comm(comm), &state);

@@ -33,11 +33,6 @@ class NcclApi {
   virtual Result AllGather(NcclComm comm, const void* in, void* out, int64_t bytes,
                            CudaStream stream) = 0;
 
-  // A point in a queue, and that another queue waits for it from now on.
-  using Point = std::shared_ptr<void>;
-  virtual Point Record(CudaStream stream) = 0;
-  virtual void Await(CudaStream stream, const Point& point) = 0;
-
   // How the last call goes, and whether the communicator is well: an error of a peer shows here.
   virtual Result AsyncResult(NcclComm comm) = 0;
   virtual std::string ErrorText(NcclComm comm) = 0;

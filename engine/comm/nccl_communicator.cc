@@ -1,6 +1,5 @@
 #include "engine/comm/nccl_communicator.h"
 
-#include <deque>
 #include <mutex>
 #include <set>
 #include <string>
@@ -112,34 +111,14 @@ class NcclGroup::Endpoint final : public Communicator {
   int size() const override { return static_cast<int>(state_.options.devices.size()); }
 
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
-    return Reduce("AllReduceSum", data, dtype, count, Reduction::kSum, queue(), deadline);
+    return Reduce("AllReduceSum", data, dtype, count, Reduction::kSum, deadline);
   }
-  absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
-                                 Deadline deadline) override {
-    if (state_.options.side_streams.empty()) return AllReduceSum(data, dtype, count, deadline);
-    NcclApi& api = *state_.options.api;
-    const CudaStream side = state_.options.side_streams[rank_];
-    api.Await(side, api.Record(queue()));
-    WINNOW_RETURN_IF_ERROR(
-        Reduce("AllReduceSum", data, dtype, count, Reduction::kSum, side, deadline));
-    begun_.push_back(api.Record(side));
-    return absl::OkStatus();
-  }
-  void JoinAllReduceSum() override {
-    if (begun_.empty()) return;
-    state_.options.api->Await(queue(), begun_.front());
-    begun_.pop_front();
-  }
-  int64_t least_aside() const override { return state_.options.least_aside; }
-  // REQUIRES: as CommunicatorGroup::Reset.
-  void Forget() { begun_.clear(); }
-
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
-    return Reduce("AllReduceMax", data, DType::kF32, count, Reduction::kMax, queue(), deadline);
+    return Reduce("AllReduceMax", data, DType::kF32, count, Reduction::kMax, deadline);
   }
   absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
-    return Call("AllGather", deadline, [&](NcclComm comm) {
-      return state_.options.api->AllGather(comm, in, out, bytes, queue());
+    return Call("AllGather", deadline, [&](NcclComm comm, CudaStream stream) {
+      return state_.options.api->AllGather(comm, in, out, bytes, stream);
     });
   }
   absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
@@ -152,10 +131,9 @@ class NcclGroup::Endpoint final : public Communicator {
   }
 
  private:
-  CudaStream queue() const { return state_.options.streams[rank_]; }
   absl::Status Reduce(const char* what, void* data, DType dtype, int64_t count, Reduction reduction,
-                      CudaStream stream, Deadline deadline) {
-    return Call(what, deadline, [&](NcclComm comm) {
+                      Deadline deadline) {
+    return Call(what, deadline, [&](NcclComm comm, CudaStream stream) {
       return state_.options.api->AllReduce(comm, data, dtype, count, reduction, stream);
     });
   }
@@ -166,14 +144,13 @@ class NcclGroup::Endpoint final : public Communicator {
       State::Rank& own = state_.ranks[rank_];
       std::lock_guard<std::mutex> lock(own.mutex);
       if (own.comm == nullptr) return state_.Broken();
-      result = enqueue(own.comm);
+      result = enqueue(own.comm, state_.options.streams[rank_]);
     }
     return state_.Follow(rank_, what, result, deadline);
   }
 
   State& state_;
   const int rank_;
-  std::deque<NcclApi::Point> begun_;  // sums beside the queue, in order
 };
 
 NcclGroup::NcclGroup(Options options) : state_(std::make_unique<State>(std::move(options))) {
@@ -205,7 +182,6 @@ Communicator& NcclGroup::communicator(int rank) { return *endpoints_[rank]; }
 absl::Status NcclGroup::Reset() {
   state_->Break(absl::CancelledError("NCCL: the group begins anew"), absl::OkStatus());
   WINNOW_RETURN_IF_ERROR(state_->host.Reset());
-  for (const auto& endpoint : endpoints_) endpoint->Forget();
   return state_->Init();
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <limits>
 #include <memory>
 #include <vector>
 
@@ -24,9 +23,6 @@ class NcclGroup final : public CommunicatorGroup {
     const Clock* clock = nullptr;
     std::vector<int> devices;         // by rank
     std::vector<CudaStream> streams;  // by rank: the queues of the ranks' backends
-    // By rank: another queue of each, for sums of at least `least_aside` elements beside the first.
-    std::vector<CudaStream> side_streams;
-    int64_t least_aside = std::numeric_limits<int64_t>::max();
     absl::Duration init_timeout = absl::Minutes(2);
     // The group broke and its communicators were aborted: DEADLINE_EXCEEDED (a peer was late),
     // INTERNAL (NCCL's own word), or what Abort was given. On any thread, once until a Reset.

@@ -142,7 +142,7 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const Options& 
 absl::Status CudaBackend::CreateStreams() {
   Use();
   cudaError_t error = cudaSuccess;
-  for (CudaStream* stream : {&stream_, &side_stream_, &out_stream_, &now_stream_}) {
+  for (CudaStream* stream : {&stream_, &out_stream_, &now_stream_}) {
     if (error == cudaSuccess) error = cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
   }
   for (WriteLane& lane : write_lanes_) {
@@ -168,7 +168,7 @@ absl::Status CudaBackend::CreateStreams() {
 
 CudaBackend::~CudaBackend() {
   Use();
-  for (const CudaStream stream : {stream_, side_stream_, out_stream_, now_stream_}) {
+  for (const CudaStream stream : {stream_, out_stream_, now_stream_}) {
     if (stream != nullptr) cudaStreamSynchronize(stream);
   }
   for (const auto& [key, graph] : graphs_) {
@@ -181,7 +181,7 @@ CudaBackend::~CudaBackend() {
   for (WriteLane& lane : write_lanes_) {
     if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
   }
-  for (const CudaStream stream : {stream_, side_stream_, out_stream_, now_stream_}) {
+  for (const CudaStream stream : {stream_, out_stream_, now_stream_}) {
     if (stream == nullptr) continue;
     cudaStreamSynchronize(stream);
     cudaStreamDestroy(stream);

@@ -32,8 +32,6 @@ class CudaBackend final : public Backend {
   std::string name() const override { return "cuda"; }
   DType dtype() const override { return options_.dtype; }
   CudaStream stream() const { return stream_; }
-  // Another one, for whoever works beside the queue and fences it.
-  CudaStream side_stream() const { return side_stream_; }
   // Milliseconds that each kind of op took since it was switched on; waits for the queue.
   void TimeOps(bool on) { time_ops_ = on; }
   std::map<std::string, double> TakeOpTimes();
@@ -112,8 +110,7 @@ class CudaBackend final : public Backend {
 
   const Options options_;
   bool is_hopper_ = false;
-  CudaStream stream_ = nullptr, side_stream_ = nullptr, out_stream_ = nullptr,
-             now_stream_ = nullptr;
+  CudaStream stream_ = nullptr, out_stream_ = nullptr, now_stream_ = nullptr;
   // What WriteNow borrows: a stream, and pinned memory through which data of any thread's passes.
   struct WriteLane {
     std::mutex mutex;

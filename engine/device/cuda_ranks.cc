@@ -1,16 +1,22 @@
 #include "engine/device/cuda_ranks.h"
 
+#include <limits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "engine/comm/local_communicator.h"
 #include "engine/comm/nccl_communicator.h"
+#include "engine/comm/peer_sums.h"
 #include "engine/device/cuda_backend.h"
+#include "engine/device/cuda_peer_copies.h"
 #include "engine/device/cuda_peer_memory.h"
 
 namespace winnow {
 namespace {
+
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
 // NCCL and its group, which lives no longer.
 class OwnedNcclGroup final : public CommunicatorGroup {
@@ -48,16 +54,27 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
           const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
     const auto size = static_cast<int>(backends.size());
     const bool is_local = shares || (size == 1 && peers == CudaPeers::kAuto);
-    NcclGroup::Options nccl{.clock = clock, .least_aside = sums_aside_from, .on_abort = on_abort};
+    std::vector<int> devices;
+    std::vector<CudaStream> streams;
     for (int rank = 0; rank < size; ++rank) {
-      nccl.devices.push_back(rank);
-      auto& backend = static_cast<CudaBackend&>(*backends[rank]);
-      nccl.streams.push_back(backend.stream());
-      nccl.side_streams.push_back(backend.side_stream());
+      devices.push_back(shares ? 0 : rank);
+      streams.push_back(static_cast<CudaBackend&>(*backends[rank]).stream());
     }
-    if (!is_local) return OwnedNcclGroup::Create(std::move(nccl));
-    return std::make_unique<LocalGroup>(size, *clock,
-                                        std::make_unique<CudaPeerMemory>(0, nccl.streams));
+    std::unique_ptr<CommunicatorGroup> group;
+    if (is_local) {
+      group =
+          std::make_unique<LocalGroup>(size, *clock, std::make_unique<CudaPeerMemory>(0, streams));
+    } else {
+      WINNOW_ASSIGN_OR_RETURN(
+          group,
+          OwnedNcclGroup::Create(
+              {.clock = clock, .devices = devices, .streams = streams, .on_abort = on_abort}));
+    }
+    if (size == 1 || size > kMaxAddends || sums_aside_from == kNever) return group;
+    auto copies = CudaPeerCopies::Create(devices, streams);
+    if (copies == nullptr) return group;
+    return std::make_unique<PeerSums>(std::move(group), std::move(copies), size, sums_aside_from,
+                                      *clock);
   };
   return absl::OkStatus();
 }

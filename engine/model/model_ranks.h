@@ -33,8 +33,8 @@ struct ModelRanks {
         make_communicators;
     // NcclGroup::Options::on_abort, where the ranks talk through NCCL. Set before ChooseDevice.
     std::function<void(const absl::Status& reason)> on_nccl_abort;
-    // From how many elements on ranks that talk through NCCL make sums beside their queues
-    // (Communicator::BeginAllReduceSum); by default none.
+    // From how many elements on ranks on GPUs that reach each other's memory make sums beside their
+    // queues (PeerSums); by default none.
     int64_t sums_aside_from = std::numeric_limits<int64_t>::max();
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;

@@ -1,5 +1,7 @@
 #include "engine/model/transformer.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
@@ -7,6 +9,10 @@ namespace winnow {
 namespace {
 
 constexpr int64_t kPartRows = 128;  // parts are whole tiles of a product
+
+void* At(const void* data, int64_t bytes) {
+  return const_cast<std::byte*>(static_cast<const std::byte*>(data)) + bytes;
+}
 
 }  // namespace
 
@@ -32,18 +38,16 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
   WINNOW_ASSIGN_OR_RETURN(t->gated_workspace_, backend.Allocate(gated_bytes));
   if (communicator.size() > 1) {
     WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
+    if (t->Split(max_rows).front().is_aside) {
+      const int64_t part = t->max_part_rows() * shape.hidden * element;
+      WINNOW_ASSIGN_OR_RETURN(t->inbox_, backend.Allocate(2 * (communicator.size() - 1) * part));
+    }
     const int64_t shard_bytes = max_logit_rows * shard.vocab_count * int64_t{sizeof(float)};
     WINNOW_ASSIGN_OR_RETURN(t->logits_shard_, backend.Allocate(shard_bytes));
     WINNOW_ASSIGN_OR_RETURN(t->logits_gathered_,
                             backend.Allocate(shard_bytes * communicator.size()));
   }
   return t;
-}
-
-absl::Status Transformer::ReduceRows(void* delta, int64_t rows, Deadline deadline) {
-  if (communicator_.size() == 1) return absl::OkStatus();
-  return communicator_.AllReduceSum(delta, backend_.dtype(), rows * weights_.config.shape.hidden,
-                                    deadline);
 }
 
 absl::Status Transformer::Embed(const int32_t* ids, int64_t rows, void* x, Deadline deadline) {
@@ -55,31 +59,60 @@ absl::Status Transformer::Embed(const int32_t* ids, int64_t rows, void* x, Deadl
                       .hidden = weights_.config.shape.hidden,
                       .shard_begin = weights_.shard.vocab_begin,
                       .shard_rows = weights_.shard.vocab_count});
-  return ReduceRows(x, rows, deadline);  // all but one shard add zeros: exact
+  if (is_alone()) return absl::OkStatus();
+  return communicator_.AllReduceSum(x, backend_.dtype(), rows * weights_.config.shape.hidden,
+                                    deadline);  // all but one shard add zeros: exact
 }
 
-const void* Transformer::InputNorm(int layer, void* x, int64_t rows) {
-  backend_.RmsNorm({.x = x,
-                    .weight = weights_.layers[layer].input_norm.data(),
-                    .out = normed_.data(),
-                    .dtype = backend_.dtype(),
-                    .rows = rows,
-                    .hidden = weights_.config.shape.hidden,
-                    .eps = static_cast<float>(weights_.config.rms_norm_eps)});
-  return normed_.data();
+absl::StatusOr<Transformer::Input> Transformer::ProjectInput(const InputParams& params,
+                                                             Deadline deadline) {
+  const ModelShape& shape = weights_.config.shape;
+  const LayerWeights& w = weights_.layers[params.layer];
+  const int64_t element = ElementSize(backend_.dtype());
+  const int64_t q_row = int64_t{weights_.shard.heads.q_count} * shape.head_dim * element;
+  const int64_t kv_row = 2 * int64_t{weights_.shard.heads.kv_count} * shape.head_dim * element;
+  const bool is_whole = unfinished_.empty();
+  const Parts parts = is_whole ? Parts{{.count = params.rows}} : std::exchange(unfinished_, {});
+  for (const Part& part : parts) {
+    Addends delta;
+    if (!is_whole) {
+      WINNOW_ASSIGN_OR_RETURN(delta, JoinSum(part, deadline));
+    }
+    void* normed = At(normed_.data(), part.begin * shape.hidden * element);
+    AddAndNorm(part, params.x, delta, w.input_norm.data(), normed);
+    if (params.with_kv) {
+      backend_.Matmul(*w.kv, {.x = normed,
+                              .out = At(kv_.data(), part.begin * kv_row),
+                              .rows = part.count,
+                              .x_stride = shape.hidden,
+                              .out_dtype = backend_.dtype(),
+                              .bias = w.kv_bias.data()});
+    }
+    if (params.q_positions != nullptr) {
+      MatmulQ(params.layer, normed, params.q_positions + part.begin, part.count,
+              At(q_.data(), part.begin * q_row));
+    }
+  }
+  return Input{normed_.data(), q_.data(), kv_.data()};
 }
 
 const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* positions,
                                   int64_t rows) {
+  MatmulQ(layer, normed, positions, rows, q_.data());
+  return q_.data();
+}
+
+void Transformer::MatmulQ(int layer, const void* normed, const int32_t* positions, int64_t rows,
+                          void* out) {
   const ModelShape& shape = weights_.config.shape;
   const int heads = weights_.shard.heads.q_count;
   backend_.Matmul(*weights_.layers[layer].q, {.x = normed,
-                                              .out = q_.data(),
+                                              .out = out,
                                               .rows = rows,
                                               .x_stride = shape.hidden,
                                               .out_dtype = backend_.dtype(),
                                               .bias = weights_.layers[layer].q_bias.data()});
-  backend_.Rope({.x = q_.data(),
+  backend_.Rope({.x = out,
                  .positions = positions,
                  .inv_freq = weights_.inv_freq.data<float>(),
                  .dtype = backend_.dtype(),
@@ -89,28 +122,60 @@ const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* 
                  .head_dim = shape.head_dim,
                  .scale = rope_scale(),
                  .norm = Norm(weights_.layers[layer].q_norm)});
-  return q_.data();
 }
 
-const void* Transformer::ProjectKv(int layer, const void* normed, int64_t rows) {
-  backend_.Matmul(*weights_.layers[layer].kv, {.x = normed,
-                                               .out = kv_.data(),
-                                               .rows = rows,
-                                               .x_stride = weights_.config.shape.hidden,
-                                               .out_dtype = backend_.dtype(),
-                                               .bias = weights_.layers[layer].kv_bias.data()});
-  return kv_.data();
-}
-
-absl::InlinedVector<Transformer::Rows, 2> Transformer::Parts(int64_t rows) const {
+Transformer::Parts Transformer::Split(int64_t rows) const {
   const int64_t first = rows / 2 / kPartRows * kPartRows;
-  const bool splits = first > 0 && communicator_.size() > 1 &&
-                      first * weights_.config.shape.hidden >= communicator_.least_aside();
-  if (!splits) return {{0, rows}};
-  return {{0, first}, {first, rows - first}};
+  const bool splits =
+      first > 0 && first * weights_.config.shape.hidden >= communicator_.least_aside();
+  if (!splits || is_alone()) return {{.count = rows}};
+  return {{.count = first, .is_aside = true},
+          {.index = 1, .begin = first, .count = rows - first, .is_aside = true}};
 }
 
-// With several ranks, each part of the rows computes while the sums of the other are on their way.
+int64_t Transformer::max_part_rows() const { return max_rows_ / 2 + kPartRows; }
+
+void* Transformer::Delta(const Part& part, void* x) const {
+  const int64_t row_bytes = int64_t{weights_.config.shape.hidden} * ElementSize(backend_.dtype());
+  return At(is_alone() ? x : delta_.data(), part.begin * row_bytes);
+}
+
+Communicator::Sum Transformer::SumOf(const Part& part) const {
+  const int64_t hidden = weights_.config.shape.hidden;
+  const int64_t inbox_bytes = static_cast<int64_t>(inbox_.bytes()) / 2;
+  return {.data = Delta(part, nullptr),
+          .inbox = At(inbox_.data(), part.index * inbox_bytes),
+          .dtype = backend_.dtype(),
+          .count = part.count * hidden};
+}
+
+absl::Status Transformer::BeginSum(const Part& part, Deadline deadline) {
+  if (is_alone()) return absl::OkStatus();
+  const Communicator::Sum sum = SumOf(part);
+  return part.is_aside ? communicator_.BeginSum(sum, deadline)
+                       : communicator_.AllReduceSum(sum.data, sum.dtype, sum.count, deadline);
+}
+
+absl::StatusOr<Addends> Transformer::JoinSum(const Part& part, Deadline deadline) {
+  if (is_alone()) return Addends();
+  const Communicator::Sum sum = SumOf(part);
+  if (part.is_aside) return communicator_.JoinSum(sum, deadline);
+  return Addends(sum.data);
+}
+
+void Transformer::AddAndNorm(const Part& part, void* x, const Addends& delta, const void* weight,
+                             void* out) {
+  const int hidden = weights_.config.shape.hidden;
+  backend_.RmsNorm({.x = At(x, part.begin * hidden * ElementSize(backend_.dtype())),
+                    .delta = delta,
+                    .weight = weight,
+                    .out = out,
+                    .dtype = backend_.dtype(),
+                    .rows = part.count,
+                    .hidden = hidden,
+                    .eps = static_cast<float>(weights_.config.rms_norm_eps)});
+}
+
 absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x, int64_t rows,
                                       Deadline deadline) {
   const ModelShape& shape = weights_.config.shape;
@@ -119,62 +184,41 @@ absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x,
   const DType dtype = backend_.dtype();
   const int64_t element = ElementSize(dtype);
   const int64_t q_row = int64_t{shard.heads.q_count} * shape.head_dim;
-  // One rank's products are the whole sum and go straight into the residual stream.
-  const bool is_alone = communicator_.size() == 1;
-  const auto at = [](const void* data, int64_t bytes) {
-    return const_cast<std::byte*>(static_cast<const std::byte*>(data)) + bytes;
-  };
-  const auto delta = [&](const Rows& part) {
-    return at(is_alone ? x : delta_.data(), part.begin * shape.hidden * element);
-  };
-  const absl::InlinedVector<Rows, 2> parts = Parts(rows);
-  const auto reduce = [&](const Rows& part) {
-    if (parts.size() == 1) return ReduceRows(delta(part), part.count, deadline);
-    return communicator_.BeginAllReduceSum(delta(part), dtype, part.count * shape.hidden, deadline);
-  };
-  const auto join = [&] {
-    if (parts.size() > 1) communicator_.JoinAllReduceSum();
-  };
-  const auto add_and_norm = [&](const Rows& part, void* out) {
-    backend_.RmsNorm({.x = at(x, part.begin * shape.hidden * element),
-                      .delta = is_alone ? nullptr : delta(part),
-                      .weight = w.post_attention_norm.data(),
-                      .out = out,
-                      .dtype = dtype,
-                      .rows = part.count,
-                      .hidden = shape.hidden,
-                      .eps = static_cast<float>(weights_.config.rms_norm_eps)});
-  };
-
-  for (const Rows& part : parts) {
-    backend_.Matmul(*w.o, {.x = at(attention, part.begin * q_row * element),
-                           .out = delta(part),
+  const Parts parts = Split(rows);
+  for (const Part& part : parts) {
+    backend_.Matmul(*w.o, {.x = At(attention, part.begin * q_row * element),
+                           .out = Delta(part, x),
                            .rows = part.count,
                            .x_stride = q_row,
                            .out_dtype = dtype,
-                           .accumulate = is_alone});
-    WINNOW_RETURN_IF_ERROR(reduce(part));
+                           .accumulate = is_alone()});
+    WINNOW_RETURN_IF_ERROR(BeginSum(part, deadline));
   }
-  for (const Rows& part : parts) {
-    join();
-    void* normed = at(normed_.data(), part.begin * shape.hidden * element);
-    add_and_norm(part, normed);
-    void* mlp = at(mlp_.data(), part.begin * shard.mlp_count * element);
+  for (const Part& part : parts) {
+    WINNOW_ASSIGN_OR_RETURN(const Addends delta, JoinSum(part, deadline));
+    void* normed = At(normed_.data(), part.begin * shape.hidden * element);
+    AddAndNorm(part, x, delta, w.post_attention_norm.data(), normed);
+    void* mlp = At(mlp_.data(), part.begin * shard.mlp_count * element);
     backend_.GatedMatmul(*w.gate_up,
                          {.x = normed, .out = mlp, .rows = part.count, .x_stride = shape.hidden},
                          gated_workspace_.data());
     backend_.Matmul(*w.down, {.x = mlp,
-                              .out = delta(part),
+                              .out = Delta(part, x),
                               .rows = part.count,
                               .x_stride = shard.mlp_count,
                               .out_dtype = dtype,
-                              .accumulate = is_alone});
-    WINNOW_RETURN_IF_ERROR(reduce(part));
+                              .accumulate = is_alone()});
+    WINNOW_RETURN_IF_ERROR(BeginSum(part, deadline));
   }
-  if (is_alone) return absl::OkStatus();
-  for (const Rows& part : parts) {
-    join();
-    add_and_norm(part, nullptr);  // only the add
+  if (is_alone()) return absl::OkStatus();
+  unfinished_ = parts;
+  return layer + 1 == shape.num_layers ? Settle(x, deadline) : absl::OkStatus();
+}
+
+absl::Status Transformer::Settle(void* x, Deadline deadline) {
+  for (const Part& part : std::exchange(unfinished_, {})) {
+    WINNOW_ASSIGN_OR_RETURN(const Addends delta, JoinSum(part, deadline));
+    AddAndNorm(part, x, delta, nullptr, nullptr);
   }
   return absl::OkStatus();
 }

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/status/statusor.h"
 #include "engine/comm/communicator.h"
 #include "engine/device/backend.h"
@@ -28,21 +28,33 @@ class Transformer {
   // x[rows][hidden] = embeddings of ids[rows] (device int32).
   absl::Status Embed(const int32_t* ids, int64_t rows, void* x, Deadline deadline);
 
-  // Normed input of a layer's attention: returned scratch [rows][hidden], valid until the next Norm
-  // call.
-  const void* InputNorm(int layer, void* x, int64_t rows);
-  // Queries of normed rows, rotated: returned scratch [rows][q_count][head_dim], valid until the
-  // next ProjectQ.
+  // Before the first call for a step: what a failed one has left is forgotten.
+  void BeginStep() { unfinished_.clear(); }
+
+  struct InputParams {
+    int layer = 0;
+    void* x = nullptr;
+    int64_t rows = 0;
+    const int32_t* q_positions = nullptr;  // [rows]; null: no queries
+    bool with_kv = true;
+  };
+  // What a layer's attention reads: scratch, valid until the next ProjectInput.
+  struct Input {
+    const void* normed = nullptr;  // [rows][hidden]
+    const void* q = nullptr;       // [rows][q_count][head_dim], rotated
+    const void* kv = nullptr;      // [rows][2][kv_count][head_dim], keys neither normed nor rotated
+  };
+  absl::StatusOr<Input> ProjectInput(const InputParams& params, Deadline deadline);
+  // Queries of more normed rows, into the scratch of an Input without any.
   const void* ProjectQ(int layer, const void* normed, const int32_t* positions, int64_t rows);
-  // Keys and values of normed rows, keys neither normed nor rotated: returned scratch
-  // [rows][2][kv_count][head_dim], valid until the next.
-  const void* ProjectKv(int layer, const void* normed, int64_t rows);
   // Scratch for an attention op's output: [rows][q_count][head_dim].
   void* attention_out() { return attention_.data(); }
 
-  // x += o(attention), then x += mlp(norm(x)), with the all-reduces of tensor parallelism.
+  // x += o(attention), then x += mlp(norm(x)), with the all-reduces of tensor parallelism. Between
+  // layers x is whole only after the next ProjectInput, of the same rows, or Settle.
   absl::Status FinishLayer(int layer, const void* attention, void* x, int64_t rows,
                            Deadline deadline);
+  absl::Status Settle(void* x, Deadline deadline);
 
   // logits[rows][vocab] f32 (device) of the last layer's rows, whole on every rank.
   absl::Status Logits(void* x, int64_t rows, float* logits, Deadline deadline);
@@ -60,12 +72,29 @@ class Transformer {
   Transformer(const ModelWeights& weights, Backend& backend, Communicator& communicator,
               int64_t max_rows)
       : weights_(weights), backend_(backend), communicator_(communicator), max_rows_(max_rows) {}
-  struct Rows {
+  // Rows whose sums over the ranks are made together.
+  struct Part {
+    int index = 0;
     int64_t begin = 0, count = 0;
+    bool is_aside = false;  // its sums are made beside the queue
   };
-  // Whole, or two parts where sums of half the rows are worth being made aside.
-  absl::InlinedVector<Rows, 2> Parts(int64_t rows) const;
-  absl::Status ReduceRows(void* delta, int64_t rows, Deadline deadline);
+  using Parts = std::vector<Part>;
+  // All rows, or two parts where sums of half of them are worth being made aside: one part computes
+  // while the sums of the other are on their way.
+  Parts Split(int64_t rows) const;
+  int64_t max_part_rows() const;
+
+  // One rank's products are the whole sum and go straight into the residual stream.
+  bool is_alone() const { return communicator_.size() == 1; }
+  // Where a product that is to be added to the part's rows of x goes.
+  void* Delta(const Part& part, void* x) const;
+  Communicator::Sum SumOf(const Part& part) const;
+  absl::Status BeginSum(const Part& part, Deadline deadline);
+  // What is to be added to the part's rows of x.
+  absl::StatusOr<Addends> JoinSum(const Part& part, Deadline deadline);
+  // x += delta and its norm into `out` (null: none), of the part's rows of both.
+  void AddAndNorm(const Part& part, void* x, const Addends& delta, const void* weight, void* out);
+  void MatmulQ(int layer, const void* normed, const int32_t* positions, int64_t rows, void* out);
   HeadNorm Norm(const Buffer& weight) const {
     return {weight.data(), static_cast<float>(weights_.config.rms_norm_eps)};
   }
@@ -76,6 +105,8 @@ class Transformer {
   const int64_t max_rows_;
   Buffer normed_, q_, kv_, attention_, delta_, mlp_, gated_workspace_, logits_shard_,
       logits_gathered_;
+  Buffer inbox_;      // [2][size − 1][max_part_rows][hidden], where sums are made aside
+  Parts unfinished_;  // of the last layer, whose last sums are not yet added to x
 };
 
 }  // namespace winnow

@@ -48,6 +48,7 @@ struct Gpus {
   explicit Gpus(const Joined& joined) : threads(joined.size, nullptr) {
     ModelRanks::Options options{
         .dtype = DType::kBf16, .tensor_parallel = joined.size, .clock = &clock};
+    if (joined.sums_aside) options.sums_aside_from = 1;
     EXPECT_EQ(UseCuda(options, joined.peers), absl::OkStatus());
     for (int rank = 0; rank < joined.size; ++rank) {
       auto backend = options.make_backend(rank);
@@ -80,6 +81,30 @@ struct Gpus {
       return done;
     }
     return std::vector<T>(host->template data<T>(), host->template data<T>() + in.size());
+  }
+
+  // What the reader of a sum that is begun and joined adds up.
+  std::vector<float> SumAside(int rank, const std::vector<float>& mine) {
+    const auto count = static_cast<int64_t>(mine.size());
+    const int size = group->communicator(rank).size();
+    std::vector<float> memory((size + 1) * count);  // the part, the inbox and the sum
+    std::copy(mine.begin(), mine.end(), memory.begin());
+    const auto done = Run(rank, memory, Soon(), [&](Communicator& c, void* data) -> absl::Status {
+      auto* floats = static_cast<float*>(data);
+      const Communicator::Sum sum{floats, floats + count, DType::kF32, count};
+      if (absl::Status begun = c.BeginSum(sum, Soon()); !begun.ok()) return begun;
+      const absl::StatusOr<Addends> addends = c.JoinSum(sum, Soon());
+      if (!addends.ok()) return addends.status();
+      backends[rank]->RmsNorm({.x = floats + size * count,
+                               .delta = *addends,
+                               .dtype = DType::kF32,
+                               .rows = 1,
+                               .hidden = static_cast<int>(count)});
+      return absl::OkStatus();
+    });
+    EXPECT_EQ(done.status(), absl::OkStatus());
+    if (!done.ok()) return {};
+    return {done->end() - count, done->end()};
   }
 
   RealClock clock;
@@ -133,6 +158,9 @@ TEST_P(CudaRanksTest, CollectivesAreExact) {
         if (!each.ok()) return each;
       }
       EXPECT_EQ(*sum, sums) << count;
+      if (count <= 1000) {
+        EXPECT_EQ(gpus.SumAside(rank, mine), sums) << count;
+      }
       EXPECT_EQ(*max, highest) << count;
       EXPECT_EQ(*all, gathered) << count;
       for (int64_t i = 0; i < count; ++i) {
@@ -245,7 +273,9 @@ INSTANTIATE_TEST_SUITE_P(Ways, CudaRanksTest,
                                            Joined{CudaPeers::kNccl, 4, /*sums_aside=*/true},
                                            Joined{CudaPeers::kOneGpu, 1},
                                            Joined{CudaPeers::kOneGpu, 2},
-                                           Joined{CudaPeers::kOneGpu, 4}),
+                                           Joined{CudaPeers::kOneGpu, 4},
+                                           Joined{CudaPeers::kOneGpu, 2, /*sums_aside=*/true},
+                                           Joined{CudaPeers::kOneGpu, 4, /*sums_aside=*/true}),
                          [](const auto& info) { return Name(info.param); });
 
 }  // namespace

@@ -14,7 +14,7 @@
 namespace winnow {
 
 // NCCL's host side over host memory: a call is in progress until every rank has made it, errors of
-// one rank show on all, an abort ends a communicator for good. Streams are only noted. Thread-safe.
+// one rank show on all, an abort ends a communicator for good. Streams are ignored. Thread-safe.
 class FakeNccl final : public NcclApi {
  public:
   absl::StatusOr<std::vector<NcclComm>> Init(const std::vector<int>& devices) override {
@@ -37,15 +37,6 @@ class FakeNccl final : public NcclApi {
   }
   Result AllGather(NcclComm comm, const void* in, void* out, int64_t bytes, CudaStream) override {
     return Post(comm, {.data = const_cast<void*>(in), .out = out, .count = bytes});
-  }
-  Point Record(CudaStream stream) override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    fences.push_back({stream, std::make_shared<int>()});
-    return fences.back().second;
-  }
-  void Await(CudaStream stream, const Point& point) override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    fences.push_back({stream, point});
   }
   Result AsyncResult(NcclComm comm) override {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -79,8 +70,6 @@ class FakeNccl final : public NcclApi {
   std::atomic<bool> init_hangs{false};
   std::string init_error;
   std::atomic<int> num_inits{0}, num_aborts{0}, num_uses_after_abort{0};
-  // Every Record and Await, in order: the queue and the point. Read it when no rank runs.
-  std::vector<std::pair<CudaStream, Point>> fences;
 
  private:
   struct Comm {

@@ -80,43 +80,6 @@ TEST(NcclCommunicatorTest, ReducesAndGathersOnAnyNumberOfRanks) {
   }
 }
 
-TEST(NcclCommunicatorTest, SumsAsideFollowTheQueueAndAreJoinedInOrder) {
-  RealClock clock;
-  FakeNccl nccl;
-  int places[2];  // somewhere to point to
-  const auto queue = reinterpret_cast<CudaStream>(&places[0]);
-  const auto side = reinterpret_cast<CudaStream>(&places[1]);
-  auto group = NcclGroup::Create({.api = &nccl,
-                                  .clock = &clock,
-                                  .devices = {0},
-                                  .streams = {queue},
-                                  .side_streams = {side},
-                                  .least_aside = 100});
-  ASSERT_TRUE(group.ok()) << group.status();
-  Communicator& comm = (*group)->communicator(0);
-  EXPECT_EQ(comm.least_aside(), 100);
-  float a = 1, b = 2;
-  const Deadline soon = Deadline::After(clock, absl::Seconds(10));
-  ASSERT_EQ(comm.BeginAllReduceSum(&a, DType::kF32, 1, soon), absl::OkStatus());
-  ASSERT_EQ(comm.BeginAllReduceSum(&b, DType::kF32, 1, soon), absl::OkStatus());
-  comm.JoinAllReduceSum();
-  comm.JoinAllReduceSum();
-  comm.JoinAllReduceSum();  // nothing is left
-  const auto& f = nccl.fences;
-  std::vector<CudaStream> streams;
-  for (const auto& [stream, point] : f) streams.push_back(stream);
-  ASSERT_THAT(streams, ElementsAre(queue, side, side, queue, side, side, queue, queue));
-  EXPECT_EQ(f[1].second, f[0].second);  // a begins after the queue
-  EXPECT_EQ(f[4].second, f[3].second);
-  EXPECT_EQ(f[6].second, f[2].second);  // the queue goes on after a
-  EXPECT_EQ(f[7].second, f[5].second);
-  ASSERT_EQ(comm.BeginAllReduceSum(&a, DType::kF32, 1, soon), absl::OkStatus());
-  ASSERT_EQ((*group)->Reset(), absl::OkStatus());
-  const size_t before = f.size();
-  comm.JoinAllReduceSum();  // of what was before the Reset
-  EXPECT_EQ(f.size(), before);
-}
-
 TEST(NcclCommunicatorTest, AHangingRankIsADeadlineOnAllAndResetMends) {
   Ranks ranks(4);
   ranks.nccl.Hang(2);

@@ -11,8 +11,11 @@
 #include <thread>
 
 #include "engine/comm/forwarding_communicator.h"
+#include "engine/comm/local_communicator.h"
+#include "engine/comm/peer_sums.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/engine/host_copies.h"
 #include "tests/engine/prefill_fixture.h"
 
 namespace winnow {
@@ -173,16 +176,17 @@ class LateSums final : public ForwardingCommunicator {
   LateSums(Communicator& inner, int64_t least_aside, std::atomic<int>& num_begun)
       : ForwardingCommunicator(inner), least_aside_(least_aside), num_begun_(num_begun) {}
   int64_t least_aside() const override { return least_aside_; }
-  absl::Status BeginAllReduceSum(void* data, DType dtype, int64_t count,
-                                 Deadline deadline) override {
+  absl::Status BeginSum(const Sum& sum, Deadline) override {
     ++num_begun_;
-    begun_.push_back([=, this] { return AllReduceSum(data, dtype, count, deadline); });
+    begun_.push_back(sum.data);
+    EXPECT_LE(begun_.size(), kMaxBegunSums);
     return absl::OkStatus();
   }
-  void JoinAllReduceSum() override {
-    ASSERT_FALSE(begun_.empty());
-    EXPECT_EQ(begun_.front()(), absl::OkStatus());
+  absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline deadline) override {
+    EXPECT_EQ(begun_.front(), sum.data);
     begun_.pop_front();
+    if (absl::Status s = AllReduceSum(sum.data, sum.dtype, sum.count, deadline); !s.ok()) return s;
+    return Addends(sum.data);
   }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
     EXPECT_THAT(begun_, IsEmpty());
@@ -196,7 +200,7 @@ class LateSums final : public ForwardingCommunicator {
  private:
   const int64_t least_aside_;
   std::atomic<int>& num_begun_;
-  std::deque<std::function<absl::Status()>> begun_;
+  std::deque<const void*> begun_;
 };
 
 TEST(PrefillEngineTest, SumsAsideChangeNothing) {
@@ -214,6 +218,29 @@ TEST(PrefillEngineTest, SumsAsideChangeNothing) {
     EXPECT_EQ(num_begun > 0, tokens >= 256) << tokens;
     EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
     EXPECT_EQ(run->output.logits, expected->output.logits);
+  }
+}
+
+TEST(PrefillEngineTest, SumsByCopiesChangeNothing) {
+  for (const int ranks : {2, 4}) {
+    PrefillFixture plain({.tensor_parallel = ranks});
+    const int64_t hidden = plain.engine().shape().hidden;
+    const auto by_copies = [&](ModelRanks::Options& options) {
+      options.make_communicators = [=, clock = options.clock](const auto&) {
+        return std::make_unique<PeerSums>(std::make_unique<LocalGroup>(ranks, *clock),
+                                          std::make_unique<HostCopies>(), ranks, 128 * hidden,
+                                          *clock);
+      };
+      return absl::OkStatus();
+    };
+    PrefillFixture copies({.tensor_parallel = ranks, .use_device = by_copies});
+    for (const int chunk : {0, 300}) {
+      const auto expected = plain.Prefill(RandomIds(700, 8), Claa(0.4), chunk);
+      const auto run = copies.Prefill(RandomIds(700, 8), Claa(0.4), chunk);
+      ASSERT_TRUE(expected.ok() && run.ok()) << run.status();
+      EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
+      EXPECT_EQ(run->output.logits, expected->output.logits);
+    }
   }
 }
 

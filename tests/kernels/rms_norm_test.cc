@@ -67,6 +67,30 @@ TEST_P(RmsNormTest, AddsThenNormsWhatWasStored) {
   }
 }
 
+TEST_P(RmsNormTest, AddsTheSumOfAddendsRoundedOnce) {
+  const auto [name, run, dtype] = GetParam();
+  for (const int hidden : {20, 64, 4096}) {
+    const int64_t count = int64_t{3} * hidden;
+    const HostArray before = HostArray::Random(dtype, count, 1);
+    std::vector<HostArray> parts;
+    for (int a = 0; a < kMaxAddends; ++a) parts.push_back(HostArray::Random(dtype, count, 2 + a));
+    for (int addends = 2; addends <= kMaxAddends; ++addends) {
+      HostArray x = before, delta(dtype, count), sum = before;
+      RmsNormParams params{.x = x.data(), .dtype = dtype, .rows = 3, .hidden = hidden};
+      params.delta.count = addends;
+      for (int a = 0; a < addends; ++a) params.delta.data[a] = parts[a].data();
+      for (int64_t i = 0; i < count; ++i) {
+        float total = 0;
+        for (int a = 0; a < addends; ++a) total += parts[a][i];
+        delta.Set(i, total);
+        sum.Set(i, before[i] + delta[i]);
+      }
+      run(params);
+      EXPECT_EQ(x, sum) << addends << " of " << hidden;
+    }
+  }
+}
+
 TEST_P(RmsNormTest, WithoutOutputOnlyAdds) {
   const auto [name, run, dtype] = GetParam();
   HostArray x = HostArray::Random(dtype, 3 * 20, 1), delta = HostArray::Random(dtype, 3 * 20, 2),
