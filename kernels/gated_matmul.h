@@ -23,9 +23,10 @@ void GatedMatmulRef(const MatmulWeight& w, const GatedMatmulParams& p);
 // in_features and x_stride multiples of 8, width of 128. Of shapes alone: that the device is a
 // Hopper GPU is the caller's to know.
 bool GatedMatmulSm90Supports(const MatmulWeight& w, const GatedMatmulParams& p);
-// With fewer rows a product and SwiGLU after it are as fast or faster: tiles and turns of the
-// multiprocessors fill up badly (docs/performance.md).
-inline constexpr int64_t kGatedMatmulSm90MinRows = 1792;
+// Whether it is faster than a product and SwiGLU after it: always from so many rows on, with fewer
+// where its tiles fill the turns of the multiprocessors (docs/performance.md).
+inline constexpr int64_t kGatedMatmulSm90ManyRows = 1792;
+bool GatedMatmulSm90Pays(const MatmulWeight& w, int64_t rows);
 // Enqueued. REQUIRES: GatedMatmulSm90Supports(w, p).
 void GatedMatmulSm90(const MatmulWeight& w, const GatedMatmulParams& p, CudaStream stream);
 

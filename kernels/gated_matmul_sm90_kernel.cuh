@@ -9,7 +9,8 @@
 //
 // Two blocks form a cluster: they have the same columns and neighbouring rows, and each copies half
 // of the weights (the gate's, or up's) to both. That halves what the weights take of the L2 cache's
-// rate, which 128 × 256 tiles would exceed.
+// rate, which 128 × 256 tiles would exceed. A last row tile that has no neighbour is shared
+// instead: the blocks have neighbouring columns, and each copies half of x to both.
 //
 // Blocks stay and take tiles from a fixed list. The warpgroups share nothing but the stages, so one
 // can multiply while the other one applies SwiGLU, as far ahead as there are stages.
@@ -24,10 +25,13 @@
 namespace winnow::sm90 {
 
 struct GatedMatmulArgs {
-  int row_pairs;  // pairs of row tiles
-  int columns;    // column tiles
-  int steps;      // of kDepth along in_features
-  int group;      // row pairs whose x stays in the L2 cache while the columns go by
+  int row_pairs;   // pairs of row tiles
+  int columns;     // column tiles
+  int last_tiles;  // pairs of column tiles of a last row tile that has no neighbour
+  int steps;       // of kDepth along in_features
+  int group;       // row pairs whose x stays in the L2 cache while the columns go by
+
+  __host__ __device__ int tiles() const { return row_pairs * columns + last_tiles; }  // of clusters
 };
 
 constexpr int kTileRows = 128, kTileColumns = 128, kDepth = kChunk;
@@ -48,11 +52,19 @@ struct GatedMatmulShared {
 using GatedRing = StageRing<kGatedStages>;
 
 // One entry of the list: groups of rows one after another; within a group all its rows of a column
-// before the next column.
+// before the next column; then the last row tile.
 struct GatedTile {
   int row, column;  // first of the block's, in elements
+  bool shares_x;    // with the other block, not the weights
 
   __device__ GatedTile(const GatedMatmulArgs& a, int index) {
+    const int last = index - a.row_pairs * a.columns;
+    shares_x = last >= 0;
+    if (shares_x) {
+      row = a.row_pairs * kBlocksPerCluster * kTileRows;
+      column = (last * kBlocksPerCluster + BlockInCluster()) * kTileColumns;
+      return;
+    }
     const int first = index / (a.group * a.columns) * a.group;
     const int pairs = min(a.group, a.row_pairs - first);
     const int i = index - first * a.columns;
@@ -61,21 +73,32 @@ struct GatedTile {
   }
 };
 
+// half_x_map: boxes of half a tile's rows.
 __device__ inline void ProduceGated(GatedMatmulShared& sh, const GatedMatmulArgs& a,
-                                    const CUtensorMap* x_map, const CUtensorMap* w_map) {
-  const int half = BlockInCluster();  // of the weights: 0 the gate's, 1 up's
+                                    const CUtensorMap* x_map, const CUtensorMap* half_x_map,
+                                    const CUtensorMap* w_map) {
+  constexpr uint16_t kBoth = (1 << kBlocksPerCluster) - 1;
+  constexpr int kHalfRows = kTileRows / kBlocksPerCluster;
+  const int half = BlockInCluster();  // of the weights: 0 the gate's, 1 up's; or of x
   constexpr int kBytes = (kTileRows + 2 * kTileColumns) * kDepth * 2;
   GatedRing ring;
-  for (int index = blockIdx.x / kBlocksPerCluster; index < a.row_pairs * a.columns;
+  for (int index = blockIdx.x / kBlocksPerCluster; index < a.tiles();
        index += gridDim.x / kBlocksPerCluster) {
     const GatedTile tile(a, index);
     for (int step = 0; step < a.steps; ++step) {
       uint64_t* full = &sh.full[ring.stage];
       BarrierWait(&sh.empty[ring.stage], ring.parity ^ 1);
       BarrierExpect(full, kBytes);
-      LoadTile(sh.x[ring.stage], x_map, full, step * kDepth, tile.row, 0);
-      LoadTileToCluster(sh.w[ring.stage][half], w_map, full, step * kDepth, tile.column, half,
-                        (1 << kBlocksPerCluster) - 1);
+      if (tile.shares_x) {
+        LoadTileToCluster(sh.x[ring.stage] + half * kHalfRows * kDepth, half_x_map, full,
+                          step * kDepth, tile.row + half * kHalfRows, 0, kBoth);
+        LoadTile(sh.w[ring.stage][0], w_map, full, step * kDepth, tile.column, 0);
+        LoadTile(sh.w[ring.stage][1], w_map, full, step * kDepth, tile.column, 1);
+      } else {
+        LoadTile(sh.x[ring.stage], x_map, full, step * kDepth, tile.row, 0);
+        LoadTileToCluster(sh.w[ring.stage][half], w_map, full, step * kDepth, tile.column, half,
+                          kBoth);
+      }
       ring.Advance();
     }
   }
@@ -152,6 +175,7 @@ struct GatedConsumer {
 
 __global__ void __cluster_dims__(kBlocksPerCluster, 1, 1) __launch_bounds__(kGatedThreads, 1)
     GatedMatmulKernel(const __grid_constant__ CUtensorMap x_map,
+                      const __grid_constant__ CUtensorMap half_x_map,
                       const __grid_constant__ CUtensorMap w_map,
                       const __grid_constant__ CUtensorMap out_map,
                       const __grid_constant__ GatedMatmulArgs args) {
@@ -168,11 +192,11 @@ __global__ void __cluster_dims__(kBlocksPerCluster, 1, 1) __launch_bounds__(kGat
   ClusterSync();
   if (threadIdx.x < 128) {
     RegistersDown<24>();
-    if (threadIdx.x == 0) ProduceGated(sh, args, &x_map, &w_map);
+    if (threadIdx.x == 0) ProduceGated(sh, args, &x_map, &half_x_map, &w_map);
   } else {
     RegistersUp<240>();
     GatedConsumer consumer{sh, args};
-    for (int index = blockIdx.x / kBlocksPerCluster; index < args.row_pairs * args.columns;
+    for (int index = blockIdx.x / kBlocksPerCluster; index < args.tiles();
          index += gridDim.x / kBlocksPerCluster) {
       consumer.Multiply();
       consumer.Store(GatedTile(args, index), &out_map);

@@ -417,8 +417,8 @@ void CudaBackend::SiluMul(const SiluMulParams& params) {
   Launch("SwiGLU", [&] { SiluMulCuda(params, stream_); });
 }
 bool CudaBackend::IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const {
-  return is_hopper_ && params.rows >= kGatedMatmulSm90MinRows &&
-         GatedMatmulSm90Supports(static_cast<const CudaWeight&>(weight).weight(), params);
+  const MatmulWeight& w = static_cast<const CudaWeight&>(weight).weight();
+  return is_hopper_ && GatedMatmulSm90Pays(w, params.rows) && GatedMatmulSm90Supports(w, params);
 }
 void CudaBackend::GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
                               void* workspace) {
@@ -431,7 +431,9 @@ int64_t CudaBackend::WorkspaceBytes(const PackedWeight& weight,
                                     const GatedMatmulParams& params) const {
   GatedMatmulParams two_steps = params;
   // Fewer rows may come, which take two.
-  if (IsOneStep(weight, params)) two_steps.rows = kGatedMatmulSm90MinRows - 1;
+  if (IsOneStep(weight, params)) {
+    two_steps.rows = std::min(params.rows, kGatedMatmulSm90ManyRows - 1);
+  }
   return Backend::WorkspaceBytes(weight, two_steps);
 }
 void CudaBackend::Embedding(const EmbeddingParams& params) {

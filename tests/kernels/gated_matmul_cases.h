@@ -17,6 +17,9 @@ inline std::vector<GatedMatmulCase> GatedMatmulTestCases() {
   std::vector<GatedMatmulCase> cases;
   for (const int64_t rows : {1, 63, 65, 127, 128, 129, 255, 257}) cases.push_back({rows, 128, 64});
   for (const int64_t in : {8, 72, 128, 576}) cases.push_back({130, 256, in});
+  // Last row tiles that two blocks share.
+  for (const int64_t rows : {1, 64, 65, 128, 257, 384, 641}) cases.push_back({rows, 256, 72});
+  cases.push_back({300, 512, 576, 8});
   cases.push_back({40, 384, 200, 16});
   cases.push_back({600, 128, 64});
   return cases;
