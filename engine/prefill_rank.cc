@@ -211,9 +211,9 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
 
 absl::Status PrefillRank::Score(int layer, const PackedItem& item, const float* lse,
                                 Deadline deadline) {
-  WINNOW_ASSIGN_OR_RETURN(const int chosen, item.state->claa()->ScoreLayer(
-                                                layer, item.state->keys(layer), lse, deadline));
-  for (int each = layer - chosen + 1; each <= layer; ++each) ShipPerHead(each, item);
+  WINNOW_RETURN_IF_ERROR(
+      item.state->claa()->ScoreLayer(layer, item.state->keys(layer), lse, deadline));
+  if (item.state->plan().form(layer) == KvLayerForm::kPerHead) ShipPerHead(layer, item);
   EndStage(&StageTimes::score);
   return absl::OkStatus();
 }

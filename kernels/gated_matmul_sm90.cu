@@ -46,7 +46,7 @@ bool GatedMatmulSm90Supports(const MatmulWeight& w, const GatedMatmulParams& p) 
 }
 
 bool GatedMatmulSm90Pays(const MatmulWeight& w, int64_t rows) {
-  constexpr double kFull = 0.88;
+  constexpr double kFull = 0.95;
   if (rows >= kGatedMatmulSm90ManyRows) return true;
   const int tiles = ArgsOf(w, rows).tiles(), clusters = NumClusters();
   const int turns = (tiles + clusters - 1) / clusters;

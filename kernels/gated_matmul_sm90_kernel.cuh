@@ -52,24 +52,28 @@ struct GatedMatmulShared {
 using GatedRing = StageRing<kGatedStages>;
 
 // One entry of the list: groups of rows one after another; within a group all its rows of a column
-// before the next column; then the last row tile.
+// before the next column. A shared last row tile belongs to the last group: after both columns of a
+// pair, so that the weights it reads once more are in the L2 cache.
 struct GatedTile {
   int row, column;  // first of the block's, in elements
   bool shares_x;    // with the other block, not the weights
 
   __device__ GatedTile(const GatedMatmulArgs& a, int index) {
-    const int last = index - a.row_pairs * a.columns;
-    shares_x = last >= 0;
+    const int first = min(index / (a.group * a.columns), a.row_pairs / a.group) * a.group;
+    const int pairs = min(a.group, a.row_pairs - first);
+    const bool has_last = a.last_tiles > 0 && pairs < a.group;
+    const int tiles_of_two = kBlocksPerCluster * pairs + 1;  // columns
+    int i = index - first * a.columns;
+    const int first_column = has_last ? i / tiles_of_two * kBlocksPerCluster : 0;
+    if (has_last) i %= tiles_of_two;
+    shares_x = has_last && i == kBlocksPerCluster * pairs;
     if (shares_x) {
       row = a.row_pairs * kBlocksPerCluster * kTileRows;
-      column = (last * kBlocksPerCluster + BlockInCluster()) * kTileColumns;
+      column = (first_column + BlockInCluster()) * kTileColumns;
       return;
     }
-    const int first = index / (a.group * a.columns) * a.group;
-    const int pairs = min(a.group, a.row_pairs - first);
-    const int i = index - first * a.columns;
     row = ((first + i % pairs) * kBlocksPerCluster + BlockInCluster()) * kTileRows;
-    column = i / pairs * kTileColumns;
+    column = (first_column + i / pairs) * kTileColumns;
   }
 };
 

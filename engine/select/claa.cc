@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <utility>
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
@@ -14,14 +13,6 @@ namespace winnow {
 namespace {
 
 constexpr char kMismatchPayload[] = "winnow/selection-mismatch";
-
-// Layers whose heads are chosen in one go: one head is one block of a GPU's, which takes as long as
-// a hundred side by side. As many wait as are still to come, so that the last ones, whose KV is
-// shipped last, hardly wait.
-constexpr int kMostChosenTogether = 16;
-int MostChosenTogether(int64_t num_scored) {
-  return static_cast<int>(std::min<int64_t>((num_scored + 1) / 2, kMostChosenTogether));
-}
 
 // Of one layer's window queries.
 int64_t WindowBytes(const KvPlan& plan, const SelectionConfig& config, const HeadSplit& heads,
@@ -45,7 +36,7 @@ struct ClaaState::Sizes {
     window_q = num_scored * window;
     window_lse = num_scored * q_heads * (plan.num_prompt_tokens - plan.window_begin) * kFloat;
     gathered_q = heads.sharing_ranks > 1 ? num_ranks * window : 0;
-    layer_scores = MostChosenTogether(num_scored) * kv_heads * plan.window_begin * kFloat;
+    layer_scores = kv_heads * plan.window_begin * kFloat;
     best = (plan.window_begin + 1) * kFloat;
     positions = kept * kInt;
     head_positions = num_scored * kv_heads * kept * kInt;
@@ -128,8 +119,8 @@ float* ClaaState::window_lse(int layer, int64_t row_begin) const {
          (layer - plan_.first_scored_layer) * int64_t{heads_.q_count} * rows_from_window();
 }
 
-absl::StatusOr<int> ClaaState::ScoreLayer(int layer, const void* keys, const float* lse,
-                                          Deadline deadline) {
+absl::Status ClaaState::ScoreLayer(int layer, const void* keys, const float* lse,
+                                   Deadline deadline) {
   const void* window = window_q_.at((layer - plan_.first_scored_layer) * window_bytes());
   int q_heads = heads_.q_count;
   if (heads_.sharing_ranks > 1) {
@@ -141,10 +132,9 @@ absl::StatusOr<int> ClaaState::ScoreLayer(int layer, const void* keys, const flo
     q_heads *= heads_.sharing_ranks;
   }
   const int64_t window_begin = plan_.window_begin;
-  float* scores = layer_scores_.data<float>() + num_waiting_++ * layer_score_count();
   backend_.WindowScores({.q = window,
                          .k = keys,
-                         .scores = scores,
+                         .scores = layer_scores_.data<float>(),
                          .lse = lse,
                          .lse_stride = rows_from_window(),
                          .dtype = backend_.dtype(),
@@ -157,23 +147,20 @@ absl::StatusOr<int> ClaaState::ScoreLayer(int layer, const void* keys, const flo
                          .head_dim = plan_.head_dim},
                         workspace_.data());
   if (layer >= plan_.first_aggregated_layer) {
-    backend_.MaxScores({.scores = scores,
+    backend_.MaxScores({.scores = layer_scores_.data<float>(),
                         .best = best_.data<float>(),
                         .nan = best_.data<float>() + window_begin,
                         .rows = heads_.kv_count,
                         .count = window_begin});
   }
-  if (num_waiting_ < std::min(plan_.pivot_layer - layer, kMostChosenTogether)) return 0;
-  const int waiting = std::exchange(num_waiting_, 0);
-  int chosen = 0;  // the layers that are compacted are the last of those scored
-  while (chosen < waiting && plan_.form(layer - chosen) == KvLayerForm::kPerHead) ++chosen;
-  if (chosen == 0) return 0;
-  SelectTokensParams params = select_params();
-  params.scores = layer_scores_.data<float>() + (waiting - chosen) * layer_score_count();
-  params.positions = head_positions(layer - chosen + 1);
-  params.rows = int64_t{chosen} * heads_.kv_count;
-  backend_.SelectTokens(params);
-  return chosen;
+  if (plan_.form(layer) == KvLayerForm::kPerHead) {
+    SelectTokensParams params = select_params();
+    params.scores = layer_scores_.data<float>();
+    params.positions = head_positions(layer);
+    params.rows = heads_.kv_count;
+    backend_.SelectTokens(params);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ClaaState::Reduce(Deadline deadline) {

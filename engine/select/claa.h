@@ -38,9 +38,8 @@ class ClaaState {
 
   // Scores `layer` against all its keys [kv_count][N][head_dim]; `lse`: window_lse, once attention
   // has filled it, or null. With shared KV heads the ranks that share one exchange their window
-  // queries first. Returns how many layers' heads are chosen now: head_positions of this layer and
-  // of those before it is valid, of layers that are compacted per head.
-  absl::StatusOr<int> ScoreLayer(int layer, const void* keys, const float* lse, Deadline deadline);
+  // queries first. After it head_positions(layer) is valid for a layer that is compacted per head.
+  absl::Status ScoreLayer(int layer, const void* keys, const float* lse, Deadline deadline);
 
   // Merges the maximum over ranks: one all-reduce of E + 1 floats.
   absl::Status Reduce(Deadline deadline);
@@ -68,8 +67,6 @@ class ClaaState {
         communicator_(communicator) {}
   struct Sizes;
   absl::Status Allocate();
-  // Of layer_scores_.
-  int64_t layer_score_count() const { return heads_.kv_count * plan_.window_begin; }
   int64_t window_bytes() const;  // of one layer's window queries
   SelectTokensParams select_params() const;
 
@@ -83,11 +80,10 @@ class ClaaState {
   Buffer window_q_;      // [scored layers][q_count][W][head_dim]
   Buffer window_lse_;    // [scored layers][q_count][N − E] f32
   Buffer gathered_q_;    // [T][q_count][W][head_dim], with shared KV heads only
-  Buffer layer_scores_;  // [layers that wait to be chosen][kv_count][E] f32
+  Buffer layer_scores_;  // [kv_count][E] f32
   Buffer best_;          // [E + 1] f32
   Buffer spans_;         // [num_spans][2] int32
   int num_spans_ = 0;
-  int num_waiting_ = 0;    // layers scored whose heads are not chosen yet
   Buffer positions_;       // [C] int32
   Buffer head_positions_;  // [scored layers][kv_count][C] int32
   Buffer workspace_;       // of Backend::WindowScores

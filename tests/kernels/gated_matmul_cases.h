@@ -19,6 +19,7 @@ inline std::vector<GatedMatmulCase> GatedMatmulTestCases() {
   for (const int64_t in : {8, 72, 128, 576}) cases.push_back({130, 256, in});
   // Last row tiles that two blocks share.
   for (const int64_t rows : {1, 64, 65, 128, 257, 384, 641}) cases.push_back({rows, 256, 72});
+  for (const int64_t rows : {2100, 2400}) cases.push_back({rows, 512, 8});  // in their own group
   cases.push_back({300, 512, 576, 8});
   cases.push_back({40, 384, 200, 16});
   cases.push_back({600, 128, 64});
