@@ -2,7 +2,7 @@
 // host, random weights of the Llama-3.1-8B shape, one request, one chunk.
 //
 //   cuda_prefill_bench [--config DIR] [--tokens 2048,8192,32768] [--keep 0.1,0.2] [--repeats 5]
-//                      [--tp 1] [--sums-aside-from N] [--details 1]
+//                      [--tp 1] [--sums-aside-from N] [--nodetails]
 //
 // Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "dense_untrimmed_ms": {N: …},
 // "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "stage_ms":
@@ -21,67 +21,49 @@
 #include <mutex>
 #include <random>
 
+#include "absl/flags/flag.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
 #include "bench/commit.h"  // of the build folder
 #include "bench/timed_group.h"
 #include "bench/unwrap.h"
+#include "common/program_flags.h"
 #include "engine/device/cuda_backend.h"
 #include "engine/device/cuda_ranks.h"
 #include "engine/model/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "nlohmann/json.hpp"
 
+using Words = std::vector<std::string>;
+ABSL_FLAG(std::string, config, std::string(WINNOW_SOURCE_DIR) + "/bench/configs/llama-3.1-8b",
+          "folder with the model's config.json");
+ABSL_FLAG(Words, tokens, (Words{"2048", "8192", "32768"}), "of the prompts");
+ABSL_FLAG(Words, keep, (Words{"0.1", "0.2", "0.4"}), "keep ratios of the CLAA runs");
+ABSL_FLAG(int, repeats, 5, "timed, after one");
+ABSL_FLAG(int, tp, 1, "GPUs that share the model");
+ABSL_FLAG(int64_t, sums_aside_from, 0,
+          "from how many elements on sums are made beside the queue; 0: never");
+ABSL_FLAG(bool, details, true, "what comes after claa_ms");
+
 namespace winnow {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Flags {
-  std::string config = std::string(WINNOW_SOURCE_DIR) + "/bench/configs/llama-3.1-8b";
-  std::vector<std::string> tokens = {"2048", "8192", "32768"};
-  std::vector<std::string> keep = {"0.1", "0.2", "0.4"};
-  int repeats = 5;
-  int tensor_parallel = 1;
-  int64_t sums_aside_from = 0;  // ModelRanks::Options; 0: never
-  int has_details = 1;          // what comes after claa_ms
-};
-
-Flags ParseFlags(int argc, char** argv) {
-  Flags flags;
-  for (int i = 1; i + 1 < argc; i += 2) {
-    const std::string name = argv[i], value = argv[i + 1];
-    if (name == "--config") {
-      flags.config = value;
-    } else if (name == "--tokens") {
-      flags.tokens = absl::StrSplit(value, ',');
-    } else if (name == "--keep") {
-      flags.keep = absl::StrSplit(value, ',', absl::SkipEmpty());
-    } else if (name == "--details" && absl::SimpleAtoi(value, &flags.has_details)) {
-      continue;
-    } else if (name == "--sums-aside-from" && absl::SimpleAtoi(value, &flags.sums_aside_from)) {
-      continue;
-    } else if (name == "--tp" && absl::SimpleAtoi(value, &flags.tensor_parallel)) {
-      continue;
-    } else if (name != "--repeats" || !absl::SimpleAtoi(value, &flags.repeats)) {
-      Die(absl::InvalidArgumentError(name + ": unknown, or not a number: " + value));
-    }
-  }
-  return flags;
-}
-
 class Engine {
  public:
-  Engine(const Flags& flags, int64_t max_tokens) {
-    ModelRanks::Options load{.model_dir = flags.config,
+  explicit Engine(int64_t max_tokens) {
+    const int tensor_parallel = absl::GetFlag(FLAGS_tp);
+    ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_config),
                              .dtype = DType::kBf16,
-                             .tensor_parallel = flags.tensor_parallel,
+                             .tensor_parallel = tensor_parallel,
                              .clock = &clock_,
                              .log_progress = true,
                              .random_weights = true};
-    if (flags.sums_aside_from > 0) load.sums_aside_from = flags.sums_aside_from;
+    if (const int64_t least = absl::GetFlag(FLAGS_sums_aside_from); least > 0) {
+      load.sums_aside_from = least;
+    }
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
-    if (flags.tensor_parallel > 1) {
+    if (tensor_parallel > 1) {
       load.make_communicators =
           [this, make = load.make_communicators](
               const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
@@ -218,10 +200,12 @@ Json AllReduceTimes(Engine& engine, const std::vector<int32_t>& ids,
   return {{"sum", times.sum_ms}, {"max", times.max_ms}};
 }
 
-int Main(int argc, char** argv) {
-  const Flags flags = ParseFlags(argc, argv);
+int Main() {
+  const Words keep_ratios = absl::GetFlag(FLAGS_keep);
+  const int repeats = absl::GetFlag(FLAGS_repeats);
+  const bool has_details = absl::GetFlag(FLAGS_details);
   std::vector<int64_t> sizes;
-  for (const std::string& text : flags.tokens) {
+  for (const std::string& text : absl::GetFlag(FLAGS_tokens)) {
     if (!absl::SimpleAtoi(text, &sizes.emplace_back())) {
       Die(absl::InvalidArgumentError("--tokens: not a number: " + text));
     }
@@ -230,10 +214,10 @@ int Main(int argc, char** argv) {
   if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) {
     Die(absl::UnavailableError("no GPU here"));
   }
-  Engine engine(flags, *std::max_element(sizes.begin(), sizes.end()));
+  Engine engine(*std::max_element(sizes.begin(), sizes.end()));
   Json json = {{"device", properties.name},
-               {"tensor_parallel", flags.tensor_parallel},
-               {"sums_aside_from", flags.sums_aside_from},
+               {"tensor_parallel", absl::GetFlag(FLAGS_tp)},
+               {"sums_aside_from", absl::GetFlag(FLAGS_sums_aside_from)},
                {"commit", WINNOW_COMMIT}};
   std::mt19937 random(1);
   int64_t drains = 0;
@@ -248,21 +232,21 @@ int Main(int argc, char** argv) {
       return median.ms;
     };
     const SelectionOverrides dense{.policy = "full"};
-    json["dense_ms"][n] = report("dense", Measure(engine, ids, dense, flags.repeats));
-    for (const std::string& keep : flags.keep) {
+    json["dense_ms"][n] = report("dense", Measure(engine, ids, dense, repeats));
+    for (const std::string& keep : keep_ratios) {
       const SelectionOverrides claa = Claa(keep);
-      json["claa_ms"][keep][n] = report("claa " + keep, Measure(engine, ids, claa, flags.repeats));
+      json["claa_ms"][keep][n] = report("claa " + keep, Measure(engine, ids, claa, repeats));
     }
     if (engine.timed() != nullptr) {
       json["allreduce_ms"]["dense"][n] = AllReduceTimes(engine, ids, dense);
-      for (const std::string& keep : flags.keep) {
+      for (const std::string& keep : keep_ratios) {
         json["allreduce_ms"][keep][n] = AllReduceTimes(engine, ids, Claa(keep));
       }
     }
-    if (!flags.keep.empty() && flags.has_details) {
-      const SelectionOverrides claa = Claa(flags.keep[0]);
-      const Median shipping = Measure(engine, ids, claa, flags.repeats, /*ships=*/true);
-      json["shipping_ms"][n] = report("claa that ships " + flags.keep[0], shipping);
+    if (!keep_ratios.empty() && has_details) {
+      const SelectionOverrides claa = Claa(keep_ratios[0]);
+      const Median shipping = Measure(engine, ids, claa, repeats, /*ships=*/true);
+      json["shipping_ms"][n] = report("claa that ships " + keep_ratios[0], shipping);
       json["op_ms"]["dense"][n] = OpTimes(engine, ids, dense);
       json["op_ms"]["claa"][n] = OpTimes(engine, ids, claa);
       const StageTimes& s = shipping.stages;
@@ -273,12 +257,11 @@ int Main(int argc, char** argv) {
       json["score_share"][n] = scoring / (s.full_layers + scoring + s.pruned_layers + s.head);
     }
   }
-  if (flags.has_details) {
+  if (has_details) {
     engine.Trim(false);
     for (size_t i = 0; i < sizes.size(); ++i) {
       const std::string n = std::to_string(sizes[i]);
-      json["dense_untrimmed_ms"][n] =
-          Measure(engine, prompts[i], {.policy = "full"}, flags.repeats).ms;
+      json["dense_untrimmed_ms"][n] = Measure(engine, prompts[i], {.policy = "full"}, repeats).ms;
       std::fprintf(stderr, "dense untrimmed %s: %.2f ms\n", n.c_str(),
                    json["dense_untrimmed_ms"][n].get<double>());
     }
@@ -291,4 +274,9 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace winnow
 
-int main(int argc, char** argv) { return winnow::Main(argc, argv); }
+int main(int argc, char** argv) {
+  winnow::ParseProgramFlags(argc, argv,
+                            "TTFT of the prefill engine on GPUs, dense and with CLAA. Prints a "
+                            "JSON object.");
+  return winnow::Main();
+}

@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def run(args, model, size):
     """What the bench says, or (None, its last words)."""
     command = [args.bench, "--config", str(ROOT / "bench/configs" / model), "--tokens", args.tokens, "--keep", args.keep,
-               "--repeats", str(args.repeats), "--tp", str(size), "--details", "0",
+               "--repeats", str(args.repeats), "--tp", str(size), "--nodetails",
                "--sums-aside-from", str(args.sums_aside_from)]
     print("$", *command, file=sys.stderr, flush=True)
     child = subprocess.run(command, capture_output=True, text=True, check=False,
