@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <mutex>
+#include <optional>
 #include <random>
 
 #include "absl/flags/flag.h"
@@ -40,8 +41,9 @@ ABSL_FLAG(Words, tokens, (Words{"2048", "8192", "32768"}), "of the prompts");
 ABSL_FLAG(Words, keep, (Words{"0.1", "0.2", "0.4"}), "keep ratios of the CLAA runs");
 ABSL_FLAG(int, repeats, 5, "timed, after one");
 ABSL_FLAG(int, tp, 1, "GPUs that share the model");
-ABSL_FLAG(int64_t, sums_aside_from, 0,
-          "from how many elements on sums are made beside the queue; 0: never");
+ABSL_FLAG(
+    std::optional<int64_t>, sums_aside_from, std::nullopt,
+    "from how many elements on sums are made beside the queue, instead of the engine's choice");
 ABSL_FLAG(bool, details, true, "what comes after claa_ms");
 
 namespace winnow {
@@ -59,9 +61,7 @@ class Engine {
                              .clock = &clock_,
                              .log_progress = true,
                              .random_weights = true};
-    if (const int64_t least = absl::GetFlag(FLAGS_sums_aside_from); least > 0) {
-      load.sums_aside_from = least;
-    }
+    load.sums_aside_from = absl::GetFlag(FLAGS_sums_aside_from);
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
     if (tensor_parallel > 1) {
       load.make_communicators =
@@ -217,8 +217,8 @@ int Main() {
   Engine engine(*std::max_element(sizes.begin(), sizes.end()));
   Json json = {{"device", properties.name},
                {"tensor_parallel", absl::GetFlag(FLAGS_tp)},
-               {"sums_aside_from", absl::GetFlag(FLAGS_sums_aside_from)},
                {"commit", WINNOW_COMMIT}};
+  if (const auto least = absl::GetFlag(FLAGS_sums_aside_from)) json["sums_aside_from"] = *least;
   std::mt19937 random(1);
   int64_t drains = 0;
   std::vector<std::vector<int32_t>> prompts;

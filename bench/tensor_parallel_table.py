@@ -2,13 +2,13 @@
 """Measures prefill over several GPUs in one go and writes bench/results/tensor_parallel.json.
 
     bench/tensor_parallel_table.py [--models llama-3.1-8b,llama-3.1-70b] [--tp 1,2,4,8] [--tokens 8192,32768]
-                                   [--keep 0.1] [--repeats 5] [--sums-aside-from 0] [--bench FILE] [--out FILE]
+                                   [--keep 0.1] [--repeats 5] [--sums-aside-from N] [--bench FILE] [--out FILE]
 
 Random weights. Sizes that this machine has too few GPUs for, or whose weights do not fit, are listed under
 "not_run" with the reason. Per model, dense and CLAA: "ms" {T: {N: median}}; "efficiency" (T0·time at T0) /
-(T·time at T), T0 the smallest that ran; "allreduce_share" of the layers' all-reduces, waiting for slower ranks
-included; "score_allreduce_us" and its share of CLAA's time. --sums-aside-from N: all-reduces of at least N elements
-run beside the computing; 0: none.
+(T·time at T), T0 the smallest that ran; "allreduce_share": how long the queue waited for the layers' sums, for slower
+ranks too; "score_allreduce_us" and its share of CLAA's time. --sums-aside-from N: sums of at least N elements are made
+beside the queue, instead of what the engine chooses.
 """
 
 import argparse
@@ -24,8 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 def run(args, model, size):
     """What the bench says, or (None, its last words)."""
     command = [args.bench, "--config", str(ROOT / "bench/configs" / model), "--tokens", args.tokens, "--keep", args.keep,
-               "--repeats", str(args.repeats), "--tp", str(size), "--nodetails",
-               "--sums-aside-from", str(args.sums_aside_from)]
+               "--repeats", str(args.repeats), "--tp", str(size), "--nodetails"]
+    if args.sums_aside_from:
+        command += ["--sums-aside-from", str(args.sums_aside_from)]
     print("$", *command, file=sys.stderr, flush=True)
     child = subprocess.run(command, capture_output=True, text=True, check=False,
                            env={**os.environ, "NCCL_NVLS_ENABLE": "0"})
@@ -65,7 +66,7 @@ def main():
     parser.add_argument("--tokens", default="8192,32768")
     parser.add_argument("--keep", default="0.1")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--sums-aside-from", type=int, default=0)
+    parser.add_argument("--sums-aside-from", type=int)
     parser.add_argument("--bench", default=str(ROOT / "build/cuda-release/bin/cuda_prefill_bench"))
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/tensor_parallel.json")
     args = parser.parse_args()
@@ -81,8 +82,9 @@ def main():
             heads = {"device": result["device"], "commit": result["commit"]}
         if results:
             made[model] = table(results, args.keep)
-    text = json.dumps({**heads, "keep_ratio": float(args.keep), "sums_aside_from": args.sums_aside_from, **made,
-                       "not_run": not_run}, indent=1)
+    if args.sums_aside_from:
+        heads["sums_aside_from"] = args.sums_aside_from
+    text = json.dumps({**heads, "keep_ratio": float(args.keep), **made, "not_run": not_run}, indent=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -18,6 +18,9 @@ namespace {
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 
+// Elements from which on sums beside the queue pay (docs/performance.md).
+int64_t LeastAside(int num_ranks) { return num_ranks == 2 ? 1'000'000 : kNever; }
+
 // NCCL and its group, which lives no longer.
 class OwnedNcclGroup final : public CommunicatorGroup {
  public:
@@ -50,7 +53,7 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
   };
   options.make_communicators =
       [clock = options.clock, on_abort = options.on_nccl_abort, peers, shares,
-       sums_aside_from = options.sums_aside_from](
+       least_aside = options.sums_aside_from.value_or(LeastAside(options.tensor_parallel))](
           const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
     const auto size = static_cast<int>(backends.size());
     const bool is_local = shares || (size == 1 && peers == CudaPeers::kAuto);
@@ -70,10 +73,10 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
           OwnedNcclGroup::Create(
               {.clock = clock, .devices = devices, .streams = streams, .on_abort = on_abort}));
     }
-    if (size == 1 || size > kMaxAddends || sums_aside_from == kNever) return group;
+    if (size == 1 || size > kMaxAddends || least_aside == kNever) return group;
     auto copies = CudaPeerCopies::Create(devices, streams);
     if (copies == nullptr) return group;
-    return std::make_unique<PeerSums>(std::move(group), std::move(copies), size, sums_aside_from,
+    return std::make_unique<PeerSums>(std::move(group), std::move(copies), size, least_aside,
                                       *clock);
   };
   return absl::OkStatus();

@@ -19,7 +19,7 @@ class HostBackend : public Backend {
   void Fill(float* to, float value, int64_t count) final;
   EventPtr Record() final;
   MomentPtr Mark() final;
-  int64_t FreeBytes() const final { return std::numeric_limits<int64_t>::max(); }
+  int64_t FreeBytes() const override { return std::numeric_limits<int64_t>::max(); }
   void CopyOut(void* to, const void* from, size_t bytes) final { Copy(to, from, bytes); }
   void GatherRowsOut(const GatherRowsParams& params, void*) final { GatherRows(params); }
   EventPtr RecordOut() final { return Record(); }

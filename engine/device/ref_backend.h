@@ -6,7 +6,7 @@ namespace winnow {
 
 // The *_ref ops on the calling thread: the truth that other backends are tested against, and what
 // sanitizer builds run, since neither OpenMP nor oneDNN is instrumented.
-class RefBackend final : public HostBackend {
+class RefBackend : public HostBackend {
  public:
   explicit RefBackend(DType dtype) : HostBackend(dtype) {}
 

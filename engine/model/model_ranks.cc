@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "engine/comm/local_communicator.h"
@@ -52,6 +53,19 @@ std::unique_ptr<TensorSource> MakeSource(const Checkpoint* checkpoint, DType dty
   return std::make_unique<TensorReader>(*checkpoint, dtype);
 }
 
+// Before minutes are spent on reading what cannot be held.
+absl::Status CheckWeightsFit(const ModelConfig& config, const ShardPlan& shard,
+                             const Backend& backend) {
+  const int64_t needed = NumWeights(config, shard) * ElementSize(backend.dtype());
+  const int64_t free = backend.FreeBytes();
+  if (needed <= free) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "model: the weights of rank %d of %d take %.1f GB, its device has %.1f GB free: needs more "
+      "ranks (--tp) or larger devices",
+      shard.rank, shard.tensor_parallel, static_cast<double>(needed) * 1e-9,
+      static_cast<double>(free) * 1e-9));
+}
+
 }  // namespace
 
 void ModelRanks::ResetCommunicators() {
@@ -86,6 +100,7 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
       ranks->backends.push_back(std::make_unique<CpuBackend>(
           CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
     }
+    WINNOW_RETURN_IF_ERROR(CheckWeightsFit(ranks->config, shard, *ranks->backends.back()));
   }
   ranks->weights.resize(size);
   if (options.make_communicators) {

@@ -2,8 +2,8 @@
 
 #include <cstdint>
 #include <functional>
-#include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,8 +34,8 @@ struct ModelRanks {
     // NcclGroup::Options::on_abort, where the ranks talk through NCCL. Set before ChooseDevice.
     std::function<void(const absl::Status& reason)> on_nccl_abort;
     // From how many elements on ranks on GPUs that reach each other's memory make sums beside their
-    // queues (PeerSums); by default none.
-    int64_t sums_aside_from = std::numeric_limits<int64_t>::max();
+    // queues (PeerSums); by default where it was measured to pay: from a million on two ranks.
+    std::optional<int64_t> sums_aside_from;
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;
   };
@@ -64,7 +64,8 @@ struct ModelRanks {
 };
 
 // Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or
-// field. INVALID_ARGUMENT: a number of ranks that does not divide the model.
+// field. INVALID_ARGUMENT: a number of ranks that does not divide the model. RESOURCE_EXHAUSTED: a
+// rank's device cannot hold its weights; known before they are read.
 absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Options& options);
 
 }  // namespace winnow

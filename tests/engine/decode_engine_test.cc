@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "engine/device/ref_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/matmul.h"
@@ -185,6 +186,23 @@ TEST(DecodeEngineTest, AKvThatIsNotANumberLosesItsSequenceAlone) {
   ASSERT_TRUE(drawn.ok()) << drawn.status();
   EXPECT_THAT(*drawn,
               testing::ElementsAre(kLogitsNotFinite, golden.full_tokens[1], kLogitsNotFinite));
+}
+
+TEST(DecodeEngineTest, WeightsThatDoNotFitAreRefusedBeforeTheyAreRead) {
+  class SmallBackend final : public RefBackend {
+   public:
+    using RefBackend::RefBackend;
+    int64_t FreeBytes() const override { return 1 << 20; }
+  };
+  RealClock clock;
+  const auto loaded = LoadModelRanks(
+      {.model_dir = std::string(WINNOW_SOURCE_DIR) + "/models/demo",
+       .tensor_parallel = 2,
+       .clock = &clock,
+       .make_backend = [](int) { return std::make_unique<SmallBackend>(DType::kF32); }});
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(loaded.status().message()),
+              testing::HasSubstr("the weights of rank 0 of 2"));
 }
 
 TEST(DecodeEngineTest, RefusesToBeMadeOfNothing) {
