@@ -163,6 +163,14 @@ class FaultyCommunicator final : public ForwardingCommunicator {
     const absl::Status fault = Fault();
     return fault.ok() ? ForwardingCommunicator::AllReduceMax(data, count, deadline) : fault;
   }
+  absl::Status BeginSum(const Sum& sum, Deadline deadline) override {
+    const absl::Status fault = Fault();
+    return fault.ok() ? ForwardingCommunicator::BeginSum(sum, deadline) : fault;
+  }
+  absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline deadline) override {
+    if (absl::Status fault = Fault(); !fault.ok()) return fault;
+    return ForwardingCommunicator::JoinSum(sum, deadline);
+  }
 
  private:
   absl::Status Fault() { return left_-- == 0 ? fault_() : absl::OkStatus(); }
@@ -221,26 +229,56 @@ TEST(PrefillEngineTest, SumsAsideChangeNothing) {
   }
 }
 
+// Ranks whose sums of 128 rows or more are copies in the host's memory; the last group's HostCopies
+// in `made`.
+auto ByCopies(HostCopies*& made) {
+  return [&made](ModelRanks::Options& options) {
+    options.make_communicators = [&made, size = options.tensor_parallel,
+                                  clock = options.clock](const auto&) {
+      auto copies = std::make_unique<HostCopies>();
+      made = copies.get();
+      const int64_t hidden = 256;  // the demo model's
+      return std::make_unique<PeerSums>(std::make_unique<LocalGroup>(size, *clock),
+                                        std::move(copies), size, 128 * hidden, *clock);
+    };
+    return absl::OkStatus();
+  };
+}
+
 TEST(PrefillEngineTest, SumsByCopiesChangeNothing) {
   for (const int ranks : {2, 4}) {
+    HostCopies* copies = nullptr;
     PrefillFixture plain({.tensor_parallel = ranks});
-    const int64_t hidden = plain.engine().shape().hidden;
-    const auto by_copies = [&](ModelRanks::Options& options) {
-      options.make_communicators = [=, clock = options.clock](const auto&) {
-        return std::make_unique<PeerSums>(std::make_unique<LocalGroup>(ranks, *clock),
-                                          std::make_unique<HostCopies>(), ranks, 128 * hidden,
-                                          *clock);
-      };
-      return absl::OkStatus();
-    };
-    PrefillFixture copies({.tensor_parallel = ranks, .use_device = by_copies});
+    PrefillFixture by_copies({.tensor_parallel = ranks, .use_device = ByCopies(copies)});
     for (const int chunk : {0, 300}) {
       const auto expected = plain.Prefill(RandomIds(700, 8), Claa(0.4), chunk);
-      const auto run = copies.Prefill(RandomIds(700, 8), Claa(0.4), chunk);
+      const auto run = by_copies.Prefill(RandomIds(700, 8), Claa(0.4), chunk);
       ASSERT_TRUE(expected.ok() && run.ok()) << run.status();
       EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
       EXPECT_EQ(run->output.logits, expected->output.logits);
     }
+  }
+}
+
+TEST(PrefillEngineTest, AFailureAmongSumsByCopiesLeavesNothingBehind) {
+  const auto ids = RandomIds(300, 8);
+  const auto expected = PrefillFixture({.tensor_parallel = 2}).Prefill(ids, Claa(0.4));
+  ASSERT_TRUE(expected.ok());
+  for (int at = 0; at < 14; ++at) {  // the embedding's sum, then begins and joins of two layers
+    HostCopies* copies = nullptr;
+    PrefillFixture fixture({.tensor_parallel = 2,
+                            .use_device = ByCopies(copies),
+                            .wrap = [at](int rank, Communicator& inner) {
+                              return std::make_unique<FaultyCommunicator>(
+                                  inner, rank == 1 ? at : -1,
+                                  [] { return absl::InternalError("rank 1 is broken"); });
+                            }});
+    EXPECT_FALSE(fixture.Prefill(ids, Claa(0.4)).ok()) << at;
+    copies->Forget();
+    const auto run = fixture.Prefill(ids, Claa(0.4));
+    ASSERT_TRUE(run.ok()) << at << ": " << run.status();
+    EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
+    EXPECT_EQ(run->output.logits, expected->output.logits);
   }
 }
 
