@@ -2,12 +2,12 @@
 """The whole service on one GPU: router, prefill worker and decode worker as processes that share it.
 
     bench/gpu_service.py [--device cuda] [--documents 20] [--repeats 5] [--parts demo,8b]
-                         [--streams 4] [--out FILE]
+                         [--streams 4] [--tp 1] [--out FILE]
 
 demo: rates of exact answers with the demo model at 8K and 16K tokens, policy full and claa. 8b: the
 Llama-3.1-8B shape with random weights, a prompt of 8,192 ids, once for every number of push streams:
 medians of the time to the first token as the router sees it, of what of it is not the engine's, and of
-the time to the second token. Prints a JSON object. WINNOW_BIN_DIR names the folder with the programs.
+the time to the second token. --tp: ranks, and GPUs, of either worker. Prints a JSON object. WINNOW_BIN_DIR names the folder with the programs.
 """
 
 import argparse
@@ -32,7 +32,7 @@ ENGINE_STAGES = ("full_layers", "score", "allreduce", "select", "pruned_layers",
 def demo(args):
     """{tokens: what tools/measure_accuracy prints}"""
     rates = {}
-    with LocalCluster(device=args.device) as cluster:
+    with LocalCluster(device=args.device, prefill_tp=args.tp, decode_tp=args.tp) as cluster:
         for tokens in (8000, 16000):
             command = [sys.executable, ROOT / "tools/measure_accuracy", "--tokens", str(tokens),
                        "--documents", str(args.documents), "--address", cluster.address]
@@ -69,7 +69,8 @@ def large(args):
     for streams in args.streams.split(","):
         options = {"model": ROOT / "bench/configs/llama-3.1-8b", "tokenizer": ROOT / "models/demo",
                    "random_weights": True, "device": args.device, "max_model_len": 16384,
-                   "kv_cache_mib": 8192, "streams_per_rank": streams, "timeout": 300}
+                   "kv_cache_mib": 8192, "streams_per_rank": streams, "timeout": 300,
+                   "prefill_tp": args.tp, "decode_tp": args.tp}
         with LocalCluster(**options) as cluster:
             results[f"{streams} streams"] = {
                 name: time_requests(cluster.address, selection, args.repeats)
@@ -85,10 +86,12 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--parts", default="demo,8b")
     parser.add_argument("--streams", default="4", help="push streams per rank, to try one after another")
+    parser.add_argument("--tp", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     parts = {"demo": demo, "8b": large}
-    result = {**provenance(args.device), **{part: parts[part](args) for part in args.parts.split(",")}}
+    result = {**provenance(args.device), "tensor_parallel": args.tp,
+              **{part: parts[part](args) for part in args.parts.split(",")}}
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
