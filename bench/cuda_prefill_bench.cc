@@ -60,8 +60,8 @@ class Engine {
                              .tensor_parallel = tensor_parallel,
                              .clock = &clock_,
                              .log_progress = true,
+                             .sums_aside_from = absl::GetFlag(FLAGS_sums_aside_from),
                              .random_weights = true};
-    load.sums_aside_from = absl::GetFlag(FLAGS_sums_aside_from);
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
     if (tensor_parallel > 1) {
       load.make_communicators =

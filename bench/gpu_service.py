@@ -7,7 +7,8 @@
 demo: rates of exact answers with the demo model at 8K and 16K tokens, policy full and claa. 8b: the
 Llama-3.1-8B shape with random weights, a prompt of 8,192 ids, once for every number of push streams:
 medians of the time to the first token as the router sees it, of what of it is not the engine's, and of
-the time to the second token. --tp: ranks, and GPUs, of either worker. Prints a JSON object. WINNOW_BIN_DIR names the folder with the programs.
+the time to the second token. --tp: ranks, and GPUs, of either worker. Prints a JSON object.
+WINNOW_BIN_DIR names the folder with the programs.
 """
 
 import argparse

@@ -40,8 +40,9 @@ class Communicator {
     return AllReduceSum(sum.data, sum.dtype, sum.count, deadline);
   }
   virtual absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline) { return Addends(sum.data); }
-  // From how many elements on that is worth its cost; by default never.
-  virtual int64_t least_aside() const { return std::numeric_limits<int64_t>::max(); }
+  // From how many elements on that is worth its cost.
+  static constexpr int64_t kNeverAside = std::numeric_limits<int64_t>::max();
+  virtual int64_t least_aside() const { return kNeverAside; }
   virtual absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) = 0;
   // out: [size][bytes].
   virtual absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) = 0;

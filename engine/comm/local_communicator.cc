@@ -1,7 +1,6 @@
 #include "engine/comm/local_communicator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstring>
@@ -11,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "engine/comm/waiting.h"
 
 namespace winnow {
 namespace {
@@ -142,8 +142,6 @@ std::string LocalGroup::State::Missing() const {
 
 absl::Status LocalGroup::State::Meet(std::unique_lock<std::mutex>& lock, int rank, Op op,
                                      Deadline deadline) {
-  // The clock may be a test's, which wakes nobody, so it is looked at from time to time.
-  constexpr absl::Duration kLongestNap = absl::Milliseconds(20);
   const uint64_t meeting = generation;
   if (broken.ok()) {
     arrived[rank] = true;
@@ -155,13 +153,11 @@ absl::Status LocalGroup::State::Meet(std::unique_lock<std::mutex>& lock, int ran
     }
   }
   while (broken.ok() && generation == meeting) {
-    const absl::Duration left = deadline.Remaining(clock);
-    if (left == absl::ZeroDuration()) {
+    if (!WaitForNews(wake, lock, clock, deadline)) {
       Break(absl::DeadlineExceededError(absl::StrCat(
           OpName(op), ": rank ", rank, " waited past its deadline for rank ", Missing())));
       break;
     }
-    wake.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, kLongestNap)));
   }
   if (broken.ok()) return absl::OkStatus();
   // Short and certain to end: who is busy computes and waits for nothing.
@@ -204,7 +200,7 @@ absl::Status LocalGroup::State::Leave(int rank, Deadline deadline) {
 
 void LocalGroup::State::Abort(const absl::Status& reason) {
   std::lock_guard<std::mutex> lock(mutex);
-  Break(absl::AbortedError(absl::StrCat("rank group aborted: ", reason.ToString())));
+  Break(GroupAborted(reason));
 }
 
 void LocalGroup::State::Reset() {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
+#include "engine/comm/waiting.h"
 
 namespace winnow {
 namespace {
@@ -125,8 +126,7 @@ class NcclGroup::Endpoint final : public Communicator {
     return state_.host.communicator(rank_).Agree(mine, deadline);
   }
   void Abort(const absl::Status& reason) override {
-    state_.Break(absl::AbortedError(absl::StrCat("rank group aborted: ", reason.ToString())),
-                 reason);
+    state_.Break(GroupAborted(reason), reason);
     state_.host.communicator(rank_).Abort(reason);
   }
 

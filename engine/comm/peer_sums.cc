@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "engine/comm/forwarding_communicator.h"
+#include "engine/comm/waiting.h"
 
 namespace winnow {
 
@@ -51,18 +51,14 @@ absl::Status PeerSums::State::Break(absl::Status why) {
 absl::Status PeerSums::State::MeetAt(std::unique_lock<std::mutex>& lock, int rank,
                                      uint64_t Rank::*count, uint64_t target, const char* what,
                                      Deadline deadline) {
-  // The clock may be a test's, which wakes nobody, so it is looked at from time to time.
-  constexpr absl::Duration kLongestNap = absl::Milliseconds(20);
   const auto late = [&](const Rank& peer) { return peer.*count < target; };
   while (broken.ok()) {
     const auto missing = std::find_if(ranks.begin(), ranks.end(), late);
     if (missing == ranks.end()) return absl::OkStatus();
-    const absl::Duration left = deadline.Remaining(clock);
-    if (left == absl::ZeroDuration()) {
+    if (!WaitForNews(wake, lock, clock, deadline)) {
       return Break(absl::DeadlineExceededError(absl::StrCat(
           what, ": rank ", rank, " waited past its deadline for rank ", missing - ranks.begin())));
     }
-    wake.wait_for(lock, absl::ToChronoNanoseconds(std::min(left, kLongestNap)));
   }
   return broken;
 }
@@ -139,8 +135,7 @@ class PeerSums::Endpoint final : public ForwardingCommunicator {
   void Abort(const absl::Status& reason) override {
     {
       std::lock_guard<std::mutex> lock(state_.mutex);
-      (void)state_.Break(
-          absl::AbortedError(absl::StrCat("rank group aborted: ", reason.ToString())));
+      (void)state_.Break(GroupAborted(reason));
     }
     ForwardingCommunicator::Abort(reason);
   }

@@ -1,6 +1,5 @@
 #include "engine/device/cuda_ranks.h"
 
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -16,10 +15,8 @@
 namespace winnow {
 namespace {
 
-constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
-
 // Elements from which on sums beside the queue pay (docs/performance.md).
-int64_t LeastAside(int num_ranks) { return num_ranks == 2 ? 1'000'000 : kNever; }
+int64_t LeastAside(int num_ranks) { return num_ranks == 2 ? 1'000'000 : Communicator::kNeverAside; }
 
 // NCCL and its group, which lives no longer.
 class OwnedNcclGroup final : public CommunicatorGroup {
@@ -73,7 +70,7 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
           OwnedNcclGroup::Create(
               {.clock = clock, .devices = devices, .streams = streams, .on_abort = on_abort}));
     }
-    if (size == 1 || size > kMaxAddends || least_aside == kNever) return group;
+    if (size == 1 || size > kMaxAddends || least_aside == Communicator::kNeverAside) return group;
     auto copies = CudaPeerCopies::Create(devices, streams);
     if (copies == nullptr) return group;
     return std::make_unique<PeerSums>(std::move(group), std::move(copies), size, least_aside,

@@ -39,7 +39,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
   if (communicator.size() > 1) {
     WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
     if (t->Split(max_rows).front().is_aside) {
-      const int64_t part = t->max_part_rows() * shape.hidden * element;
+      const int64_t part = (max_rows / 2 + kPartRows) * shape.hidden * element;  // no part has more
       WINNOW_ASSIGN_OR_RETURN(t->inbox_, backend.Allocate(2 * (communicator.size() - 1) * part));
     }
     const int64_t shard_bytes = max_logit_rows * shard.vocab_count * int64_t{sizeof(float)};
@@ -132,8 +132,6 @@ Transformer::Parts Transformer::Split(int64_t rows) const {
   return {{.count = first, .is_aside = true},
           {.index = 1, .begin = first, .count = rows - first, .is_aside = true}};
 }
-
-int64_t Transformer::max_part_rows() const { return max_rows_ / 2 + kPartRows; }
 
 void* Transformer::Delta(const Part& part, void* x) const {
   const int64_t row_bytes = int64_t{weights_.config.shape.hidden} * ElementSize(backend_.dtype());

@@ -82,7 +82,6 @@ class Transformer {
   // All rows, or two parts where sums of half of them are worth being made aside: one part computes
   // while the sums of the other are on their way.
   Parts Split(int64_t rows) const;
-  int64_t max_part_rows() const;
 
   // One rank's products are the whole sum and go straight into the residual stream.
   bool is_alone() const { return communicator_.size() == 1; }
@@ -105,7 +104,7 @@ class Transformer {
   const int64_t max_rows_;
   Buffer normed_, q_, kv_, attention_, delta_, mlp_, gated_workspace_, logits_shard_,
       logits_gathered_;
-  Buffer inbox_;      // [2][size − 1][max_part_rows][hidden], where sums are made aside
+  Buffer inbox_;      // [parts 2][size − 1][a part's rows][hidden], where sums are made aside
   Parts unfinished_;  // of the last layer, whose last sums are not yet added to x
 };
 

@@ -31,16 +31,18 @@ std::string Name(const Joined& joined) {
   return way + std::to_string(joined.size) + (joined.sums_aside ? "_aside" : "");
 }
 
+absl::Status Join(const Joined& joined, ModelRanks::Options& options) {
+  if (joined.sums_aside) options.sums_aside_from = 1;
+  return UseCuda(options, joined.peers);
+}
+
 class CudaRanksTest : public ::testing::TestWithParam<Joined> {
  protected:
   void SetUp() override {
     const int needed = GetParam().peers == CudaPeers::kOneGpu ? 1 : GetParam().size;
     if (NumCudaDevices() < needed) GTEST_SKIP() << "needs " << needed << " GPU(s)";
   }
-  static absl::Status Use(ModelRanks::Options& options) {
-    if (GetParam().sums_aside) options.sums_aside_from = 1;
-    return UseCuda(options, GetParam().peers);
-  }
+  static absl::Status Use(ModelRanks::Options& options) { return Join(GetParam(), options); }
 };
 
 // Ranks without a model.
@@ -48,8 +50,7 @@ struct Gpus {
   explicit Gpus(const Joined& joined) : threads(joined.size, nullptr) {
     ModelRanks::Options options{
         .dtype = DType::kBf16, .tensor_parallel = joined.size, .clock = &clock};
-    if (joined.sums_aside) options.sums_aside_from = 1;
-    EXPECT_EQ(UseCuda(options, joined.peers), absl::OkStatus());
+    EXPECT_EQ(Join(joined, options), absl::OkStatus());
     for (int rank = 0; rank < joined.size; ++rank) {
       auto backend = options.make_backend(rank);
       EXPECT_TRUE(backend.ok()) << backend.status();
