@@ -1,7 +1,7 @@
 if(WINNOW_CUDA)
   winnow_binary(tune_matmul SOURCES tune_matmul.cc DEPS winnow_checkpoint winnow_kernels winnow_kernels_cuda)
   target_compile_definitions(tune_matmul PRIVATE WINNOW_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  winnow_binary(gated_matmul_cuda_bench SOURCES gated_matmul_cuda_bench.cc DEPS winnow_kernels winnow_kernels_cuda)
+  winnow_binary(paired_matmul_cuda_bench SOURCES paired_matmul_cuda_bench.cc DEPS winnow_kernels winnow_kernels_cuda)
   foreach(phase prefill decode)
     winnow_binary(cuda_${phase}_bench SOURCES cuda_${phase}_bench.cc
       DEPS winnow_engine winnow_engine_cuda winnow_program_flags nlohmann_json::nlohmann_json)

@@ -79,28 +79,17 @@ void PrefillRank::PackPositions(const std::vector<PackedItem>& items) {
   }
 }
 
-void PrefillRank::StoreKv(int layer, const std::vector<PackedItem>& items, const void* kv) {
-  const HeadSplit& heads = weights_.shard.heads;
-  const int head_dim = weights_.config.shape.head_dim;
-  const int64_t kv_row_bytes =
-      2 * int64_t{heads.kv_count} * head_dim * ElementSize(backend_.dtype());
-  int64_t offset = 0;
+std::vector<Transformer::KvSlots> PrefillRank::Slots(int layer,
+                                                     const std::vector<PackedItem>& items) const {
+  std::vector<Transformer::KvSlots> slots;
   for (const PackedItem& item : items) {
-    backend_.StoreKv({.kv = static_cast<const std::byte*>(kv) + offset * kv_row_bytes,
-                      .positions = positions_.data<int32_t>() + offset,
-                      .inv_freq = weights_.inv_freq.data<float>(),
-                      .k_cache = item.state->keys(layer),
-                      .v_cache = item.state->values(layer),
-                      .dtype = backend_.dtype(),
-                      .rows = item.row_count,
-                      .slot_begin = item.row_begin,
-                      .capacity = item.state->capacity(layer),
-                      .heads = heads.kv_count,
-                      .head_dim = head_dim,
-                      .scale = transformer_->rope_scale(),
-                      .norm = transformer_->key_norm(layer)});
-    offset += item.row_count;
+    slots.push_back({.keys = item.state->keys(layer),
+                     .values = item.state->values(layer),
+                     .rows = item.row_count,
+                     .slot_begin = item.row_begin,
+                     .capacity = item.state->capacity(layer)});
   }
+  return slots;
 }
 
 absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& items, int64_t rows,
@@ -110,12 +99,13 @@ absl::Status PrefillRank::PromptLayer(int layer, const std::vector<PackedItem>& 
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const int64_t element = ElementSize(backend_.dtype());
 
-  WINNOW_ASSIGN_OR_RETURN(
-      const Transformer::Input input,
-      transformer_->ProjectInput(
-          {.layer = layer, .x = x_.data(), .rows = rows, .q_positions = positions_.data<int32_t>()},
-          deadline));
-  StoreKv(layer, items, input.kv);
+  WINNOW_ASSIGN_OR_RETURN(const Transformer::Input input,
+                          transformer_->ProjectInput({.layer = layer,
+                                                      .x = x_.data(),
+                                                      .rows = rows,
+                                                      .positions = positions_.data<int32_t>(),
+                                                      .slots = Slots(layer, items)},
+                                                     deadline));
   int64_t offset = 0;
   for (const PackedItem& item : items) {
     const bool is_scored = item.state->plan().is_scored(layer);
@@ -178,10 +168,14 @@ absl::Status PrefillRank::PivotKv(int layer, const std::vector<PackedItem>& item
   }
   const bool is_last = layer == weights_.config.shape.num_layers - 1;
   if (!options_.trim_last_layer && is_last) return PromptLayer(layer, items, rows, deadline);
-  WINNOW_ASSIGN_OR_RETURN(
-      const Transformer::Input input,
-      transformer_->ProjectInput({.layer = layer, .x = x_.data(), .rows = rows}, deadline));
-  StoreKv(layer, items, input.kv);
+  WINNOW_ASSIGN_OR_RETURN(const Transformer::Input input,
+                          transformer_->ProjectInput({.layer = layer,
+                                                      .x = x_.data(),
+                                                      .rows = rows,
+                                                      .positions = positions_.data<int32_t>(),
+                                                      .with_q = false,
+                                                      .slots = Slots(layer, items)},
+                                                     deadline));
   EndStage(&StageTimes::full_layers);
 
   offset = 0;
@@ -278,10 +272,10 @@ absl::Status PrefillRank::KeptLayer(int layer, const std::vector<PackedItem>& it
                           transformer_->ProjectInput({.layer = layer,
                                                       .x = x_.data(),
                                                       .rows = rows,
-                                                      .q_positions = positions_.data<int32_t>(),
-                                                      .with_kv = !at_pivot},
+                                                      .positions = positions_.data<int32_t>(),
+                                                      .with_kv = !at_pivot,
+                                                      .slots = Slots(layer, items)},
                                                      deadline));
-  if (!at_pivot) StoreKv(layer, items, input.kv);
   int64_t offset = 0;
   for (const PackedItem& item : items) {
     backend_.Attention(
@@ -312,10 +306,15 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
   const int64_t q_row = int64_t{heads.q_count} * shape.head_dim;
   const bool at_pivot = layer == items.front().state->plan().pivot_layer;
   if (!at_pivot) {
-    WINNOW_ASSIGN_OR_RETURN(
-        const Transformer::Input input,
-        transformer_->ProjectInput({.layer = layer, .x = x_.data(), .rows = rows}, deadline));
-    StoreKv(layer, items, input.kv);
+    WINNOW_RETURN_IF_ERROR(transformer_
+                               ->ProjectInput({.layer = layer,
+                                               .x = x_.data(),
+                                               .rows = rows,
+                                               .positions = positions_.data<int32_t>(),
+                                               .with_q = false,
+                                               .slots = Slots(layer, items)},
+                                              deadline)
+                               .status());
   }
   int64_t offset = 0;
   int64_t last_rows = 0;
@@ -334,7 +333,7 @@ absl::Status PrefillRank::LastLayer(int layer, const std::vector<PackedItem>& it
                           transformer_->ProjectInput({.layer = layer,
                                                       .x = last_rows_.data(),
                                                       .rows = last_rows,
-                                                      .q_positions = positions_.data<int32_t>(),
+                                                      .positions = positions_.data<int32_t>(),
                                                       .with_kv = false},
                                                      deadline));
   int64_t index = 0;

@@ -57,8 +57,8 @@ class PrefillRank {
 
   void PackPositions(const std::vector<PackedItem>& items);
   void LoadKeptRows(const std::vector<PackedItem>& items, int pivot);
-  // K,V of the packed rows into each sequence's cache.
-  void StoreKv(int layer, const std::vector<PackedItem>& items, const void* kv);
+  // Where each sequence's K,V of the packed rows go.
+  std::vector<Transformer::KvSlots> Slots(int layer, const std::vector<PackedItem>& items) const;
   absl::Status PromptLayer(int layer, const std::vector<PackedItem>& items, int64_t rows,
                            Deadline deadline);
   absl::Status PivotKv(int layer, const std::vector<PackedItem>& items, int64_t rows,

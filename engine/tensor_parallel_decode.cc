@@ -245,8 +245,7 @@ absl::Status TensorParallelDecode::RunLayer(int rank, int layer, Deadline deadli
   WINNOW_ASSIGN_OR_RETURN(
       const Transformer::Input input,
       state.transformer->ProjectInput(
-          {.layer = layer, .x = state.x.data(), .rows = batch, .q_positions = positions},
-          deadline));
+          {.layer = layer, .x = state.x.data(), .rows = batch, .positions = positions}, deadline));
   backend.PagedStoreKv({.kv = input.kv,
                         .positions = positions,
                         .inv_freq = weights.inv_freq.data<float>(),

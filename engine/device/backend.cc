@@ -2,6 +2,18 @@
 
 namespace winnow {
 
+void Backend::MatmulRope(const PackedWeight& weight, const MatmulParams& params,
+                         const RopeParams& rope) {
+  Matmul(weight, params);
+  Rope(rope);
+}
+
+void Backend::MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
+                            const StoreKvParams& store) {
+  Matmul(weight, params);
+  StoreKv(store);
+}
+
 void Backend::GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
                           void* workspace) {
   Matmul(weight, {.x = params.x,

@@ -108,6 +108,11 @@ class Backend {
   virtual void RmsNorm(const RmsNormParams& params) = 0;
   virtual void Rope(const RopeParams& params) = 0;
   virtual void StoreKv(const StoreKvParams& params) = 0;
+  // Matmul, then Rope of all that it wrote, or StoreKv of it, whose own output is then undefined.
+  virtual void MatmulRope(const PackedWeight& weight, const MatmulParams& params,
+                          const RopeParams& rope);
+  virtual void MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
+                             const StoreKvParams& store);
   virtual void SiluMul(const SiluMulParams& params) = 0;
   // In two steps, Matmul and SiluMul, where a backend has no better way. `workspace`:
   // WorkspaceBytes(weight, params) of device memory.

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "kernels/fill.h"
+#include "kernels/rotated_matmul.h"
 
 namespace winnow {
 namespace {
@@ -20,10 +21,6 @@ absl::Status MemoryError(const char* kind, size_t bytes, cudaError_t error) {
   return absl::ResourceExhaustedError(
       absl::StrCat("CUDA: no ", bytes, " bytes of ", kind, " memory: ", cudaGetErrorString(error)));
 }
-
-// Headers name events void*, so that they need no CUDA.
-cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
-cudaEvent_t* AsEvent(void** event) { return reinterpret_cast<cudaEvent_t*>(event); }
 
 class CudaWeight final : public PackedWeight {
  public:
@@ -151,10 +148,6 @@ absl::Status CudaBackend::CreateStreams() {
       error = cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking);
     }
   }
-  for (void** event : {&queue_fence_, &out_fence_, &gathered_out_[0], &gathered_out_[1]}) {
-    if (error == cudaSuccess)
-      error = cudaEventCreateWithFlags(AsEvent(event), cudaEventDisableTiming);
-  }
   // What is freed stays in the pool: a request's memory costs no call into the driver.
   cudaMemPool_t pool = nullptr;
   uint64_t keep_all = UINT64_MAX;
@@ -175,9 +168,6 @@ CudaBackend::~CudaBackend() {
     if (graph != nullptr) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
   }
   matmul_.reset();
-  for (void* event : {queue_fence_, out_fence_, gathered_out_[0], gathered_out_[1]}) {
-    if (event != nullptr) cudaEventDestroy(AsEvent(event));
-  }
   for (WriteLane& lane : write_lanes_) {
     if (lane.stream != nullptr) cudaStreamDestroy(lane.stream);
   }
@@ -199,17 +189,9 @@ void CudaBackend::Check(const char* what) {
 template <typename Launcher>
 void CudaBackend::Launch(const char* what, Launcher&& launch) {
   Use();
-  cudaEvent_t begin = nullptr, end = nullptr;
-  if (time_ops_) {
-    cudaEventCreate(&begin);
-    cudaEventCreate(&end);
-    cudaEventRecord(begin, stream_);
-  }
+  if (time_ops_) timed_ops_.push_back({.what = what, .begin = Mark()});
   launch();
-  if (time_ops_) {
-    cudaEventRecord(end, stream_);
-    timed_ops_.push_back({what, begin, end});
-  }
+  if (time_ops_) timed_ops_.back().end = Mark();
   queue_moved_ = true;
   ++state_->num_enqueued;
   Check(what);
@@ -219,13 +201,7 @@ std::map<std::string, double> CudaBackend::TakeOpTimes() {
   Use();
   cudaStreamSynchronize(stream_);
   std::map<std::string, double> times;
-  for (const TimedOp& op : timed_ops_) {
-    float ms = 0;
-    cudaEventElapsedTime(&ms, AsEvent(op.begin), AsEvent(op.end));
-    times[op.what] += ms;
-    cudaEventDestroy(AsEvent(op.begin));
-    cudaEventDestroy(AsEvent(op.end));
-  }
+  for (const TimedOp& op : timed_ops_) times[op.what] += 1e3 * op.end->SecondsSince(*op.begin);
   timed_ops_.clear();
   Check("timing");
   return times;
@@ -243,8 +219,8 @@ absl::StatusOr<Buffer> CudaBackend::Allocate(size_t bytes) {
   return Buffer(data, bytes, [this, state = state_](void* p) {
     Use();
     if (state->copies_run.exchange(false)) {
-      cudaEventRecord(AsEvent(out_fence_), out_stream_);
-      cudaStreamWaitEvent(stream_, AsEvent(out_fence_));
+      out_fence_.Record(out_stream_);
+      out_fence_.HoldBack(stream_);
     }
     cudaFreeAsync(p, stream_);
   });
@@ -286,8 +262,8 @@ int64_t CudaBackend::FreeBytes() const {
 void CudaBackend::FollowQueue() {
   Use();
   if (!queue_moved_) return;
-  cudaEventRecord(AsEvent(queue_fence_), stream_);
-  cudaStreamWaitEvent(out_stream_, AsEvent(queue_fence_));
+  queue_fence_.Record(stream_);
+  queue_fence_.HoldBack(out_stream_);
   queue_moved_ = false;
 }
 
@@ -303,14 +279,14 @@ void CudaBackend::CopyOut(void* to, const void* from, size_t bytes) {
 // are gathered in device memory and copied from there.
 void CudaBackend::GatherRowsOut(const GatherRowsParams& params, void* workspace) {
   const size_t bytes = static_cast<size_t>(params.heads) * params.rows * params.row_bytes;
-  const cudaEvent_t copied = AsEvent(gathered_out_[next_gathered_out_++ % gathered_out_.size()]);
+  CudaFence& copied = gathered_out_[next_gathered_out_++ % gathered_out_.size()];
   Use();
-  cudaStreamWaitEvent(stream_, copied);  // of two calls ago
+  copied.HoldBack(stream_);  // of two calls ago
   GatherRowsParams gather = params;
   gather.out = workspace;
   GatherRows(gather);
   CopyOut(params.out, workspace, bytes);
-  cudaEventRecord(copied, out_stream_);
+  copied.Record(out_stream_);
   Check("gather out");
 }
 
@@ -412,6 +388,25 @@ void CudaBackend::Rope(const RopeParams& params) {
 }
 void CudaBackend::StoreKv(const StoreKvParams& params) {
   Launch("KV store", [&] { StoreKvCuda(params, stream_); });
+}
+template <typename Rotation>
+bool CudaBackend::TryRotatedMatmul(const PackedWeight& weight, const MatmulParams& params,
+                                   const Rotation& rotation) {
+  const MatmulWeight& w = static_cast<const CudaWeight&>(weight).weight();
+  const bool pays = is_hopper_ && RotatedMatmulSm90Pays(w, params.rows) &&
+                    RotatedMatmulSm90Supports(w, params, rotation);
+  if (pays) {
+    Launch("rotated matmul", [&] { RotatedMatmulSm90(w, params, rotation, stream_); });
+  }
+  return pays;
+}
+void CudaBackend::MatmulRope(const PackedWeight& weight, const MatmulParams& params,
+                             const RopeParams& rope) {
+  if (!TryRotatedMatmul(weight, params, rope)) Backend::MatmulRope(weight, params, rope);
+}
+void CudaBackend::MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
+                                const StoreKvParams& store) {
+  if (!TryRotatedMatmul(weight, params, store)) Backend::MatmulStoreKv(weight, params, store);
 }
 void CudaBackend::SiluMul(const SiluMulParams& params) {
   Launch("SwiGLU", [&] { SiluMulCuda(params, stream_); });

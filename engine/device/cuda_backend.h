@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/device/backend.h"
+#include "engine/device/cuda_fence.h"
 #include "engine/device/pinned_pool.h"
 #include "kernels/cublas_matmul.h"
 
@@ -61,6 +62,10 @@ class CudaBackend final : public Backend {
   void RmsNorm(const RmsNormParams& params) override;
   void Rope(const RopeParams& params) override;
   void StoreKv(const StoreKvParams& params) override;
+  void MatmulRope(const PackedWeight& weight, const MatmulParams& params,
+                  const RopeParams& rope) override;
+  void MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
+                     const StoreKvParams& store) override;
   void SiluMul(const SiluMulParams& params) override;
   void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
                    void* workspace) override;
@@ -91,13 +96,17 @@ class CudaBackend final : public Backend {
   };
   struct TimedOp {
     const char* what;
-    void *begin, *end;  // cudaEvent_t
+    MomentPtr begin, end;
   };
   class CudaEvent;
   class CudaMoment;
 
   explicit CudaBackend(const Options& options) : options_(options) {}
   absl::Status CreateStreams();
+  // A product and a rotation, which one kernel does where that is faster.
+  template <typename Rotation>
+  bool TryRotatedMatmul(const PackedWeight& weight, const MatmulParams& params,
+                        const Rotation& rotation);
   // Whether one kernel does the product and SwiGLU.
   bool IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const;
   void Use() const;  // makes the device this thread's
@@ -119,11 +128,12 @@ class CudaBackend final : public Backend {
   };
   std::array<WriteLane, 8> write_lanes_;
   std::atomic<size_t> next_write_lane_{0};
-  void *queue_fence_ = nullptr, *out_fence_ = nullptr;  // cudaEvent_t
-  bool queue_moved_ = true;                             // since FollowQueue
+  CudaFence queue_fence_{options_.device}, out_fence_{options_.device};
+  bool queue_moved_ = true;  // since FollowQueue
   std::unique_ptr<CublasMatmul> matmul_;
-  std::map<int64_t, void*> graphs_;      // cudaGraphExec_t by key; null: ran once
-  std::array<void*, 2> gathered_out_{};  // cudaEvent_t: copied, by the last two GatherRowsOut
+  std::map<int64_t, void*> graphs_;  // cudaGraphExec_t by key; null: ran once
+  // Copied, by the last two GatherRowsOut.
+  std::array<CudaFence, 2> gathered_out_{CudaFence(options_.device), CudaFence(options_.device)};
   size_t next_gathered_out_ = 0;
   bool time_ops_ = false;
   std::vector<TimedOp> timed_ops_;

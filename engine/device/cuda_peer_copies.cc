@@ -5,8 +5,6 @@
 namespace winnow {
 namespace {
 
-cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
-
 // What `owner` allocates, by its pool or not, `user` may read and write.
 bool Open(int owner, int user) {
   int reaches = 0;
@@ -44,12 +42,9 @@ std::unique_ptr<CudaPeerCopies> CudaPeerCopies::Create(std::vector<int> devices,
     rank.stream = streams[i];
     cudaSetDevice(rank.device);
     cudaStreamCreateWithFlags(&rank.side, cudaStreamNonBlocking);
-    for (auto* events : {&rank.ready, &rank.sent}) {
-      for (void*& event : *events) {
-        cudaEvent_t made = nullptr;
-        cudaEventCreateWithFlags(&made, cudaEventDisableTiming);
-        event = made;
-      }
+    for (int slot = 0; slot < Communicator::kMaxBegunSums; ++slot) {
+      rank.ready.emplace_back(rank.device);
+      rank.sent.emplace_back(rank.device);
     }
   }
   return copies;
@@ -63,33 +58,30 @@ CudaPeerCopies::~CudaPeerCopies() {
   for (const Rank& rank : ranks_) {
     cudaSetDevice(rank.device);
     cudaStreamDestroy(rank.side);
-    for (const auto& events : {rank.ready, rank.sent}) {
-      for (void* event : events) cudaEventDestroy(AsEvent(event));
-    }
   }
 }
 
 void CudaPeerCopies::Ready(int rank, int slot) {
   cudaSetDevice(ranks_[rank].device);
-  cudaEventRecord(AsEvent(ranks_[rank].ready[slot]), ranks_[rank].stream);
+  ranks_[rank].ready[slot].Record(ranks_[rank].stream);
 }
 
 void CudaPeerCopies::Send(int rank, int peer, int slot, void* to, const void* from, int64_t bytes) {
   const Rank &sender = ranks_[rank], &receiver = ranks_[peer];
   cudaSetDevice(sender.device);
-  cudaStreamWaitEvent(sender.side, AsEvent(sender.ready[slot]));
-  cudaStreamWaitEvent(sender.side, AsEvent(receiver.ready[slot]));
+  sender.ready[slot].HoldBack(sender.side);
+  receiver.ready[slot].HoldBack(sender.side);
   cudaMemcpyPeerAsync(to, receiver.device, from, sender.device, bytes, sender.side);
 }
 
 void CudaPeerCopies::Sent(int rank, int slot) {
   cudaSetDevice(ranks_[rank].device);
-  cudaEventRecord(AsEvent(ranks_[rank].sent[slot]), ranks_[rank].side);
+  ranks_[rank].sent[slot].Record(ranks_[rank].side);
 }
 
 void CudaPeerCopies::Follow(int rank, int sender, int slot) {
   cudaSetDevice(ranks_[rank].device);
-  cudaStreamWaitEvent(ranks_[rank].stream, AsEvent(ranks_[sender].sent[slot]));
+  ranks_[sender].sent[slot].HoldBack(ranks_[rank].stream);
 }
 
 }  // namespace winnow

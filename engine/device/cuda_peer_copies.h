@@ -1,11 +1,11 @@
 #pragma once
 
-#include <array>
 #include <memory>
 #include <vector>
 
 #include "engine/comm/communicator.h"
 #include "engine/comm/peer_copies.h"
+#include "engine/device/cuda_fence.h"
 #include "kernels/types.h"
 
 namespace winnow {
@@ -29,7 +29,7 @@ class CudaPeerCopies final : public PeerCopies {
   struct Rank {
     int device = 0;
     CudaStream stream = nullptr, side = nullptr;
-    std::array<void*, Communicator::kMaxBegunSums> ready = {}, sent = {};  // cudaEvent_t
+    std::vector<CudaFence> ready = {}, sent = {};  // by slot
   };
   CudaPeerCopies() = default;
 

@@ -8,36 +8,22 @@
 #include "kernels/reduce_peers.h"
 
 namespace winnow {
-namespace {
-
-cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
-
-}  // namespace
 
 CudaPeerMemory::CudaPeerMemory(int device, std::vector<CudaStream> streams)
     : device_(device), streams_(std::move(streams)) {
-  cudaSetDevice(device_);
-  for (size_t rank = 0; rank < streams_.size(); ++rank) {
-    cudaEvent_t event = nullptr;
-    cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
-    ready_.push_back(event);
-  }
-}
-
-CudaPeerMemory::~CudaPeerMemory() {
-  for (void* event : ready_) cudaEventDestroy(AsEvent(event));
+  for (size_t rank = 0; rank < streams_.size(); ++rank) ready_.emplace_back(device_);
 }
 
 void CudaPeerMemory::Ready(int rank) {
   cudaSetDevice(device_);
-  cudaEventRecord(AsEvent(ready_[rank]), streams_[rank]);
+  ready_[rank].Record(streams_[rank]);
 }
 
 // A peer may have been ready again since the ranks met. That is later than needed, and what it was
 // ready with then did not wait for anything that this rank has not enqueued yet.
 void CudaPeerMemory::Follow(int rank) {
   cudaSetDevice(device_);
-  for (void* event : ready_) cudaStreamWaitEvent(streams_[rank], AsEvent(event));
+  for (const CudaFence& ready : ready_) ready.HoldBack(streams_[rank]);
 }
 
 void CudaPeerMemory::Reduce(int rank, absl::Span<void* const> buffers, DType dtype, int64_t begin,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/comm/peer_memory.h"
+#include "engine/device/cuda_fence.h"
 #include "kernels/types.h"
 
 namespace winnow {
@@ -14,7 +15,6 @@ class CudaPeerMemory final : public PeerMemory {
  public:
   // `streams` by rank, of one device; they must outlive it.
   CudaPeerMemory(int device, std::vector<CudaStream> streams);
-  ~CudaPeerMemory() override;
 
   void Ready(int rank) override;
   void Follow(int rank) override;
@@ -25,7 +25,7 @@ class CudaPeerMemory final : public PeerMemory {
  private:
   const int device_;
   const std::vector<CudaStream> streams_;
-  std::vector<void*> ready_;  // by rank: cudaEvent_t
+  std::vector<CudaFence> ready_;  // by rank
 };
 
 }  // namespace winnow

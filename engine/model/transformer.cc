@@ -1,5 +1,6 @@
 #include "engine/model/transformer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -80,16 +81,9 @@ absl::StatusOr<Transformer::Input> Transformer::ProjectInput(const InputParams& 
     }
     void* normed = At(normed_.data(), part.begin * shape.hidden * element);
     AddAndNorm(part, params.x, delta, w.input_norm.data(), normed);
-    if (params.with_kv) {
-      backend_.Matmul(*w.kv, {.x = normed,
-                              .out = At(kv_.data(), part.begin * kv_row),
-                              .rows = part.count,
-                              .x_stride = shape.hidden,
-                              .out_dtype = backend_.dtype(),
-                              .bias = w.kv_bias.data()});
-    }
-    if (params.q_positions != nullptr) {
-      MatmulQ(params.layer, normed, params.q_positions + part.begin, part.count,
+    if (params.with_kv) MatmulKv(params, part, normed, At(kv_.data(), part.begin * kv_row));
+    if (params.with_q) {
+      MatmulQ(params.layer, normed, params.positions + part.begin, part.count,
               At(q_.data(), part.begin * q_row));
     }
   }
@@ -105,23 +99,64 @@ const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* 
 void Transformer::MatmulQ(int layer, const void* normed, const int32_t* positions, int64_t rows,
                           void* out) {
   const ModelShape& shape = weights_.config.shape;
+  const LayerWeights& w = weights_.layers[layer];
   const int heads = weights_.shard.heads.q_count;
-  backend_.Matmul(*weights_.layers[layer].q, {.x = normed,
-                                              .out = out,
-                                              .rows = rows,
-                                              .x_stride = shape.hidden,
-                                              .out_dtype = backend_.dtype(),
-                                              .bias = weights_.layers[layer].q_bias.data()});
-  backend_.Rope({.x = out,
-                 .positions = positions,
-                 .inv_freq = weights_.inv_freq.data<float>(),
-                 .dtype = backend_.dtype(),
-                 .rows = rows,
-                 .x_stride = int64_t{heads} * shape.head_dim,
-                 .heads = heads,
-                 .head_dim = shape.head_dim,
-                 .scale = rope_scale(),
-                 .norm = Norm(weights_.layers[layer].q_norm)});
+  backend_.MatmulRope(*w.q,
+                      {.x = normed,
+                       .out = out,
+                       .rows = rows,
+                       .x_stride = shape.hidden,
+                       .out_dtype = backend_.dtype(),
+                       .bias = w.q_bias.data()},
+                      {.x = out,
+                       .positions = positions,
+                       .inv_freq = weights_.inv_freq.data<float>(),
+                       .dtype = backend_.dtype(),
+                       .rows = rows,
+                       .x_stride = int64_t{heads} * shape.head_dim,
+                       .heads = heads,
+                       .head_dim = shape.head_dim,
+                       .scale = rope_scale(),
+                       .norm = Norm(w.q_norm)});
+}
+
+void Transformer::MatmulKv(const InputParams& params, const Part& part, const void* normed,
+                           void* out) {
+  const ModelShape& shape = weights_.config.shape;
+  const LayerWeights& w = weights_.layers[params.layer];
+  const int heads = weights_.shard.heads.kv_count;
+  const int64_t kv_row = 2 * int64_t{heads} * shape.head_dim * ElementSize(backend_.dtype());
+  const MatmulParams matmul = {.x = normed,
+                               .out = out,
+                               .rows = part.count,
+                               .x_stride = shape.hidden,
+                               .out_dtype = backend_.dtype(),
+                               .bias = w.kv_bias.data()};
+  std::vector<StoreKvParams> stores;  // of the sequences that have rows in the part
+  int64_t sequence_begin = 0;
+  for (const KvSlots& slots : params.slots) {
+    const int64_t begin = std::max(part.begin, sequence_begin);
+    const int64_t end = std::min(part.begin + part.count, sequence_begin + slots.rows);
+    if (begin < end) {
+      stores.push_back({.kv = At(out, (begin - part.begin) * kv_row),
+                        .positions = params.positions + begin,
+                        .inv_freq = weights_.inv_freq.data<float>(),
+                        .k_cache = slots.keys,
+                        .v_cache = slots.values,
+                        .dtype = backend_.dtype(),
+                        .rows = end - begin,
+                        .slot_begin = slots.slot_begin + begin - sequence_begin,
+                        .capacity = slots.capacity,
+                        .heads = heads,
+                        .head_dim = shape.head_dim,
+                        .scale = rope_scale(),
+                        .norm = key_norm(params.layer)});
+    }
+    sequence_begin += slots.rows;
+  }
+  if (stores.size() == 1) return backend_.MatmulStoreKv(*w.kv, matmul, stores.front());
+  backend_.Matmul(*w.kv, matmul);
+  for (const StoreKvParams& store : stores) backend_.StoreKv(store);
 }
 
 Transformer::Parts Transformer::Split(int64_t rows) const {

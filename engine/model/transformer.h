@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/comm/communicator.h"
 #include "engine/device/backend.h"
 #include "engine/model/weights.h"
@@ -31,18 +32,30 @@ class Transformer {
   // Before the first call for a step: what a failed one has left is forgotten.
   void BeginStep() { unfinished_.clear(); }
 
+  // Where a sequence's new keys, rotated, and values go: slots slot_begin to slot_begin + rows.
+  struct KvSlots {
+    void* keys = nullptr;  // [kv_count][capacity][head_dim]
+    void* values = nullptr;
+    int64_t rows = 0;
+    int64_t slot_begin = 0;
+    int64_t capacity = 0;
+  };
   struct InputParams {
     int layer = 0;
     void* x = nullptr;
     int64_t rows = 0;
-    const int32_t* q_positions = nullptr;  // [rows]; null: no queries
+    const int32_t* positions = nullptr;  // [rows]
+    bool with_q = true;
     bool with_kv = true;
+    // Of sequences one behind the other in the rows; empty: keys and values stay in the scratch.
+    absl::Span<const KvSlots> slots;
   };
   // What a layer's attention reads: scratch, valid until the next ProjectInput.
   struct Input {
     const void* normed = nullptr;  // [rows][hidden]
     const void* q = nullptr;       // [rows][q_count][head_dim], rotated
-    const void* kv = nullptr;      // [rows][2][kv_count][head_dim], keys neither normed nor rotated
+    // [rows][2][kv_count][head_dim], keys neither normed nor rotated; undefined with slots.
+    const void* kv = nullptr;
   };
   absl::StatusOr<Input> ProjectInput(const InputParams& params, Deadline deadline);
   // Queries of more normed rows, into the scratch of an Input without any.
@@ -94,6 +107,7 @@ class Transformer {
   // x += delta and its norm into `out` (null: none), of the part's rows of both.
   void AddAndNorm(const Part& part, void* x, const Addends& delta, const void* weight, void* out);
   void MatmulQ(int layer, const void* normed, const int32_t* positions, int64_t rows, void* out);
+  void MatmulKv(const InputParams& params, const Part& part, const void* normed, void* out);
   HeadNorm Norm(const Buffer& weight) const {
     return {weight.data(), static_cast<float>(weights_.config.rms_norm_eps)};
   }

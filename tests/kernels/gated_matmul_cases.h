@@ -26,7 +26,4 @@ inline std::vector<GatedMatmulCase> GatedMatmulTestCases() {
   return cases;
 }
 
-// The MLP of Llama-3.1-8B on so many rows.
-inline GatedMatmulCase Llama8bGatedMatmul(int64_t rows) { return {rows, 14336, 4096}; }
-
 }  // namespace winnow
