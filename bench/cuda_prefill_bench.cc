@@ -95,6 +95,7 @@ class Engine {
   };
   Result Run(const std::vector<int32_t>& ids, const SelectionOverrides& overrides,
              bool ships = false) {
+    AwaitMemory();
     const int64_t drains = backend().num_drains();
     const absl::Time begin = clock_.Now();
     SelectionConfig profile = DefaultSelectionConfig(engine_->shape());
@@ -114,6 +115,7 @@ class Engine {
       const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
       const std::vector<PrefillOutput> outputs = Unwrap(engine_->Step({item}));
       if (outputs.empty()) continue;
+      if (!outputs[0].status.ok()) Die(outputs[0].status);
       const Result result{absl::ToDoubleMilliseconds(clock_.Now() - begin),
                           backend().num_drains() - drains - 1, outputs[0].stages};
       sink_.Wait(clock_);
@@ -123,6 +125,16 @@ class Engine {
   }
 
  private:
+  // A released prompt's memory comes back a little later.
+  void AwaitMemory() const {
+    const SelectionConfig selection = DefaultSelectionConfig(engine_->shape());
+    const KvPlan plan = MakeKvPlan(engine_->shape(), selection, 1);
+    while (true) {
+      const PrefillRoom room = engine_->RoomFor(plan, selection);
+      if (room.free == room.total) return;
+      absl::SleepFor(absl::Microseconds(100));
+    }
+  }
   // Takes the KV and lets it lie.
   class Sink final : public KvSink {
    public:

@@ -58,7 +58,9 @@ class Engine {
       const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
       const auto outputs = engine_->Step({item});
       if (!outputs.ok()) Die(outputs.status());
-      if (!outputs->empty()) break;
+      if (outputs->empty()) continue;
+      if (!outputs->front().status.ok()) Die(outputs->front().status);
+      break;
     }
     engine_->Release(sequence);
     return plan;

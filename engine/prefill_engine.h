@@ -46,6 +46,9 @@ struct PrefillStepItem {
 // What a sequence that reached kDone gives.
 struct PrefillOutput {
   int64_t sequence = 0;
+  // Not OK: the sequence has failed alone, and the rest means nothing. INTERNAL: a score is not a
+  // number, or the ranks disagree about the selection (IsSelectionMismatch).
+  absl::Status status;
   std::vector<float> logits;            // [vocab] of the last prompt position
   std::vector<int32_t> kept_positions;  // [C] ascending when pruned, else empty
   std::vector<float> scores;            // [E], S[j], when pruned
@@ -80,7 +83,7 @@ class PrefillEngine {
   virtual absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) = 0;
 
   // Takes a prompt and the memory to compute it; returns its sequence number. With `staging` the
-  // stored KV is written there and told to `sink`, both of which must live until Release; without,
+  // stored KV is written there and told to `sink`, which must live until Release; without,
   // nothing is stored. INVALID_ARGUMENT · RESOURCE_EXHAUSTED.
   virtual absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
                                         KvSink* sink) = 0;
@@ -90,13 +93,13 @@ class PrefillEngine {
 
   // Computes the items' chunks on all ranks together and returns the outputs of those that are
   // done. An error concerns every item of the step: INVALID_ARGUMENT (an item does not continue its
-  // sequence), DEADLINE_EXCEEDED or ABORTED (a rank was late or failed), INTERNAL (NaN in a score;
-  // ranks disagree about a selection). The caller then releases the step's sequences; others are
-  // not touched.
+  // sequence), DEADLINE_EXCEEDED or ABORTED (a rank was late or failed), INTERNAL (the device). The
+  // caller then releases the step's sequences; others are not touched.
   virtual absl::StatusOr<std::vector<PrefillOutput>> Step(
       absl::Span<const PrefillStepItem> items) = 0;
 
-  // Frees a sequence in any state. Unknown ones are ignored.
+  // Frees a sequence in any state, as soon as nothing that was started for it uses its memory.
+  // Unknown ones are ignored.
   virtual void Release(int64_t sequence) = 0;
 };
 

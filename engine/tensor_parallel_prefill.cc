@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/fault.h"
 #include "common/status_macros.h"
 
@@ -16,6 +17,10 @@ constexpr int64_t kSpareBytes = int64_t{256} << 20;
 ModelShape WithContext(ModelShape shape, int64_t max_context) {
   if (max_context > 0) shape.max_context = std::min(shape.max_context, max_context);
   return shape;
+}
+
+bool AreDone(const std::vector<EventPtr>& events) {
+  return std::all_of(events.begin(), events.end(), [](const EventPtr& e) { return e->IsDone(); });
 }
 
 }  // namespace
@@ -217,22 +222,25 @@ absl::StatusOr<std::vector<PrefillOutput>> TensorParallelPrefill::Step(
   std::vector<PrefillOutput> outputs;
   for (const PrefillStepItem& item : items) {
     Advance(item);
-    Sequence& sequence = *sequences_.at(item.sequence);
+    const Sequence& sequence = *sequences_.at(item.sequence);
     if (sequence.progress.phase != PrefillPhase::kDone) continue;
-    WINNOW_ASSIGN_OR_RETURN(PrefillOutput output, Collect(item.sequence, sequence));
-    outputs.push_back(std::move(output));
+    outputs.push_back(Collect(item.sequence, sequence));
   }
   return outputs;
 }
 
-absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequence& sequence) {
+PrefillOutput TensorParallelPrefill::Collect(int64_t id, const Sequence& sequence) const {
   PrefillOutput output;
   output.sequence = id;
   for (const auto& timeline : sequence.timelines) timeline->AddTo(output.stages);
   const PrefillState::Results& first = sequence.ranks[0]->results();
   output.logits.assign(first.logits.data<float>(), first.logits.data<float>() + shape_.vocab_size);
-  if (!sequence.spec.plan.pruned) return output;
+  if (sequence.spec.plan.pruned) output.status = CollectSelection(sequence, output);
+  return output;
+}
 
+absl::Status TensorParallelPrefill::CollectSelection(const Sequence& sequence,
+                                                     PrefillOutput& output) const {
   const int64_t kept = sequence.spec.plan.num_kept;
   const int64_t window_begin = sequence.spec.plan.window_begin;
   for (int rank = 0; rank < tensor_parallel(); ++rank) {
@@ -254,14 +262,35 @@ absl::StatusOr<PrefillOutput> TensorParallelPrefill::Collect(int64_t id, Sequenc
       return SelectionMismatch(output.selection_digest, digest, rank);
     }
   }
-  return output;
+  return absl::OkStatus();
 }
 
 void TensorParallelPrefill::Release(int64_t sequence) {
   const auto it = sequences_.find(sequence);
   if (it == sequences_.end()) return;
-  taken_bytes_ -= it->second->device_bytes;
+  std::unique_ptr<Sequence> released = std::move(it->second);
   sequences_.erase(it);
+  std::vector<EventPtr> queues;
+  for (const Rank& rank : options_.ranks) {
+    queues.push_back(rank.backend->Record());
+    queues.push_back(rank.backend->RecordOut());
+  }
+  if (AreDone(queues)) return Free(std::move(released));
+  retirer_.Add([this, queues, released = released.release()] {
+    // Looks instead of waiting, which would count as a drain. After a step's time the device is
+    // lost and writes nothing any more.
+    const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
+    while (!AreDone(queues) && !deadline.HasPassed(*options_.clock)) {
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    Free(std::unique_ptr<Sequence>(released));
+  });
+}
+
+void TensorParallelPrefill::Free(std::unique_ptr<Sequence> released) {
+  const int64_t bytes = released->device_bytes;
+  released.reset();
+  taken_bytes_ -= bytes;
 }
 
 }  // namespace winnow

@@ -78,7 +78,10 @@ class TensorParallelPrefill final : public PrefillEngine {
   std::vector<PackedItem> Pack(const Group& group, int rank);
   absl::Status RunGroup(const Group& group);
   void Advance(const PrefillStepItem& item);
-  absl::StatusOr<PrefillOutput> Collect(int64_t id, Sequence& sequence);
+  PrefillOutput Collect(int64_t id, const Sequence& sequence) const;
+  // What the selection gave, and whether it is sound.
+  absl::Status CollectSelection(const Sequence& sequence, PrefillOutput& output) const;
+  void Free(std::unique_ptr<Sequence> released);
 
   const Options options_;
   const ModelShape shape_;
@@ -88,6 +91,9 @@ class TensorParallelPrefill final : public PrefillEngine {
   int64_t next_sequence_ = 1;
   int64_t total_bytes_ = 0;               // PrefillRoom::total
   std::atomic<int64_t> taken_bytes_ = 0;  // by the sequences
+  // Frees released sequences when nothing that is enqueued uses their memory any more. Joined
+  // before anything else goes.
+  Executor retirer_{"prefill-retire", 1};
 };
 
 }  // namespace winnow

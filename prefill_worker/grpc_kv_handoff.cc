@@ -55,7 +55,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
  private:
   using CommitCall = Call<v1::CommitRequest, v1::CommitResponse>;
 
-  v1::TransferIdentity Identity() const;
+  v1::TransferIdentity Identity() const;  // the lock is held
   template <typename Request, typename Response>
   std::shared_ptr<Call<Request, Response>> MakeCall() const;
   absl::Status Outcome(const grpc::Status& status, const grpc::ClientContext& context) const;
@@ -73,6 +73,7 @@ class Core final : public PushTransport, public std::enable_shared_from_this<Cor
   const HandoffTarget target_;
   std::unique_ptr<v1::KvTransferService::Stub> stub_;
   KvPlan plan_;
+  std::shared_ptr<KvStaging> staging_;  // what the sender reads
   std::unique_ptr<KvSender> sender_;
   absl::Time acknowledged_;  // set before the commit is sent, read after its answer
 
@@ -112,7 +113,6 @@ std::shared_ptr<Call<Request, Response>> Core::MakeCall() const {
               Deadline::After(clock, owner_.options().call_timeout).Earlier(target_.deadline),
               clock);
   SendTrace(call->context, target_.trace);
-  *call->request.mutable_identity() = Identity();
   return call;
 }
 
@@ -147,6 +147,10 @@ void Core::Reserve(const KvPlan& plan, int max_tokens,
               Deadline::After(clock, owner_.options().call_timeout)
                   .Earlier(Deadline::At(target_.deadline.when() + kLateGrant)),
               clock);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    *call->request.mutable_identity() = Identity();
+  }
   *call->request.mutable_plan() = ToProto(plan);
   call->request.set_max_tokens(max_tokens);
   const int sending = std::min(owner_.options().tensor_parallel, plan.num_kv_heads);
@@ -204,6 +208,7 @@ void Core::SendRenew() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (ended_) return;
+    *call->request.mutable_identity() = Identity();
     call->request.set_reservation_id(reservation_id_);
     sender = sender_.get();
   }
@@ -236,6 +241,7 @@ void Core::Open(std::shared_ptr<KvStaging> staging) {
   }
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    staging_ = staging;
     sender_ = std::make_unique<KvSender>(std::move(options));
   }
   const int num_streams = sender_->num_streams();
@@ -324,8 +330,11 @@ void Core::OnKvReady(const KvReady& part, EventPtr event) {
 v1::CommitRequest Core::MakeCommit(const std::vector<int32_t>& tokens,
                                    const SamplingParams& sampling) const {
   v1::CommitRequest request;
-  *request.mutable_identity() = Identity();
-  request.set_reservation_id(reservation_id_);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    *request.mutable_identity() = Identity();
+    request.set_reservation_id(reservation_id_);
+  }
   request.set_num_prompt_tokens(plan_.num_prompt_tokens);
   request.set_next_position(plan_.num_prompt_tokens);
   request.mutable_tokens()->Add(tokens.begin(), tokens.end());
@@ -405,6 +414,7 @@ void Core::Abort(const std::string& reason) {
     renew_.Cancel();
     ForEachStream(&PushStream::Cancel);
     if (reservation_id_.empty()) return;  // none yet; OnGrant sees ended_
+    *call->request.mutable_identity() = Identity();
     call->request.set_reservation_id(reservation_id_);
   }
   if (FaultAt("prefill.abort") == Fault::kDrop) return;

@@ -17,12 +17,12 @@ class HostBackend : public Backend {
   absl::StatusOr<Buffer> AllocateHost(size_t bytes) final { return Allocate(bytes); }
   void Copy(void* to, const void* from, size_t bytes) final;
   void Fill(float* to, float value, int64_t count) final;
-  EventPtr Record() final;
+  EventPtr Record() override;
   MomentPtr Mark() final;
   int64_t FreeBytes() const override { return std::numeric_limits<int64_t>::max(); }
   void CopyOut(void* to, const void* from, size_t bytes) final { Copy(to, from, bytes); }
   void GatherRowsOut(const GatherRowsParams& params, void*) final { GatherRows(params); }
-  EventPtr RecordOut() final { return Record(); }
+  EventPtr RecordOut() override { return Record(); }
   void WriteNow(void* to, size_t to_stride, const void* from, size_t from_stride, size_t width,
                 size_t rows) final;
   void ZeroNow(void* at, size_t bytes) final;

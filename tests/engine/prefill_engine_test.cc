@@ -13,6 +13,7 @@
 #include "engine/comm/forwarding_communicator.h"
 #include "engine/comm/local_communicator.h"
 #include "engine/comm/peer_sums.h"
+#include "engine/device/ref_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/host_copies.h"
@@ -96,8 +97,8 @@ TEST(PrefillEngineTest, EveryLengthAroundTheWindowAndTheBudgetRuns) {
 }
 
 TEST(PrefillEngineTest, StoredKvIsThatOfTheKeptPositions) {
-  // Stored rows must be the unpruned run's rows at the stored positions, bit for bit, up to the
-  // selection layer.
+  // Up to the selection layer stored rows are the unpruned run's rows at the stored positions; that
+  // one's chunks are longer, so sums may be rounded otherwise.
   PrefillFixture fixture({.tensor_parallel = 2});
   const auto ids = RandomIds(300, 3);
   const auto full = fixture.Prefill(ids, {.policy = "full"});
@@ -113,10 +114,15 @@ TEST(PrefillEngineTest, StoredKvIsThatOfTheKeptPositions) {
             static_cast<const uint32_t*>(b.at(b.layout.positions_offset(layer, head, 0)));
         EXPECT_TRUE(std::is_sorted(positions, positions + plan.num_kept));
         for (int64_t slot = 0; slot < plan.num_kept; ++slot) {
-          const auto* expected =
-              static_cast<const float*>(a.at(a.layout.key_offset(layer, head, positions[slot])));
-          const auto* got = static_cast<const float*>(b.at(b.layout.key_offset(layer, head, slot)));
-          for (int c = 0; c < plan.head_dim; ++c) ASSERT_NEAR(expected[c], got[c], 1e-4);
+          const auto expect_near = [&](int64_t expected_at, int64_t got_at) {
+            const auto* expected = static_cast<const float*>(a.at(expected_at));
+            const auto* got = static_cast<const float*>(b.at(got_at));
+            for (int c = 0; c < plan.head_dim; ++c) ASSERT_NEAR(expected[c], got[c], 1e-4);
+          };
+          expect_near(a.layout.key_offset(layer, head, positions[slot]),
+                      b.layout.key_offset(layer, head, slot));
+          expect_near(a.layout.value_offset(layer, head, positions[slot]),
+                      b.layout.value_offset(layer, head, slot));
         }
       }
     }
@@ -280,6 +286,90 @@ TEST(PrefillEngineTest, AFailureAmongSumsByCopiesLeavesNothingBehind) {
     EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
     EXPECT_EQ(run->output.logits, expected->output.logits);
   }
+}
+
+// A device whose queues stand still while they are held.
+class HeldBackend final : public RefBackend {
+ public:
+  explicit HeldBackend(const std::atomic<bool>& held) : RefBackend(DType::kF32), held_(held) {}
+  EventPtr Record() override {
+    if (!held_) return RefBackend::Record();
+    return std::make_shared<HeldEvent>(held_);
+  }
+
+ private:
+  struct HeldEvent final : public Event {
+    explicit HeldEvent(const std::atomic<bool>& held) : held(held) {}
+    bool IsDone() const override { return !held; }
+    absl::Status Wait(const Clock&, Deadline) override { return absl::OkStatus(); }
+    const std::atomic<bool>& held;
+  };
+  const std::atomic<bool>& held_;
+};
+
+TEST(PrefillEngineTest, AReleasedSequenceKeepsItsMemoryUntilTheQueuesAreDone) {
+  std::atomic<bool> held{false};
+  PrefillFixture fixture({.use_device = [&held](ModelRanks::Options& options) {
+    options.make_backend = [&held](int) { return std::make_unique<HeldBackend>(held); };
+    return absl::OkStatus();
+  }});
+  TensorParallelPrefill& engine = fixture.engine();
+  PrefillSpec spec{RandomIds(20, 9), fixture.Resolve(Claa(0.5)), {}};
+  spec.plan = MakeKvPlan(engine.shape(), spec.selection, 20);
+  std::shared_ptr<KvStaging> staging = *engine.AllocateStaging(spec.plan);
+  const std::weak_ptr<KvStaging> watched = staging;
+  class : public KvSink {
+    void OnKvReady(const KvReady&, EventPtr) override {}
+  } sink;
+  const int64_t sequence = *engine.Admit(std::move(spec), std::move(staging), &sink);
+  ASSERT_TRUE(engine.Step({{sequence, PrefillPhase::kPrompt, 0, 10}}).ok());
+  held = true;
+  engine.Release(sequence);
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_FALSE(watched.expired());
+  held = false;
+  for (int i = 0; i < 1000 && !watched.expired(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_TRUE(watched.expired());
+}
+
+// Says at one of the reductions of scores that one was not a number.
+class NanInScores final : public ForwardingCommunicator {
+ public:
+  NanInScores(Communicator& inner, int at) : ForwardingCommunicator(inner), left_(at) {}
+  absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
+    const absl::Status status = ForwardingCommunicator::AllReduceMax(data, count, deadline);
+    if (left_-- == 0) data[count - 1] = 1.0f;
+    return status;
+  }
+
+ private:
+  int left_;
+};
+
+TEST(PrefillEngineTest, APromptWhoseScoresAreNoNumbersFailsAlone) {
+  PrefillFixture fixture({.tensor_parallel = 2, .wrap = [](int, Communicator& inner) {
+                            return std::make_unique<NanInScores>(inner, /*at=*/1);
+                          }});
+  TensorParallelPrefill& engine = fixture.engine();
+  std::vector<PrefillStepItem> prompt, kept;
+  for (const int seed : {1, 2}) {
+    PrefillSpec spec{RandomIds(60, seed), fixture.Resolve(Claa(0.5)), {}};
+    spec.plan = MakeKvPlan(engine.shape(), spec.selection, 60);
+    const int64_t sequence = *engine.Admit(std::move(spec), nullptr, nullptr);
+    prompt.push_back({sequence, PrefillPhase::kPrompt, 0, 60});
+    kept.push_back({sequence, PrefillPhase::kKept, 0, 30});
+  }
+  ASSERT_TRUE(engine.Step(prompt).ok());
+  const auto outputs = engine.Step(kept);
+  ASSERT_TRUE(outputs.ok()) << outputs.status();
+  ASSERT_THAT(*outputs, SizeIs(2));
+  EXPECT_EQ((*outputs)[0].status, absl::OkStatus());
+  EXPECT_EQ((*outputs)[1].status.code(), absl::StatusCode::kInternal);
+  const auto alone = fixture.Prefill(RandomIds(60, 1), Claa(0.5));
+  ASSERT_TRUE(alone.ok());
+  EXPECT_EQ((*outputs)[0].kept_positions, alone->output.kept_positions);
 }
 
 TEST(PrefillEngineTest, AFailingRankFailsTheStepOnAllAndTheNextOneWorks) {

@@ -93,6 +93,7 @@ absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<in
       engine_->Release(*sequence);
       if (!outputs.ok()) return outputs.status();
       run.output = std::move(outputs->front());
+      if (!run.output.status.ok()) return run.output.status;
       return run;
     }
   }
