@@ -24,6 +24,7 @@
 #include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
+#include "transfer/kv_chunk.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50061",
           "host:port of the gRPC server; port 0 takes any free one");
@@ -55,6 +56,11 @@ absl::Status CheckFlags() {
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 0));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("streams-per-rank", absl::GetFlag(FLAGS_streams_per_rank), 1));
+  const int64_t streams = int64_t{absl::GetFlag(FLAGS_tp)} * absl::GetFlag(FLAGS_streams_per_rank);
+  if (streams > kMaxPushStreams) {
+    return absl::InvalidArgumentError(absl::StrCat("--tp times --streams-per-rank must be at most ",
+                                                   kMaxPushStreams, ", got ", streams));
+  }
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue", absl::GetFlag(FLAGS_max_queue), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-queue-s", absl::GetFlag(FLAGS_max_queue_s), 1));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("retain-mib", absl::GetFlag(FLAGS_retain_mib), 0));

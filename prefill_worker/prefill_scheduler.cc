@@ -1,5 +1,6 @@
 #include "prefill_worker/prefill_scheduler.h"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
@@ -62,6 +63,18 @@ absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
     return absl::InvalidArgumentError(
         absl::StrCat("prefill: prompt tokens + max_tokens - 1 must be in [1, ", max_context,
                      "], got ", num_tokens, " + ", job.sampling.max_tokens, " - 1"));
+  }
+  const auto num_forced = static_cast<int>(job.forced_tokens.size());
+  if (num_forced > 0 && num_forced >= job.sampling.max_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefill: forced_tokens must be fewer than max_tokens, ",
+                     job.sampling.max_tokens, ", got ", num_forced));
+  }
+  for (const int32_t id : job.forced_tokens) {
+    if (id < 0 || id >= engine_.shape().vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("prefill: a forced token must be in [0, ",
+                                                     engine_.shape().vocab_size, "), got ", id));
+    }
   }
   Task task;
   task.plan = MakeKvPlan(engine_.shape(), job.selection, num_tokens);
@@ -249,10 +262,18 @@ void PrefillScheduler::OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> gran
 }
 
 void PrefillScheduler::AdmitGranted() {
+  std::vector<std::pair<int64_t, Task*>> granted;  // highest priority, then first come
+  for (auto& [id, task] : tasks_) {
+    if (task.state == State::kGranted) granted.emplace_back(id, &task);
+  }
+  std::stable_sort(granted.begin(), granted.end(), [](const auto& a, const auto& b) {
+    return a.second->job.priority > b.second->job.priority;
+  });
   std::vector<std::pair<int64_t, absl::Status>> failed;
   bool is_full = false;  // for long ones: in order, so that none of them starves
-  for (auto& [id, task] : tasks_) {
-    if (task.state != State::kGranted || (is_full && !task.ticket.is_short)) continue;
+  for (const auto& [id, granted_task] : granted) {
+    Task& task = *granted_task;
+    if (is_full && !task.ticket.is_short) continue;
     if (task.resent) {
       Ship(id, task);
     } else if (const PrefillRoom room = engine_.RoomFor(task.plan, task.job.selection);
@@ -319,12 +340,13 @@ bool PrefillScheduler::StepOnce() {
   const absl::Status fault = FailAt("prefill.step");
   absl::StatusOr<std::vector<PrefillOutput>> outputs =
       fault.ok() ? engine_.Step(items) : absl::StatusOr<std::vector<PrefillOutput>>(fault);
+  last_step_end_ = clock_.Now();
   if (!outputs.ok()) {
+    last_measured_ = last_step_end_;  // its time says nothing about the rate
     for (const PrefillStepItem& item : items)
       Fail(task_by_sequence[item.sequence], outputs.status());
     return true;
   }
-  last_step_end_ = clock_.Now();
   OnStep(items, task_by_sequence, last_step_end_ - begin);
   for (PrefillOutput& output : *outputs) {
     const int64_t id = task_by_sequence[output.sequence];
@@ -360,6 +382,10 @@ void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
   engine_.Release(task.sequence);
   task.sequence = 0;
   task.token_made = clock_.Now();
+  if (!output.status.ok()) {
+    Fail(id, output.status);
+    return;
+  }
 
   PrefillSummary& summary = task.summary;
   summary.ledger = MakeLedger(task.plan, engine_.kv_element_bytes());
@@ -453,7 +479,7 @@ void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {
   const Task task = Take(id);
   if (task.handoff != nullptr) task.handoff->Abort(std::string(status.message()));
   task.callbacks.failed(status);
-  events_.OnFailed(task.job, status, task.computed_tokens);
+  if (!task.resent) events_.OnFailed(task.job, status, task.computed_tokens);
 }
 
 // A job's end: everything it held is free before its caller hears of it.

@@ -32,7 +32,8 @@ class PrefillEvents {
   virtual ~PrefillEvents() = default;
   virtual void OnFinished(const PrefillJob& job, const PrefillSummary& summary,
                           double ttft_seconds) {}
-  // `wasted_tokens` of its prompt were computed.
+  // `wasted_tokens` of its prompt were computed. Neither of the two for a resend: its job has ended
+  // before.
   virtual void OnFailed(const PrefillJob& job, const absl::Status& status, int64_t wasted_tokens) {}
   // A step of the engine computed this many prompt tokens.
   virtual void OnComputed(int64_t tokens) {}

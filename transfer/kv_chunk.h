@@ -5,6 +5,8 @@
 
 namespace winnow {
 
+constexpr int kMaxPushStreams = 64;  // of one attempt, over all its ranks
+
 enum class ChunkKind : uint8_t { kKeys = 0, kValues = 1, kPositions = 2 };
 
 // A run of slots of one KV head in one layer: contiguous where it comes from and where it goes. The

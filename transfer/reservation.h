@@ -95,7 +95,7 @@ class ReservationTable {
     uint64_t incarnation = 0;
     absl::Duration ttl = absl::Seconds(20);
     int64_t credit_bytes_per_stream = 4 << 20;
-    int max_streams = 64;
+    int max_streams = kMaxPushStreams;
     PeerQuota::Limits quota_per_peer;
     size_t max_ended = 4096;  // ended reservations remembered
     absl::Duration retry_after = absl::Milliseconds(200);

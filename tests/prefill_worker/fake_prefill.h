@@ -58,6 +58,7 @@ class FakePrefillEngine final : public PrefillEngine {
         static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.num_phase2_rows(), {}};
     sequences_[id].progress.num_rows = sequences_[id].prompt;
     most_sequences = std::max(most_sequences, sequences_.size());
+    admitted.push_back(sequences_[id].prompt);
     return id;
   }
   absl::StatusOr<PrefillProgress> Progress(int64_t sequence) const override {
@@ -84,6 +85,7 @@ class FakePrefillEngine final : public PrefillEngine {
       sequence.progress.phase = PrefillPhase::kDone;
       PrefillOutput output;
       output.sequence = item.sequence;
+      if (sequence.prompt == bad_prompt) output.status = absl::InternalError("not a number");
       output.logits.assign(shape_.vocab_size, 0.0f);
       output.logits[sequence.prompt % shape_.vocab_size] = 1.0f;
       outputs.push_back(std::move(output));
@@ -104,7 +106,9 @@ class FakePrefillEngine final : public PrefillEngine {
   absl::Status step_error;
   int64_t memory_bytes = 1 << 20;
   int steps = 0;
-  size_t most_sequences = 0;  // at a time
+  size_t most_sequences = 0;      // at a time
+  int64_t bad_prompt = 0;         // a prompt of so many tokens fails alone
+  std::vector<int64_t> admitted;  // lengths of the prompts, in order
 
  private:
   struct Sequence {

@@ -56,6 +56,7 @@ class PrefillSchedulerTest : public ::testing::Test {
   struct Told final : public PrefillEvents {
     void OnComputed(int64_t tokens) override { computed += tokens; }
     void OnFailed(const PrefillJob&, const absl::Status&, int64_t wasted_tokens) override {
+      ++failed;
       wasted += wasted_tokens;
     }
     void OnQueued(const PrefillQueue& waiting) override {
@@ -66,7 +67,7 @@ class PrefillSchedulerTest : public ::testing::Test {
     }
     void OnTransferFailed(const absl::Status&) override { ++transfers_failed; }
     int64_t computed = 0, wasted = 0, most_waiting = 0, sent_bytes = 0;
-    int transfers_failed = 0;
+    int failed = 0, transfers_failed = 0;
   };
 
   RealClock clock_;
@@ -119,6 +120,19 @@ TEST_F(PrefillSchedulerTest, ForcedTokensAreCommittedAndNoneIsMade) {
   EXPECT_THAT(handoffs_.calls(), Contains("commit a 7 8"));
 }
 
+TEST_F(PrefillSchedulerTest, ForcedTokensThatCannotBeAreRefusedBeforeAnyWork) {
+  Start();
+  JobLog log;
+  for (const std::vector<int32_t>& forced :
+       {std::vector<int32_t>{1, 2, 3, 4, 5}, {100}, {-1}}) {  // of max_tokens 5, vocabulary 100
+    PrefillJob job = Job("a", 30);
+    job.forced_tokens = forced;
+    EXPECT_EQ(scheduler_->Submit(std::move(job), log.callbacks()).code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_THAT(handoffs_.calls(), IsEmpty());
+}
+
 TEST_F(PrefillSchedulerTest, ARefusedReservationFailsTheJobBeforeAnyWork) {
   handoffs_.FailReserve("a", absl::ResourceExhaustedError("full"));
   Start();
@@ -144,6 +158,8 @@ TEST_F(PrefillSchedulerTest, KvOfAFailedHandoffCanBeSentAgain) {
   ASSERT_TRUE(
       scheduler_->Resend("a", other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
   EXPECT_THAT(unknown.Wait(), ElementsAre("failed NOT_FOUND"));
+  scheduler_.reset();
+  EXPECT_EQ(events_.failed, 1);  // resends are no jobs
 }
 
 TEST_F(PrefillSchedulerTest, TellsWhatWasComputedForNothing) {
@@ -214,6 +230,50 @@ TEST_F(PrefillSchedulerTest, AFailedStepFailsItsJobsAndAbortsTheirReservations) 
   EXPECT_THAT(log.Wait(), ElementsAre("reserved reservation of a", "failed INTERNAL"));
   EXPECT_THAT(handoffs_.calls(), Contains("abort a"));
   EXPECT_EQ(engine_.num_sequences(), 0u);
+}
+
+TEST_F(PrefillSchedulerTest, APromptThatFailsAloneLeavesItsNeighboursAlone) {
+  engine_.bad_prompt = 20;
+  engine_.on_step = [this] { gate_.Pass(); };
+  gate_.Set(false);
+  Start();
+  JobLog first, bad, good;
+  ASSERT_TRUE(scheduler_->Submit(Job("first", 60), first.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Submit(Job("bad", 20), bad.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Submit(Job("good", 25), good.callbacks()).ok());
+  gate_.Set(true);
+  EXPECT_THAT(bad.Wait(), ElementsAre("reserved reservation of bad", "failed INTERNAL"));
+  EXPECT_THAT(good.Wait(), Contains("committed"));
+  EXPECT_THAT(first.Wait(), Contains("committed"));
+  EXPECT_EQ(engine_.num_sequences(), 0u);
+}
+
+TEST_F(PrefillSchedulerTest, AFailedStepsTimeIsNotTheRate) {
+  bool fails = false;  // set while the scheduler waits at the gate
+  std::atomic<int> entered{0};
+  engine_.on_step = [&] {
+    ++entered;
+    gate_.Pass();
+    fake_clock_.Advance(fails ? absl::Seconds(120) : absl::Milliseconds(10));
+    engine_.step_error = fails ? absl::DeadlineExceededError("rank 1 hangs") : absl::OkStatus();
+    fails = false;
+  };
+  StartBy(fake_clock_, {.intake = {.max_queue_time = absl::Hours(1)}});
+  JobLog warm, bad, next, last;
+  ASSERT_TRUE(scheduler_->Submit(Job("warm", 640), warm.callbacks()).ok());
+  warm.Wait();
+  gate_.Set(false);
+  const int before = entered;
+  ASSERT_TRUE(scheduler_->Submit(Job("bad", 640), bad.callbacks()).ok());
+  while (entered == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(scheduler_->Submit(Job("next", 640), next.callbacks()).ok());
+  fails = true;
+  gate_.Set(true);
+  EXPECT_THAT(bad.Wait(), Contains("failed DEADLINE_EXCEEDED"));
+  EXPECT_THAT(next.Wait(), Contains("committed"));
+  gate_.Set(false);
+  ASSERT_TRUE(scheduler_->Submit(Job("last", 9000), last.callbacks()).ok());
+  EXPECT_LT(scheduler_->queued_time(), absl::Seconds(3));  // 140 steps
 }
 
 TEST_F(PrefillSchedulerTest, ACancelStopsAtTheNextChunk) {
@@ -305,6 +365,20 @@ TEST_F(PrefillSchedulerTest, PromptsThatDoNotFitTogetherRunOneAfterAnother) {
   }
   for (JobLog& log : logs) EXPECT_THAT(log.Wait(), Contains("committed"));
   EXPECT_EQ(engine_.most_sequences, 1u);
+}
+
+TEST_F(PrefillSchedulerTest, AnUrgentPromptThatFitsDoesNotWaitForOneThatDoesNot) {
+  engine_.memory_bytes = 10000;
+  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); };
+  Start();
+  JobLog running, normal, urgent;
+  ASSERT_TRUE(scheduler_->Submit(Job("running", 9000), running.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Submit(Job("normal", 9900), normal.callbacks()).ok());
+  PrefillJob job = Job("urgent", 900);
+  job.priority = 1;
+  ASSERT_TRUE(scheduler_->Submit(std::move(job), urgent.callbacks()).ok());
+  for (JobLog* log : {&running, &normal, &urgent}) EXPECT_THAT(log->Wait(), Contains("committed"));
+  EXPECT_THAT(engine_.admitted, ElementsAre(9000, 900, 9900));
 }
 
 TEST_F(PrefillSchedulerTest, AShortPromptDoesNotWaitForALongOne) {
