@@ -1,14 +1,11 @@
 // The decode worker: receives KV, decodes, streams tokens.
 #include <algorithm>
-#include <csignal>
-#include <cstdio>
 #include <limits>
-#include <thread>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
 #include "checkpoint/selection_profile.h"
-#include "common/http_server.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "common/program_flags.h"
@@ -21,9 +18,7 @@
 #include "engine/model_flags.h"
 #include "engine/tensor_parallel_decode.h"
 #include "plan/layout_digest.h"
-#include "rpc/host_port.h"
-#include "rpc/registration_flags.h"
-#include "rpc/server.h"
+#include "rpc/serve_worker.h"
 #include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
@@ -147,37 +142,28 @@ absl::Status Run() {
 
   KvTransferService transfer_service(table, [&] { metrics.OnDamagedKv(); });
   DecodeService decode_service(scheduler, table, *kv, clock, {ToProto(identity)});
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                          StartServer({.listen = absl::GetFlag(FLAGS_listen),
-                                       .services = {&transfer_service, &decode_service},
-                                       .security = SecurityOfFlags()}));
-  std::atomic<bool> ready{true};
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
-                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
+  return ServeWorker({.identity = identity,
+                      .listen = absl::GetFlag(FLAGS_listen),
+                      .services = {&transfer_service, &decode_service},
+                      .metrics =
+                          [&] {
                             metrics.Refresh(*kv, table);
                             return registry.Serialize();
-                          }));
-  server->SetServing(true);
-  WINNOW_ASSIGN_OR_RETURN(std::unique_ptr<RegistrationByFlags> registration,
-                          RegistrationByFlags::Start(ToProto(identity), server->address(), clock));
-  spdlog::info("ready on {} (tp {}, {}, layout {}, wire version {}{})", server->address(),
-               load.tensor_parallel, identity.kv_dtype, identity.layout_digest, kWireVersion,
-               http ? ", http port " + std::to_string(http->port()) : "");
-
-  while (!WaitForStopSignal(absl::Milliseconds(500))) table.Expire();
-  spdlog::info("stopping: {} generation(s) running", scheduler.num_sequences());
-  ready = false;
-  registration.reset();
-  server->SetServing(false);
-  transfer_service.Drain();
-  const Deadline drained =
-      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
-  while (table.num_active() > 0 && !drained.HasPassed(clock)) {
-    table.Expire();
-    absl::SleepFor(absl::Milliseconds(20));
-  }
-  server->Shutdown(absl::Seconds(1));
-  return absl::OkStatus();
+                          },
+                      .check =
+                          [&] {
+                            table.Expire();
+                            const absl::Status fault = FailAt("decode.device");
+                            return fault.ok() ? ranks->Health() : fault;
+                          },
+                      .refuse_new = [&] { transfer_service.Drain(); },
+                      .num_running =
+                          [&] {
+                            table.Expire();
+                            return int64_t{table.num_active()};
+                          },
+                      .drain_timeout = absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s))},
+                     clock);
 }
 
 }  // namespace

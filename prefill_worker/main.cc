@@ -1,12 +1,11 @@
 // The prefill worker: computes prompts, makes token 0, ships the KV.
 #include <algorithm>
-#include <atomic>
 #include <limits>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
 #include "checkpoint/selection_profile.h"
-#include "common/http_server.h"
+#include "common/fault.h"
 #include "common/log.h"
 #include "common/process.h"
 #include "common/program_flags.h"
@@ -19,8 +18,7 @@
 #include "prefill_worker/prefill_metrics.h"
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
-#include "rpc/registration_flags.h"
-#include "rpc/server.h"
+#include "rpc/serve_worker.h"
 #include "rpc/tls_flags.h"
 #include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
@@ -157,36 +155,23 @@ absl::Status Run() {
                          {.info = ToProto(identity),
                           .shape = engine->shape(),
                           .allow_explain = identity.explain_allowed});
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                          StartServer({.listen = absl::GetFlag(FLAGS_listen),
-                                       .services = {&service},
-                                       .security = SecurityOfFlags()}));
-  std::atomic<bool> ready{true};
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
-                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
+  return ServeWorker({.identity = identity,
+                      .listen = absl::GetFlag(FLAGS_listen),
+                      .services = {&service},
+                      .metrics =
+                          [&] {
                             metrics.Refresh(scheduler);
                             return registry.Serialize();
-                          }));
-  server->SetServing(true);
-  WINNOW_ASSIGN_OR_RETURN(std::unique_ptr<RegistrationByFlags> registration,
-                          RegistrationByFlags::Start(ToProto(identity), server->address(), clock));
-  spdlog::info("ready on {} (tp {}, {}, layout {}, wire version {}{})", server->address(),
-               load.tensor_parallel, identity.kv_dtype, identity.layout_digest, kWireVersion,
-               http ? ", http port " + std::to_string(http->port()) : "");
-
-  while (!WaitForStopSignal(absl::Milliseconds(500))) {
-  }
-  spdlog::info("stopping: {} request(s) running", scheduler.num_jobs());
-  ready = false;
-  registration.reset();
-  server->SetServing(false);
-  scheduler.Drain();
-  const Deadline drained =
-      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
-  while (scheduler.num_jobs() > 0 && !drained.HasPassed(clock))
-    absl::SleepFor(absl::Milliseconds(20));
-  server->Shutdown(absl::Seconds(1));
-  return absl::OkStatus();
+                          },
+                      .check =
+                          [&] {
+                            const absl::Status fault = FailAt("prefill.device");
+                            return fault.ok() ? ranks->Health() : fault;
+                          },
+                      .refuse_new = [&] { scheduler.Drain(); },
+                      .num_running = [&] { return scheduler.num_jobs(); },
+                      .drain_timeout = absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s))},
+                     clock);
 }
 
 }  // namespace

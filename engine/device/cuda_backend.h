@@ -45,6 +45,7 @@ class CudaBackend final : public Backend {
   void Fill(float* to, float value, int64_t count) override;
   EventPtr Record() override;
   MomentPtr Mark() override;
+  absl::Status Health() const override { return state_->Error(); }
   int64_t FreeBytes() const override;  // of the GPU, and unused in the pool
   void CopyOut(void* to, const void* from, size_t bytes) override;
   void GatherRowsOut(const GatherRowsParams& params, void* workspace) override;

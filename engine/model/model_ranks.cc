@@ -68,6 +68,16 @@ absl::Status CheckWeightsFit(const ModelConfig& config, const ShardPlan& shard,
 
 }  // namespace
 
+absl::Status ModelRanks::Health() const {
+  for (size_t rank = 0; rank < backends.size(); ++rank) {
+    const absl::Status health = backends[rank]->Health();
+    if (!health.ok()) {
+      return absl::Status(health.code(), absl::StrCat("rank ", rank, ": ", health.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 void ModelRanks::ResetCommunicators() {
   if (const absl::Status status = communicators->Reset(); !status.ok()) {
     spdlog::error("the ranks cannot talk any more: {}", status.ToString());

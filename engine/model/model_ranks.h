@@ -47,6 +47,8 @@ struct ModelRanks {
   std::unique_ptr<CommunicatorGroup> communicators;
   std::unique_ptr<RankGroup> group;
 
+  // The first error that a rank's device keeps: every step fails from then on, until a restart.
+  absl::Status Health() const;
   // After a failed step. Logs when the ranks cannot talk any more; every step then fails.
   void ResetCommunicators();
   // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from

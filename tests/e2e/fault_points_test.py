@@ -203,6 +203,10 @@ class KillTest(FaultTest):
                      "decode.commit.answer kill", "decode.step kill after=2"):
             self.check_kill("decode-0", rule)
 
+    def test_a_device_is_lost(self):
+        for name, point in (("prefill-0", "prefill.device"), ("decode-0", "decode.device")):
+            self.check_kill(name, f"{point} fail")
+
     def test_a_router_dies(self):
         for rule in ("router.prefill kill", "router.decode kill"):
             with self.subTest(rule=rule):
