@@ -110,9 +110,9 @@ class LocalPrometheus:
 
 def for_range(expression, window="1m"):
     """A dashboard's expression with its own variables filled in."""
-    return expression.replace("$__rate_interval", window)
+    return expression.replace("$__rate_interval", window).replace("$namespace", ".*")
 
 
 def operands(expression):
-    """What an alert compares: its expression without the comparisons."""
-    return re.sub(r"\s*(>|<|==|!=|>=|<=)\s*[\d.]+", "", expression)
+    """What an alert compares: its expression without the comparisons and without absent()."""
+    return re.sub(r"\s*(>|<|==|!=|>=|<=)\s*[\d.]+|\babsent\b", "", expression)

@@ -417,6 +417,7 @@ class FilesTest(unittest.TestCase):
             monitor, = of_kind(RENDERED[variant], kind).values()
             selector = monitor["spec"]["selector"]["matchLabels"].items()
             self.assertEqual([endpoint["port"] for endpoint in monitor["spec"][field]], ["http"])
+            self.assertEqual(dict(selector)[monitor["spec"]["jobLabel"]], "winnow")  # the job that alerts watch
             for deployment, _, container in pods(RENDERED[variant]).values():
                 self.assertLessEqual(selector, deployment["spec"]["template"]["metadata"]["labels"].items())
                 self.assertIn("http", [port["name"] for port in container["ports"]])

@@ -100,6 +100,11 @@ class PrometheusTest(unittest.TestCase):
                                    timeout=60)
         self.assertEqual(child.returncode, 0, child.stdout + child.stderr)
 
+    def test_alerts_watch_every_job(self):
+        watched, = set(re.findall(r'up\{job=~"([^"]+)"', (DEPLOY / "prometheus/alerts.yaml").read_text(encoding="utf-8")))
+        for job in ["winnow", *(job["job_name"] for job in read("prometheus/prometheus.yaml")["scrape_configs"])]:
+            self.assertRegex(job, f"^(?:{watched})$")
+
     def test_it_scrapes_every_container_of_ours_where_it_listens(self):
         scraped = {}
         for job in read("prometheus/prometheus.yaml")["scrape_configs"]:

@@ -1,5 +1,6 @@
 """The alerts are well-formed, have a page to read and tests of both kinds, and speak of metrics that exist."""
 
+import json
 import pathlib
 import re
 import shutil
@@ -12,6 +13,7 @@ from metric_list import listed
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy/prometheus/alerts.yaml"
 CASES = ROOT / "tests/operate/alerts_test.yaml"
+DASHBOARD = ROOT / "deploy/grafana/winnow.json"
 
 
 def load(path):
@@ -54,6 +56,12 @@ class AlertsTest(unittest.TestCase):
         for name, rule in self.alerts.items():
             self.assertEqual(rule["annotations"]["runbook"], "docs/alerts.md#" + name.lower())
             self.assertIn(rule["labels"]["severity"], ("critical", "warning"))
+
+    def test_the_page_names_panels_and_rows_that_exist(self):
+        titles = {panel["title"] for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]}
+        named = set(re.findall(r"\*([^*\n]+)\*", (ROOT / "docs/alerts.md").read_text(encoding="utf-8")))
+        self.assertGreaterEqual(len(named), 4)
+        self.assertEqual(named - titles, set())
 
     def test_they_speak_of_metrics_and_rules_that_exist(self):
         known = {row.name for row in listed()}

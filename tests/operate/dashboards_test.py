@@ -1,16 +1,14 @@
 """deploy/grafana/winnow.json is what tools/make_dashboards writes, can be drawn, and asks for metrics that exist."""
 
 import json
-import pathlib
 import re
 import subprocess
 import sys
 import unittest
 
-from alerts_test import ROOT, metrics_of, rules
+from alerts_test import DASHBOARD, ROOT, metrics_of, rules
 from metric_list import listed
 
-DASHBOARD = ROOT / "deploy/grafana/winnow.json"
 ROWS = ["What the user sees", "Where TTFT goes", "Handoff", "CLAA", "Workers", "Router"]
 
 
