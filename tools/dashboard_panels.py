@@ -1,15 +1,23 @@
 """What deploy/grafana/winnow.json shows: rows of panels, each with its queries. tools/make_dashboards turns it into Grafana's JSON."""
 
 import collections
+import re
 
 Panel = collections.namedtuple("Panel", "title kind unit queries note stacked")
 Query = collections.namedtuple("Query", "expr legend")
 
 RATE = "$__rate_interval"  # Grafana's: a few scrapes, at least
+CHOSEN = 'namespace=~"$namespace"'  # the dashboard's variable; all of them includes no namespace at all
+SELECTOR = re.compile(r"\b(winnow[_:][\w:]+)(?:\{([^}]*)\})?")
 
 
 def panel(title, unit, *queries, kind="timeseries", note="", stacked=False):
-    return Panel(title, kind, unit, [Query(expr, legend) for expr, legend in queries], note, stacked)
+    return Panel(title, kind, unit, [Query(of_namespace(expr), legend) for expr, legend in queries], note, stacked)
+
+
+def of_namespace(expr):
+    """Every metric and recorded series of an expression, in the chosen namespaces only."""
+    return SELECTOR.sub(lambda found: f"{found[1]}{{{', '.join(filter(None, (found[2], CHOSEN)))}}}", expr)
 
 
 def rate(metric, by="", where="", function="rate"):
@@ -41,12 +49,13 @@ ROWS = {
               note="Request received to the KV's commit at a decode worker."),
         panel("Requests by status", "reqps", (rate("winnow_requests_total", "code", 'component="router"'), "{{code}}"),
               stacked=True),
-        panel("Errors", "percentunit", ("winnow:request_errors:ratio5m", "share of requests"),
+        panel("Errors", "percentunit", ("winnow:request_errors:ratio5m", "share of requests {{namespace}}"),
               note="Failures that are not the client's own."),
         panel("Objectives: how fast the allowance burns", "none",
-              ("winnow:ttft_burn:rate5m", "first token, 5 min"), ("winnow:ttft_burn:rate1h", "first token, 1 h"),
-              ("winnow:second_token_burn:rate5m", "second token, 5 min"),
-              ("winnow:second_token_burn:rate1h", "second token, 1 h"),
+              ("winnow:ttft_burn:rate5m", "first token, 5 min {{namespace}}"),
+              ("winnow:ttft_burn:rate1h", "first token, 1 h {{namespace}}"),
+              ("winnow:second_token_burn:rate5m", "second token, 5 min {{namespace}}"),
+              ("winnow:second_token_burn:rate1h", "second token, 1 h {{namespace}}"),
               note="1 uses up exactly what the objectives of deploy/prometheus/alerts.yaml allow."),
         panel("Canary", "none", ("min(winnow_canary_right)", "right"), kind="stat",
               note="1: a question with a known answer was answered rightly."),
@@ -89,7 +98,7 @@ ROWS = {
         panel("Prompt length", "none", *quantiles("winnow_prompt_tokens", (0.5, 0.9, 0.99))),
     ],
     "Workers": [
-        panel("Ready and not", "none", ("max by (role, state) (winnow_worker_state)", "{{role}} {{state}}")),
+        panel("Ready and not", "none", ("max by (namespace, role, state) (winnow_worker_state)", "{{role}} {{state}} {{namespace}}")),
         panel("Prompt tokens", "ops", (rate("winnow_prefill_computed_tokens_total", "instance"), "computed {{instance}}"),
               (rate("winnow_wasted_tokens_total", "reason"), "for nothing: {{reason}}")),
         panel("Generated tokens", "ops", (rate("winnow_generation_tokens_total", "instance"), "{{instance}}")),

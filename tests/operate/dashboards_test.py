@@ -46,6 +46,12 @@ class DashboardTest(unittest.TestCase):
                 self.assertEqual(set(re.findall(r"\bwinnow:[\w:]+", query)) - recorded, set())
                 self.assertTrue(metrics_of(query) or "winnow:" in query)
 
+    def test_every_query_asks_for_the_chosen_namespaces_only(self):
+        variable = next(entry for entry in self.board["templating"]["list"] if entry["name"] == "namespace")
+        self.assertEqual((variable["includeAll"], variable["allValue"]), (True, ".*"))  # series without the label, too
+        for query in self.queries:
+            self.assertEqual(len(re.findall(r"\bwinnow[_:]", query)), query.count('namespace=~"$namespace"'), query)
+
     def test_every_metric_is_shown_or_watched(self):
         shown = {name for text in self.queries + [rule["expr"] for rule in rules()] for name in metrics_of(text)}
         # Totals and parts of what is shown; the canary's times are for whoever looks at the canary.
