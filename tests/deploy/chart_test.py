@@ -425,18 +425,33 @@ class FilesTest(unittest.TestCase):
                 self.assertLessEqual(selector, service["metadata"]["labels"].items())
                 self.assertIn("http", [port["name"] for port in service["spec"]["ports"]])
 
-    def test_notes_say_what_to_do_next(self):
+    def notes(self, variant, *arguments):
         root = self.folder / "notes"
-        shutil.copytree(CHART, root, ignore=lambda *_: ["files"])
+        shutil.copytree(CHART, root, ignore=lambda *_: ["files"], dirs_exist_ok=True)
         # helm shows notes only when it talks to a cluster; a template that includes them is rendered without one.
         notes = (root / "templates/NOTES.txt").read_text(encoding="utf-8")
         (root / "templates/notes.yaml").write_text(
             '{{ define "notes" }}' + notes + '{{ end }}notes: |\n  {{- include "notes" . | nindent 2 }}\n', encoding="utf-8")
-        text = helm("template", "w", str(root), *VARIANTS["cpu-demo"], "--show-only", "templates/notes.yaml")
+        return helm("template", "w", str(root), "--namespace", "serving", *VARIANTS[variant], *arguments, "--show-only",
+                    "templates/notes.yaml")
+
+    def test_notes_say_what_to_do_next(self):
+        text = self.notes("cpu-demo")
         for words in ("rollout status deployment/w-winnow-prefill", "winnow generate --address", "plain text",
                       "there is a single router pod"):
             self.assertIn(words, text)
         self.assertNotIn("there is a single decode pod", text)
+
+    def test_notes_ask_as_the_router_wants_to_be_asked(self):
+        def asked(*arguments):
+            command = re.search(r"winnow generate (.*) --prompt", self.notes(*arguments))[1]
+            return dict(re.findall(r"--(\S+) (\S+)", command))
+
+        plain, tls = {"address": "127.0.0.1:50050"}, {"tls-ca": "ca.crt", "tls-server-name": "w-winnow-router.serving.svc"}
+        self.assertEqual(asked("cpu-demo"), plain)
+        self.assertEqual(asked("h100-8b"), {**plain, **tls, "tls-cert": "client.crt", "tls-key": "client.key"})
+        self.assertEqual(asked("h100-70b-tp8"), {**plain, **tls, "token-file": "token"})
+        self.assertIn("get secret w-winnow-tls -o jsonpath='{.data.ca\\.crt}'", self.notes("h100-8b"))
 
 
 if __name__ == "__main__":
