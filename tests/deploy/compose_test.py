@@ -78,8 +78,9 @@ class ComposeTest(unittest.TestCase):
         self.assertEqual(read("helm/winnow/values/cpu-demo.yaml")["image"]["tag"], f"{version}-demo")
         for service in OURS.values():
             self.assertEqual(service["image"], f"winnow:{version}-demo")
-        for tag in re.findall(r"winnow:([\d.]+)-", (DEPLOY / "Dockerfile").read_text(encoding="utf-8")):
-            self.assertEqual(tag, version)
+        for page in (DEPLOY / "Dockerfile", ROOT / "docs/operating.md"):
+            tags = re.findall(r"winnow:([\d.]+)-", page.read_text(encoding="utf-8"))
+            self.assertEqual(set(tags), {version}, page.name)
 
     def test_what_is_mounted_exists(self):
         for service in SERVICES.values():
