@@ -13,8 +13,8 @@
 // processor's, or a spread (cv) of more than some percent, tell that it did.
 namespace winnow {
 
-// Environment variable WINNOW_COMMIT, else the commit that was checked out when CMake configured,
-// else "unknown".
+// Environment variable WINNOW_COMMIT, else the commit that was built, with "-dirty" when files
+// differed from it, else "unknown".
 std::string CommitId();
 
 // Model name from /proc/cpuinfo, or "unknown".
