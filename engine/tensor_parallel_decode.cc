@@ -9,18 +9,11 @@
 #include "engine/sampler.h"
 
 namespace winnow {
-namespace {
-
-ModelShape WithContext(ModelShape shape, int64_t max_context) {
-  if (max_context > 0) shape.max_context = std::min(shape.max_context, max_context);
-  return shape;
-}
-
-}  // namespace
+namespace {}  // namespace
 
 TensorParallelDecode::TensorParallelDecode(Options options)
     : options_(std::move(options)),
-      shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)) {}
+      shape_(options_.ranks[0].weights->config.shape.WithContext(options_.max_context)) {}
 
 absl::StatusOr<std::unique_ptr<TensorParallelDecode>> TensorParallelDecode::Create(
     Options options) {

@@ -14,11 +14,6 @@ namespace {
 // Of a device, for what libraries allocate by themselves.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
-ModelShape WithContext(ModelShape shape, int64_t max_context) {
-  if (max_context > 0) shape.max_context = std::min(shape.max_context, max_context);
-  return shape;
-}
-
 bool AreDone(const std::vector<EventPtr>& events) {
   return std::all_of(events.begin(), events.end(), [](const EventPtr& e) { return e->IsDone(); });
 }
@@ -27,7 +22,7 @@ bool AreDone(const std::vector<EventPtr>& events) {
 
 TensorParallelPrefill::TensorParallelPrefill(Options options)
     : options_(std::move(options)),
-      shape_(WithContext(options_.ranks[0].weights->config.shape, options_.max_context)),
+      shape_(options_.ranks[0].weights->config.shape.WithContext(options_.max_context)),
       zeroer_(options_.zero_freed_staging ? std::make_shared<Executor>("kv-zero", 1) : nullptr) {}
 
 absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Create(

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace winnow {
@@ -16,6 +17,13 @@ struct ModelShape {
   int64_t max_context = 0;  // prompt + generated tokens, at most
 
   int q_heads_per_kv_head() const { return num_q_heads / num_kv_heads; }
+
+  // The shape served with no more context than this; 0: the model's.
+  ModelShape WithContext(int64_t most) const {
+    ModelShape shape = *this;
+    if (most > 0) shape.max_context = std::min(max_context, most);
+    return shape;
+  }
 
   friend bool operator==(const ModelShape&, const ModelShape&) = default;
 };

@@ -16,7 +16,6 @@
 #include "rpc/trace_metadata.h"
 #include "transfer/chunk_codec.h"
 #include "transfer/kv_sender.h"
-#include "transfer/rank_map.h"
 
 namespace winnow {
 namespace {

@@ -58,7 +58,7 @@ class KvSender {
   };
   explicit KvSender(Options options);
 
-  // Streams in all; rank_map.h numbers them.
+  // Streams in all: streams_per_rank of each rank that ships, by rank.
   int num_streams() const { return static_cast<int>(streams_.size()); }
 
   // Entries [slot_begin, slot_end) of a layer are final in the rank's staging.

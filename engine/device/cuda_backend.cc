@@ -15,6 +15,7 @@
 namespace winnow {
 namespace {
 
+constexpr int kLeastCapability = 8;          // that cmake/Cuda.cmake compiles for
 constexpr size_t kWriteLaneBytes = 1 << 20;  // a chunk of the handoff
 
 absl::Status MemoryError(const char* kind, size_t bytes, cudaError_t error) {
@@ -129,6 +130,11 @@ absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const Options& 
   WINNOW_RETURN_IF_ERROR(backend->CreateStreams());
   int major = 0;
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device);
+  if (major < kLeastCapability) {
+    return absl::UnavailableError(absl::StrCat("CUDA: GPU ", options.device,
+                                               " has compute capability ", major,
+                                               ".x, needs at least ", kLeastCapability, ".0"));
+  }
   backend->is_hopper_ = major == 9;
   std::string error;
   backend->matmul_ = std::make_unique<CublasMatmul>(&error);

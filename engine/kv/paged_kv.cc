@@ -36,6 +36,7 @@ absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
     const RealClock clock;
     WINNOW_RETURN_IF_ERROR(o.backends[rank]->Record()->Wait(clock, Deadline::Infinite()));
   }
+  if (o.zero_freed && o.zeroes_aside) kv->zeroer_ = std::make_unique<Executor>("kv-zero", 1);
   kv->free_.resize(o.num_blocks);
   std::iota(kv->free_.rbegin(), kv->free_.rend(), 0);  // block 0 goes out first
   return kv;
@@ -150,10 +151,21 @@ void PagedKv::Free(int64_t handle) {
     sequence = std::move(it->second);
     sequences_.erase(it);
   }
+  if (zeroer_ != nullptr) {
+    zeroer_->Add([this, sequence] {
+      Zero(*sequence);
+      GiveBack(*sequence);
+    });
+    return;
+  }
   if (options_.zero_freed) Zero(*sequence);
+  GiveBack(*sequence);
+}
+
+void PagedKv::GiveBack(const Sequence& sequence) {
   std::lock_guard<std::mutex> lock(mutex_);
   // The other way round, so that neighbours go out together again.
-  for (auto blocks = sequence->blocks.rbegin(); blocks != sequence->blocks.rend(); ++blocks) {
+  for (auto blocks = sequence.blocks.rbegin(); blocks != sequence.blocks.rend(); ++blocks) {
     free_.insert(free_.end(), blocks->rbegin(), blocks->rend());
   }
 }

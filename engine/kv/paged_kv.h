@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/executor.h"
 #include "engine/device/backend.h"
 #include "plan/head_split.h"
 #include "plan/kv_plan.h"
@@ -27,6 +28,9 @@ class PagedKv {
     int block_size = 16;
     int64_t num_blocks = 0;
     bool zero_freed = true;  // KV is prompt text: overwrite it when its sequence ends
+    // By a thread of its own, so that whoever frees does not wait: the blocks are free a little
+    // later.
+    bool zeroes_aside = false;
   };
   // A live sequence. Never changes, so that it can be read without a lock.
   struct Sequence {
@@ -74,6 +78,7 @@ class PagedKv {
   explicit PagedKv(Options options) : options_(std::move(options)) {}
   absl::Status CheckPlan(const KvPlan& plan, int64_t extra_tokens) const;
   void Zero(const Sequence& sequence);
+  void GiveBack(const Sequence& sequence);
   int64_t BlocksFor(int64_t entries) const {
     return (entries + options_.block_size - 1) / options_.block_size;
   }
@@ -85,6 +90,7 @@ class PagedKv {
   std::vector<int32_t> free_;  // the last one goes out next
   std::map<int64_t, std::shared_ptr<const Sequence>> sequences_;
   int64_t next_handle_ = 1;
+  std::unique_ptr<Executor> zeroer_;  // null: none; joined before anything else goes
 };
 
 }  // namespace winnow

@@ -22,7 +22,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
                                                                  Communicator& communicator,
                                                                  int64_t max_rows,
                                                                  int64_t max_logit_rows) {
-  auto t = std::unique_ptr<Transformer>(new Transformer(weights, backend, communicator, max_rows));
+  auto t = std::unique_ptr<Transformer>(new Transformer(weights, backend, communicator));
   const ModelShape& shape = weights.config.shape;
   const ShardPlan& shard = weights.shard;
   const int64_t element = ElementSize(backend.dtype());

@@ -24,7 +24,7 @@ class Transformer {
                                                              Backend& backend,
                                                              Communicator& communicator,
                                                              int64_t max_rows,
-                                                             int64_t max_logit_rows = 64);
+                                                             int64_t max_logit_rows);
 
   // x[rows][hidden] = embeddings of ids[rows] (device int32).
   absl::Status Embed(const int32_t* ids, int64_t rows, void* x, Deadline deadline);
@@ -76,15 +76,9 @@ class Transformer {
   HeadNorm key_norm(int layer) const { return Norm(weights_.layers[layer].k_norm); }
   float rope_scale() const { return static_cast<float>(weights_.config.rope.attention_factor); }
 
-  const ModelWeights& weights() const { return weights_; }
-  Backend& backend() { return backend_; }
-  Communicator& communicator() { return communicator_; }
-  int64_t max_rows() const { return max_rows_; }
-
  private:
-  Transformer(const ModelWeights& weights, Backend& backend, Communicator& communicator,
-              int64_t max_rows)
-      : weights_(weights), backend_(backend), communicator_(communicator), max_rows_(max_rows) {}
+  Transformer(const ModelWeights& weights, Backend& backend, Communicator& communicator)
+      : weights_(weights), backend_(backend), communicator_(communicator) {}
   // Rows whose sums over the ranks are made together.
   struct Part {
     int index = 0;
@@ -115,7 +109,6 @@ class Transformer {
   const ModelWeights& weights_;
   Backend& backend_;
   Communicator& communicator_;
-  const int64_t max_rows_;
   Buffer normed_, q_, kv_, attention_, delta_, mlp_, gated_workspace_, logits_shard_,
       logits_gathered_;
   Buffer inbox_;      // [parts 2][size − 1][a part's rows][hidden], where sums are made aside

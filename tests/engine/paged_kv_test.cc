@@ -49,12 +49,13 @@ KvPlan Plan(const ModelShape& shape, int64_t prompt, int64_t kept) {
 class Pool {
  public:
   Pool(const ModelShape& shape, int tensor_parallel, int64_t num_blocks, int block_size = 16,
-       bool zero_freed = true)
+       bool zero_freed = true, bool zeroes_aside = false)
       : shape(shape) {
     PagedKv::Options options{.shape = shape,
                              .block_size = block_size,
                              .num_blocks = num_blocks,
-                             .zero_freed = zero_freed};
+                             .zero_freed = zero_freed,
+                             .zeroes_aside = zeroes_aside};
     for (int rank = 0; rank < tensor_parallel; ++rank) {
       backends_.push_back(std::make_unique<RefBackend>(DType::kF32));
       options.backends.push_back(backends_.back().get());
@@ -306,6 +307,25 @@ TEST_P(PagedKvRanksTest, FreedBlocksAreZeroOnEveryRankAndOthersAreUntouched) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TensorParallel, PagedKvRanksTest, ::testing::Values(1, 2, 4, 8));
+
+TEST(PagedKvTest, BlocksThatAreZeroedAsideAreZeroWhenTheyAreFreeAgain) {
+  const ModelShape shape = Shape(3, 2);
+  Pool pool(shape, 2, 40, 16, /*zero_freed=*/true, /*zeroes_aside=*/true);
+  const int64_t handle = *pool.kv->Reserve(Plan(shape, 40, 20), 3);
+  pool.WriteAll(handle, 1, 16);
+  const std::vector<int32_t> blocks = BlocksOf(*pool.kv, handle);
+  pool.kv->Free(handle);
+  EXPECT_EQ(pool.kv->Find(handle), nullptr);  // at once
+  for (int i = 0; i < 1000 && pool.kv->free_blocks() < 40; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(pool.kv->free_blocks(), 40);
+  for (int32_t block : blocks) {
+    for (int rank = 0; rank < 2; ++rank) {
+      EXPECT_THAT(pool.BlockContents(rank, block), Each(0.0f)) << "rank " << rank;
+    }
+  }
+}
 
 TEST(PagedKvTest, ZeroingCanBeSwitchedOff) {
   const ModelShape shape = Shape(1, 1);

@@ -12,7 +12,6 @@
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
 #include "transfer/kv_sender.h"
-#include "transfer/rank_map.h"
 #include "transfer/reservation.h"
 
 namespace winnow {
@@ -94,8 +93,7 @@ struct Handoff {
   Handoff(const KvPlan& plan, int tensor_parallel, int streams_per_rank)
       : prompt(plan),
         staging(prompt, tensor_parallel),
-        num_streams(static_cast<int>(SendingRanks(SmallShape(), tensor_parallel)->size()) *
-                    streams_per_rank),
+        num_streams(std::min(tensor_parallel, plan.num_kv_heads) * streams_per_rank),
         transport(num_streams),
         sender({.plan = plan,
                 .ranks = staging.ranks(),
