@@ -373,6 +373,7 @@ TEST_F(PrefillSchedulerTest, AnUrgentPromptThatFitsDoesNotWaitForOneThatDoesNot)
   Start();
   JobLog running, normal, urgent;
   ASSERT_TRUE(scheduler_->Submit(Job("running", 9000), running.callbacks()).ok());
+  while (engine_.num_sequences() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   ASSERT_TRUE(scheduler_->Submit(Job("normal", 9900), normal.callbacks()).ok());
   PrefillJob job = Job("urgent", 900);
   job.priority = 1;
