@@ -282,25 +282,32 @@ void RequestDriver::OnDecodeEnded(const absl::Status& status) {
 }
 
 void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
-  // The prefill worker keeps the KV of an attempt that failed while it was shipped.
-  const bool can_resend =
-      stage == DriverStage::kPrefill && reserved_ && !tokens_.empty() && !complete_;
-  EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
   const bool is_full = absl::IsResourceExhausted(reason);
-  const bool may_wait = options_.waiting_room != nullptr && is_full && tokens_.empty();
-  ++(may_wait ? refusals_ : failures_);
+  // A prefill worker that took the request is not the one that is full.
+  const v1::WorkerRole role =
+      phase_ == Phase::kPrefill && !accepted_ ? v1::WORKER_ROLE_PREFILL : v1::WORKER_ROLE_DECODE;
+  // The prefill worker keeps the KV of an attempt that failed while it was shipped, also when the
+  // next decode worker refuses it.
+  const bool is_kept =
+      stage == DriverStage::kPrefill ? reserved_ : stage == DriverStage::kResend && is_full;
+  const bool can_resend = is_kept && !tokens_.empty() && !complete_;
+  EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
   // The hint of a full worker is of no concern to another one.
   const bool goes_elsewhere =
-      is_full && refusals_ <= kMaxRefusals && registry_.HasOtherPrefill(avoid_);
-  if (may_wait && !goes_elsewhere) {
+      is_full && refusals_ < kMaxRefusals && registry_.HasOther(role, avoid_);
+  if (is_full && !goes_elsewhere && tokens_.empty() && options_.waiting_room != nullptr) {
     events_.OnRetry(stage, reason);
     WaitForRoom(reason);
     return;
   }
-  if (!goes_elsewhere) LeaveWaitingRoom();
-  const absl::Duration delay =
-      goes_elsewhere ? absl::ZeroDuration()
-                     : Backoff(options_.backoff, std::max(1, failures_), options_.jitter, reason);
+  absl::Duration delay;
+  if (goes_elsewhere) {
+    ++refusals_;
+  } else {
+    LeaveWaitingRoom();
+    refusals_ = 0;
+    delay = Backoff(options_.backoff, ++failures_, options_.jitter, reason);
+  }
   if (!MayRetry(reason) || failures_ >= options_.max_attempts ||
       delay >= deadline_.Remaining(clock_)) {
     Fail(reason);

@@ -330,10 +330,11 @@ void WorkerRegistry::Recheck(const std::string& address) {
   state_->PollNow(address, /*unreachable=*/false);
 }
 
-bool WorkerRegistry::HasOtherPrefill(const std::vector<std::string>& addresses) const {
+bool WorkerRegistry::HasOther(v1::WorkerRole role,
+                              const std::vector<std::string>& addresses) const {
   std::lock_guard<std::mutex> lock(state_->mutex);
   return std::any_of(state_->workers.begin(), state_->workers.end(), [&](const auto& worker) {
-    return worker->role == v1::WORKER_ROLE_PREFILL && worker->may_be_chosen() &&
+    return worker->role == role && worker->may_be_chosen() &&
            std::find(addresses.begin(), addresses.end(), worker->address) == addresses.end();
   });
 }

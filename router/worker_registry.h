@@ -65,8 +65,8 @@ class WorkerRegistry {
   // It may be gone or have been restarted: polls it now.
   void Recheck(const std::string& address);
 
-  // Whether a prefill worker is ready that is none of these.
-  bool HasOtherPrefill(const std::vector<std::string>& addresses) const;
+  // Whether a worker of this role is ready that is none of these.
+  bool HasOther(v1::WorkerRole role, const std::vector<std::string>& addresses) const;
 
   // What the workers say of the model: the word of the first ready prefill worker, or of one that
   // was, with the smallest context of the ready workers. UNAVAILABLE until one has answered.

@@ -1,5 +1,7 @@
 #include "router/request_driver.h"
 
+#include <set>
+
 #include "common/peer_failure.h"
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
@@ -52,6 +54,12 @@ class RequestDriverTest : public ::testing::Test {
     driver_->Start();
   }
 
+  // A full worker's words.
+  static absl::Status Full() {
+    absl::Status full = absl::ResourceExhaustedError("full");
+    SetRetryAfter(full, absl::Seconds(3));
+    return full;
+  }
   static v1::PrefillResponse Accepted() {
     v1::PrefillResponse r;
     r.mutable_accepted()->set_tensor_parallel(2);
@@ -260,9 +268,7 @@ TEST_F(RequestDriverTest, RetriesAreBoundedAndRespectTheHint) {
   Workers({"p:1"}, {"d:1"});
   Start();
   for (int i = 0; i < 10; ++i) {
-    absl::Status full = absl::ResourceExhaustedError("full");
-    SetRetryAfter(full, absl::Seconds(3));
-    workers_.prefills.back()->End(full);
+    workers_.prefills.back()->End(Full());
     workers_.FireTimers();
   }
   EXPECT_THAT(workers_.prefills, SizeIs(RequestDriver::Options{}.max_attempts));
@@ -273,10 +279,8 @@ TEST_F(RequestDriverTest, RetriesAreBoundedAndRespectTheHint) {
 TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor) {
   Workers({"p:1", "p:2"}, {"d:1"});
   Start();
-  absl::Status full = absl::ResourceExhaustedError("full");
-  SetRetryAfter(full, absl::Seconds(3));
   for (int i = 0; i < 2; ++i) {
-    workers_.prefills.back()->End(full);
+    workers_.prefills.back()->End(Full());
     workers_.FireTimers();
   }
   ASSERT_THAT(workers_.prefills, SizeIs(3));
@@ -284,6 +288,92 @@ TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor
   ASSERT_THAT(workers_.delays, SizeIs(2));
   EXPECT_LT(workers_.delays[0], absl::Seconds(1));
   EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+}
+
+// The prefill workers have room, so going to the other one does not help.
+TEST_F(RequestDriverTest, TheHintOfTheOnlyDecodeWorkerIsWaitedFor) {
+  Workers({"p:1", "p:2"}, {"d:1"});
+  Start();
+  for (int i = 0; i < 3; ++i) {
+    workers_.prefills.back()->Say(Accepted());
+    workers_.prefills.back()->End(Full());
+    ASSERT_THAT(workers_.delays, SizeIs(i + 1));
+    EXPECT_GE(workers_.delays.back(), absl::Seconds(3));
+    workers_.FireTimers();
+  }
+  EXPECT_THAT(events_, IsEmpty());
+}
+
+TEST_F(RequestDriverTest, ARequestWaitsInTheRoomWhileTheOnlyDecodeWorkerIsFull) {
+  Workers({"p:1", "p:2"}, {"d:1"});
+  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
+  Start(/*max_tokens=*/3, {.waiting_room = room});
+  workers_.prefills.back()->Say(Accepted());
+  workers_.prefills.back()->End(Full());
+  EXPECT_EQ(room->size(), 1u);
+}
+
+TEST_F(RequestDriverTest, AnotherDecodeWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor) {
+  Workers({"p:1"}, {"d:1", "d:2"});
+  Start();
+  for (int i = 0; i < 2; ++i) {
+    workers_.prefills.back()->Say(Accepted());
+    workers_.prefills.back()->End(Full());
+    workers_.FireTimers();
+  }
+  ASSERT_THAT(workers_.prefills, SizeIs(3));
+  EXPECT_NE(workers_.prefills[0]->request.decode_address(),
+            workers_.prefills[1]->request.decode_address());
+  ASSERT_THAT(workers_.delays, SizeIs(2));
+  EXPECT_LT(workers_.delays[0], absl::Seconds(1));
+  EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+}
+
+TEST_F(RequestDriverTest, AMigrationWaitsForTheHintOfAFullDecodeWorker) {
+  Workers({"p:1", "p:2"}, {"d:1", "d:2"});
+  Start(/*max_tokens=*/4);
+  auto& p = *workers_.prefills.at(0);
+  const std::string first = p.request.decode_address();
+  p.Say(Accepted());
+  p.Say(Reserved(first, "R"));
+  p.Say(Token(10));
+  p.Say(Committed());
+  workers_.decodes.at(0)->End(absl::UnavailableError("gone"));
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.prefills, SizeIs(2));
+  EXPECT_NE(workers_.prefills[1]->request.decode_address(), first);
+  workers_.prefills[1]->Say(Accepted());
+  workers_.prefills[1]->End(Full());
+  ASSERT_THAT(workers_.delays, SizeIs(2));
+  EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+  workers_.FireTimers();
+  ASSERT_THAT(workers_.prefills, SizeIs(3));
+  EXPECT_THAT(workers_.prefills[2]->request.forced_tokens(), ElementsAre(10));
+}
+
+TEST_F(RequestDriverTest, AResendThatADecodeWorkerRefusesIsTriedAgain) {
+  Workers({"p:1"}, {"d:1", "d:2", "d:3"});
+  Start();
+  auto& p = *workers_.prefills.at(0);
+  const std::string first = p.request.decode_address();
+  p.Say(Accepted());
+  p.Say(Reserved(first, "R"));
+  p.Say(Token(10));
+  p.End(absl::UnavailableError("the decode worker is gone"));
+  for (int i = 0; i < 2; ++i) {
+    workers_.FireTimers();
+    ASSERT_THAT(workers_.resends, SizeIs(i + 1));
+    workers_.resends[i]->End(Full());
+  }
+  EXPECT_THAT((std::set<std::string>{first, workers_.resends[0]->request.decode_address(),
+                                     workers_.resends[1]->request.decode_address()}),
+              SizeIs(3));
+  ASSERT_THAT(workers_.delays, SizeIs(3));
+  EXPECT_LT(workers_.delays[1], absl::Seconds(1));  // one was left to ask
+  EXPECT_GE(workers_.delays[2], absl::Seconds(3));
+  workers_.FireTimers();
+  EXPECT_THAT(workers_.resends, SizeIs(3));
+  EXPECT_THAT(workers_.prefills, SizeIs(1));
 }
 
 TEST_F(RequestDriverTest, ARequestWaitsUntilAWorkerIsBack) {

@@ -120,7 +120,8 @@ TEST_F(WorkerRegistryTest, AWorkerThatVanishesGetsNoNewWorkAndIsForgottenAfterIt
   EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).draining, 1);
   EXPECT_EQ(registry.NumKnown(v1::WORKER_ROLE_PREFILL), 1);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(registry.Acquire(work, {})->prefill_address, "p:2");
-  EXPECT_FALSE(registry.HasOtherPrefill({"p:2"}));
+  EXPECT_FALSE(registry.HasOther(v1::WORKER_ROLE_PREFILL, {"p:2"}));
+  EXPECT_TRUE(registry.HasOther(v1::WORKER_ROLE_DECODE, {"p:2"}));
   EXPECT_THAT(workers_.forgotten(), ::testing::IsEmpty());
   registry.ReleasePrefill(*running, work, /*was_accepted=*/false);
   EXPECT_TRUE(WaitUntil([&] { return registry.Count(v1::WORKER_ROLE_PREFILL).draining == 0; }));
