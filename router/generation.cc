@@ -221,7 +221,8 @@ void Generation::OnDecodeReady() {
 }
 
 void Generation::OnFinished(const DriverResult& result) {
-  const std::string rest = stops_.Add(decoder_.Flush()) + stops_.Flush();
+  std::string rest = stops_.Add(decoder_.Flush());
+  rest += stops_.Flush();
   const StageTimes stages = Stages(result.committed);
   v1::GenerateResponse event;
   v1::Finished* finished = event.mutable_finished();

@@ -60,10 +60,14 @@ class GenerationTest : public ::testing::Test {
     request.mutable_sampling()->set_max_tokens(max_tokens);
     return request;
   }
-  // The workers' answer: `text` token by token, the first from the prefill worker.
-  void Answer(const std::string& text, bool then_stop_token = true) {
+  // The workers' answer: `text` and a stop token.
+  void Answer(const std::string& text) {
     std::vector<int32_t> ids = *tokenizer_->EncodePlain(text);
-    if (then_stop_token) ids.push_back(0);
+    ids.push_back(0);
+    AnswerWith(ids);
+  }
+  // Token by token, the first from the prefill worker.
+  void AnswerWith(const std::vector<int32_t>& ids) {
     auto& p = *workers_.prefills.at(0);
     v1::PrefillResponse accepted, reserved, token, committed;
     accepted.mutable_accepted()->set_tensor_parallel(2);
@@ -181,6 +185,20 @@ TEST_F(GenerationTest, AStopStringEndsTheTextBeforeItAndTheDecodeCall) {
   EXPECT_EQ(Text(), "one two");
   EXPECT_EQ(events_.back().finished().reason(), v1::FINISH_REASON_STOP_STRING);
   EXPECT_TRUE(workers_.decodes.at(0)->cancelled);
+}
+
+// The text ends in half a character, behind what might have become a stop string.
+TEST_F(GenerationTest, WhatWasHeldBackComesInItsOrder) {
+  Workers();
+  std::vector<int32_t> ids = *tokenizer_->EncodePlain("one ENé");
+  ids.pop_back();
+  v1::GenerateRequest request = Ask("count", static_cast<int>(ids.size()));
+  request.mutable_sampling()->add_stop(" END");
+  Begin(request);
+  AnswerWith(ids);
+  EXPECT_THAT(ends_, ElementsAre(absl::OkStatus()));
+  EXPECT_EQ(Text(), "one EN\uFFFD");
+  EXPECT_EQ(events_.back().finished().reason(), v1::FINISH_REASON_LENGTH);
 }
 
 TEST_F(GenerationTest, RefusesBadRequestsBeforeAnyWorkerSeesThem) {
