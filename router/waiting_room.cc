@@ -10,6 +10,9 @@ namespace {
 
 constexpr absl::Duration kDefaultHint = absl::Seconds(1);
 
+// After this the next one tries, too: the worker that was asked may be gone.
+constexpr absl::Duration kLongestTurn = absl::Seconds(1);
+
 }  // namespace
 
 bool WaitingRoom::MustWait(int priority) const {
@@ -63,6 +66,7 @@ void WaitingRoom::Pump() {
   if (!first) return;
   trying_ = first->id;
   Tell(callbacks_.extract(first->id).mapped().try_again);
+  WatchTurn();
 }
 
 void WaitingRoom::Refuse(uint64_t id) {
@@ -82,6 +86,17 @@ void WaitingRoom::Tell(std::function<void()> what) {
 void WaitingRoom::ExpectRoomAfter(absl::Duration hint) {
   clients_.After(hint, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->OnRoom();
+  });
+}
+
+void WaitingRoom::WatchTurn() {
+  clients_.After(kLongestTurn, [weak = weak_from_this(), turn = ++turn_] {
+    const std::shared_ptr<WaitingRoom> self = weak.lock();
+    if (self == nullptr) return;
+    std::lock_guard<std::mutex> lock(self->mutex_);
+    if (self->turn_ != turn || self->trying_ == 0) return;  // over
+    self->trying_ = 0;
+    self->Pump();
   });
 }
 

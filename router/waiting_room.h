@@ -14,9 +14,10 @@
 namespace winnow {
 
 // Where requests wait while all workers that could take them are full. One at a time tries again:
-// when a request of this router leaves a worker, when a worker took the one before, or when the
-// workers' hint says so. Who waited too long, or finds the room full, is refused with the words of
-// the last worker that was full. Thread-safe; made as a shared_ptr, since timers outlive it.
+// when a request of this router leaves a worker, when a worker took the one before or is silent
+// about it for a second, or when the workers' hint says so. Who waited too long, or finds the room
+// full, is refused with the words of the last worker that was full. Thread-safe; made as a
+// shared_ptr, since timers outlive it.
 class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
  public:
   // How a request is told; on another thread than the call that caused it. One of the two comes,
@@ -50,6 +51,7 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
   void Refuse(uint64_t id);
   void Tell(std::function<void()> what);
   void ExpectRoomAfter(absl::Duration hint);
+  void WatchTurn();
   void WatchTime(const RequestQueue::Entry& ticket);
 
   WorkerClients& clients_;
@@ -59,6 +61,7 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
   RequestQueue queue_;
   std::map<uint64_t, Callbacks> callbacks_;  // of those in the queue
   uint64_t trying_ = 0;                      // whose turn it is; 0: nobody's
+  uint64_t turn_ = 0;                        // counts them
   bool has_room_ = true;                     // as far as is known
   absl::Status full_;                        // the last worker's words
 };

@@ -44,7 +44,8 @@ class WaitingRoomTest : public ::testing::Test {
   // Runs the timers for which the time has come.
   void Pass(absl::Duration time) {
     clock_.Advance(time);
-    for (size_t i = 0; i < timers_.timers.size(); ++i) {
+    const size_t num_timers = timers_.timers.size();  // not those that begin now
+    for (size_t i = 0; i < num_timers; ++i) {
       if (timers_.delays[i] > time || timers_.timers[i] == nullptr) continue;
       std::exchange(timers_.timers[i], nullptr)();
     }
@@ -118,6 +119,35 @@ TEST_F(WaitingRoomTest, WhoLeavesInItsTurnGivesItToTheNext) {
   EXPECT_THAT(Heard(), ElementsAre("a tries"));
   room_->Leave(a);  // cancelled
   EXPECT_THAT(Heard(), ElementsAre("b tries"));
+}
+
+TEST_F(WaitingRoomTest, WhoGetsNoAnswerHoldsUpTheOthersForASecond) {
+  Open();
+  const auto a = room_->Enter(0, absl::InfiniteFuture());
+  Wait("a", a, Full());
+  Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
+  room_->OnRoom();
+  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  Pass(absl::Seconds(1));
+  EXPECT_THAT(Heard(), ElementsAre("b tries"));
+  Wait("a", a, Full());  // its answer, late: b's turn goes on
+  room_->OnRoom();
+  EXPECT_THAT(Heard(), IsEmpty());
+}
+
+TEST_F(WaitingRoomTest, TheTimeOfATurnIsItsOwn) {
+  Open();
+  const auto a = room_->Enter(0, absl::InfiniteFuture());
+  Wait("a", a, Full());
+  room_->OnRoom();
+  const std::function<void()> first_turn_is_over = timers_.timers.back();
+  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  Wait("a", a, Full());  // refused
+  Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
+  room_->OnRoom();
+  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  first_turn_is_over();
+  EXPECT_THAT(Heard(), IsEmpty());
 }
 
 }  // namespace
