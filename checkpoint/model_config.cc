@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "checkpoint/config_fields.h"
-#include "checkpoint/json_file.h"
+#include "common/json_file.h"
 #include "common/status_macros.h"
 
 namespace winnow {

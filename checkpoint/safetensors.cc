@@ -9,9 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "checkpoint/json_file.h"
 #include "checkpoint/mapped_file.h"
 #include "checkpoint/safetensors_header.h"
+#include "common/json_file.h"
 #include "common/status_macros.h"
 
 namespace winnow {

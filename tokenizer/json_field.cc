@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/read_file.h"
 #include "common/status_macros.h"
 
 namespace winnow {
@@ -11,24 +10,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMaxDepth = 64;  // printing and comparing recurse
 constexpr size_t kMaxQuote = 200;
 
 }  // namespace
-
-absl::StatusOr<Json> ReadJsonObject(const std::string& path) {
-  const std::optional<std::string> text = ReadFile(path);
-  if (!text) return absl::NotFoundError("no such file");
-  bool is_deep = false;
-  const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
-    is_deep = is_deep || depth > kMaxDepth;
-    return !is_deep;
-  };
-  Json json = Json::parse(*text, check_depth, /*allow_exceptions=*/false);
-  if (is_deep) return absl::InvalidArgumentError("nested deeper than 64 levels");
-  if (!json.is_object()) return absl::InvalidArgumentError("expected a JSON object");
-  return json;
-}
 
 const Json& Field(const Json& object, const char* name) {
   static const Json null;

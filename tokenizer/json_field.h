@@ -11,9 +11,6 @@ namespace winnow {
 // Typed reading of JSON that somebody else wrote: a wrong type is a status, never an exception.
 // `where` is the field's path for the message, such as "model.ignore_merges".
 
-// NOT_FOUND: no such file. INVALID_ARGUMENT: no JSON object, or nested deeper than 64 levels.
-absl::StatusOr<nlohmann::json> ReadJsonObject(const std::string& path);
-
 // Null when `object` is no object or has no such field.
 const nlohmann::json& Field(const nlohmann::json& object, const char* name);
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/json_file.h"
 #include "common/read_file.h"
 #include "common/status_macros.h"
 #include "tokenizer/byte_level.h"
@@ -238,9 +239,8 @@ absl::StatusOr<TokenizerConfig> ParseConfig(const Json& json) {
 }  // namespace
 
 absl::StatusOr<TokenizerFile> ReadTokenizerFile(const std::string& path) {
-  const absl::StatusOr<Json> json = ReadJsonObject(path);
-  if (!json.ok()) return InFile(path, json.status());
-  absl::StatusOr<TokenizerFile> file = FileReader(*json).Read();
+  WINNOW_ASSIGN_OR_RETURN(const Json json, ReadJsonObject(path));
+  absl::StatusOr<TokenizerFile> file = FileReader(json).Read();
   if (!file.ok()) return InFile(path, file.status());
   return file;
 }
@@ -253,7 +253,7 @@ absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir
     if (!parsed.ok()) return InFile(path, parsed.status());
     config = *std::move(parsed);
   } else if (!absl::IsNotFound(json.status())) {
-    return InFile(path, json.status());
+    return json.status();
   }
   if (auto text = ReadFile(model_dir + "/chat_template.jinja")) {
     config.chat_template = *std::move(text);

@@ -8,7 +8,7 @@
 namespace winnow {
 
 // Reads a JSON object. NOT_FOUND: no such file. INVALID_ARGUMENT: cannot be read, larger than 256
-// MiB, not JSON, or not an object; the text names the file.
+// MiB, not JSON, nested deeper than 64 levels, or not an object; the text names the file.
 absl::StatusOr<nlohmann::json> ReadJsonObject(const std::string& path);
 
 }  // namespace winnow
