@@ -70,7 +70,7 @@ void Generation::Begin() {
     End(CancelStatus());
     return;
   }
-  absl::StatusOr<v1::PrefillRequest> prefill = Admit();
+  absl::StatusOr<v1::PrefillRequest> prefill = Admit(std::exchange(request_, {}));
   if (!prefill.ok()) {
     parts_.metrics.OnRejected(WhyRejected(prefill.status()));
     // Without the sentence: it may quote the request.
@@ -160,19 +160,19 @@ absl::Status Generation::CheckClient() const {
   return client_->TakeTokens(prompt_tokens_ + sampling_.max_tokens);
 }
 
-absl::StatusOr<v1::PrefillRequest> Generation::Admit() {
-  WINNOW_RETURN_IF_ERROR(CheckEnvelope(request_, options_.max_request_bytes));
+absl::StatusOr<v1::PrefillRequest> Generation::Admit(const v1::GenerateRequest& request) {
+  WINNOW_RETURN_IF_ERROR(CheckEnvelope(request, options_.max_request_bytes));
   // Workers keep KV under a request's name, so two clients that chose the same one must not meet.
   const std::string unique = absl::StrCat(absl::Hex(RandomBits(), absl::kZeroPad16));
-  name_ = request_.request_id().empty() ? unique : request_.request_id();
+  name_ = request.request_id().empty() ? unique : request.request_id();
   WINNOW_ASSIGN_OR_RETURN(const v1::WorkerInfo model, parts_.registry.Model());
-  WINNOW_ASSIGN_OR_RETURN(sampling_, ResolveSampling(request_.sampling(), model, RandomBits()));
-  const bool is_chat = request_.has_text() || request_.has_chat();
+  WINNOW_ASSIGN_OR_RETURN(sampling_, ResolveSampling(request.sampling(), model, RandomBits()));
+  const bool is_chat = request.has_text() || request.has_chat();
   WINNOW_ASSIGN_OR_RETURN(selection_,
-                          ResolveSelection(request_.selection(), model, options_.allow_explain,
+                          ResolveSelection(request.selection(), model, options_.allow_explain,
                                            is_chat ? options_.chat_window_offset : std::nullopt));
   const absl::Time begin = parts_.clock.Now();
-  WINNOW_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(parts_.tokenizer, request_));
+  WINNOW_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(parts_.tokenizer, request));
   tokenize_seconds_ = SecondsSince(begin);
   WINNOW_RETURN_IF_ERROR(CheckPrompt(ids, sampling_, model));
   prompt_tokens_ = static_cast<int64_t>(ids.size());
@@ -183,8 +183,8 @@ absl::StatusOr<v1::PrefillRequest> Generation::Admit() {
   prefill.mutable_prompt_ids()->Add(ids.begin(), ids.end());
   *prefill.mutable_sampling() = ToProto(sampling_);
   *prefill.mutable_selection() = ToProto(selection_);
-  prefill.set_explain(request_.selection().explain());
-  prefill.set_priority(request_.priority());
+  prefill.set_explain(request.selection().explain());
+  prefill.set_priority(request.priority());
   return prefill;
 }
 

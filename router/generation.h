@@ -62,7 +62,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Cancel();
 
  private:
-  absl::StatusOr<v1::PrefillRequest> Admit();
+  absl::StatusOr<v1::PrefillRequest> Admit(const v1::GenerateRequest& request);
   absl::Status CheckClient() const;  // its limits, once the prompt's tokens are known
   void OnToken(int32_t index, int32_t id, bool is_stop);
   void OnDecodeReady();
@@ -78,7 +78,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   const GenerationParts parts_;
   const GenerationOptions& options_;
-  const v1::GenerateRequest request_;
+  v1::GenerateRequest request_;  // until it is admitted
   const Deadline deadline_;
   const GenerationSink sink_;
   const std::shared_ptr<Client> client_;

@@ -26,7 +26,7 @@ absl::StatusOr<std::shared_ptr<Client>> GenerationService::Authenticate(
   return client;
 }
 
-absl::Status GenerationService::TakePlace() {
+absl::Status GenerationService::TakePlace(int64_t bytes) {
   absl::Status refused;
   if (draining_) {
     parts_.metrics.OnRejected(Rejection::kDraining);
@@ -36,9 +36,21 @@ absl::Status GenerationService::TakePlace() {
     parts_.metrics.OnRejected(Rejection::kOverload);
     refused = absl::ResourceExhaustedError(
         absl::StrCat("the router runs ", options_.max_running, " requests, as many as it may"));
+  } else if (const int64_t others = running_bytes_.fetch_add(bytes);
+             others + bytes > options_.max_running_bytes) {
+    GivePlace(bytes);
+    parts_.metrics.OnRejected(Rejection::kOverload);
+    refused = absl::ResourceExhaustedError(
+        absl::StrCat("the router runs requests of ", others, " bytes, with this one of ", bytes,
+                     " it would have more than ", options_.max_running_bytes));
   }
   SetRetryAfter(refused, options_.retry_after);
   return refused;
+}
+
+void GenerationService::GivePlace(int64_t bytes) {
+  running_bytes_ -= bytes;
+  --num_running_;
 }
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
@@ -51,16 +63,17 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
     writer->Finish(client.status());
     return writer.get();
   }
-  if (absl::Status refused = TakePlace(); !refused.ok()) {
+  const auto bytes = static_cast<int64_t>(request->ByteSizeLong());
+  if (absl::Status refused = TakePlace(bytes); !refused.ok()) {
     if (*client != nullptr) (*client)->End();
     writer->Finish(std::move(refused));
     return writer.get();
   }
   GenerationSink sink;
   sink.write = [writer](v1::GenerateResponse event) { writer->Write(std::move(event)); };
-  sink.finish = [this, writer, client = *client](const absl::Status& status) {
+  sink.finish = [this, writer, client = *client, bytes](const absl::Status& status) {
     if (client != nullptr) client->End();
-    --num_running_;  // first: once the call has ended, the service may be gone
+    GivePlace(bytes);  // first: once the call has ended, the service may be gone
     writer->Finish(status);
   };
   const Deadline deadline = DeadlineOf(*context, parts_.clock)

@@ -17,8 +17,9 @@ class GenerationService final : public v1::GenerationService::CallbackService {
     GenerationOptions generation;
     // Of requests that bring none, and the longest for all.
     absl::Duration default_timeout = absl::Minutes(10);
-    // More at a time are refused with RESOURCE_EXHAUSTED.
+    // More at a time, in number or in bytes of their messages, are refused with RESOURCE_EXHAUSTED.
     int64_t max_running = 4096;
+    int64_t max_running_bytes = int64_t{1} << 30;
     absl::Duration retry_after = absl::Seconds(1);
   };
   // `tokens` null: whoever comes may ask. It, the executor and what `parts` refers to must outlive
@@ -37,8 +38,9 @@ class GenerationService final : public v1::GenerationService::CallbackService {
  private:
   // Whose call it is, with one of their requests taken; null when nobody is asked.
   absl::StatusOr<std::shared_ptr<Client>> Authenticate(const grpc::CallbackServerContext& context);
-  // OK takes a place, to be given back.
-  absl::Status TakePlace();
+  // OK takes a place for a request of so many bytes, to be given back.
+  absl::Status TakePlace(int64_t bytes);
+  void GivePlace(int64_t bytes);
 
   const GenerationParts parts_;
   Executor& executor_;
@@ -46,6 +48,7 @@ class GenerationService final : public v1::GenerationService::CallbackService {
   const Options options_;
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> num_running_{0};
+  std::atomic<int64_t> running_bytes_{0};
 };
 
 }  // namespace winnow

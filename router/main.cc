@@ -47,6 +47,8 @@ ABSL_FLAG(std::string, client_tokens, "",
 ABSL_FLAG(int64_t, max_request_bytes, 16 << 20,
           "a larger request is refused before it is tokenized");
 ABSL_FLAG(int64_t, max_requests, 4096, "running at a time; more are refused");
+ABSL_FLAG(int64_t, max_running_bytes, int64_t{1} << 30,
+          "of the requests that run at a time; more are refused");
 ABSL_FLAG(
     int64_t, max_waiting, 1024,
     "requests that wait while all workers are full, highest priority first; more are refused");
@@ -79,6 +81,8 @@ absl::Status CheckFlags() {
       CheckFlagRange("chat-window-offset", absl::GetFlag(FLAGS_chat_window_offset), -1, 1'000));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("max-requests", absl::GetFlag(FLAGS_max_requests), 1, 1'000'000));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-running-bytes", absl::GetFlag(FLAGS_max_running_bytes),
+                                        absl::GetFlag(FLAGS_max_request_bytes)));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("max-waiting", absl::GetFlag(FLAGS_max_waiting), 1, 1'000'000));
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-wait-s", absl::GetFlag(FLAGS_max_wait_s), 0, 86'400));
@@ -101,6 +105,7 @@ GenerationService::Options ServiceOptions() {
   options.generation.driver.max_attempts = absl::GetFlag(FLAGS_max_attempts);
   options.default_timeout = absl::Seconds(absl::GetFlag(FLAGS_default_timeout_s));
   options.max_running = absl::GetFlag(FLAGS_max_requests);
+  options.max_running_bytes = absl::GetFlag(FLAGS_max_running_bytes);
   return options;
 }
 
