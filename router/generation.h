@@ -18,6 +18,7 @@
 #include "router/router_metrics.h"
 #include "router/stop_strings.h"
 #include "router/worker_registry.h"
+#include "rpc/message_size.h"
 #include "tokenizer/stream_decoder.h"
 #include "tokenizer/tokenizer.h"
 #include "winnow/v1/generation.pb.h"
@@ -26,7 +27,7 @@ namespace winnow {
 
 struct GenerationOptions {
   bool allow_explain = false;
-  size_t max_request_bytes = 16 << 20;
+  size_t max_request_bytes = kMaxMessageBytes;
   std::optional<int> chat_window_offset;  // of chat prompts, in place of the profile's
   RequestDriver::Options driver;
 };

@@ -19,6 +19,7 @@
 #include "router/registered_workers.h"
 #include "router/worker_registry.h"
 #include "router/worker_registry_service.h"
+#include "rpc/message_size.h"
 #include "rpc/resolver.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
@@ -44,8 +45,8 @@ ABSL_FLAG(bool, allow_explain, false, "answer requests for the kept positions");
 ABSL_FLAG(std::string, client_tokens, "",
           "JSON file of the clients that may call, with their bearer tokens and limits; empty: all "
           "may. It is read again when it changes");
-ABSL_FLAG(int64_t, max_request_bytes, 16 << 20,
-          "a larger request is refused before it is tokenized");
+ABSL_FLAG(int64_t, max_request_bytes, winnow::kMaxMessageBytes,
+          "a larger request is refused before it is tokenized; at most 16 MiB");
 ABSL_FLAG(int64_t, max_requests, 4096, "running at a time; more are refused");
 ABSL_FLAG(int64_t, max_running_bytes, int64_t{1} << 30,
           "of the requests that run at a time; more are refused");
@@ -75,8 +76,8 @@ absl::StatusOr<std::vector<std::string>> Addresses(const std::string& flag,
 
 absl::Status CheckFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) return absl::InvalidArgumentError("--model is empty");
-  WINNOW_RETURN_IF_ERROR(
-      CheckFlagRange("max-request-bytes", absl::GetFlag(FLAGS_max_request_bytes), 1, 1 << 30));
+  WINNOW_RETURN_IF_ERROR(CheckFlagRange("max-request-bytes", absl::GetFlag(FLAGS_max_request_bytes),
+                                        1, kMaxMessageBytes));
   WINNOW_RETURN_IF_ERROR(
       CheckFlagRange("chat-window-offset", absl::GetFlag(FLAGS_chat_window_offset), -1, 1'000));
   WINNOW_RETURN_IF_ERROR(

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "grpcpp/channel.h"
+#include "rpc/message_size.h"
 #include "rpc/tls.h"
 
 namespace winnow {
@@ -19,7 +20,7 @@ struct ChannelOptions {
   int keepalive_timeout_ms = 5'000;
   // A peer that restarts is reached again after at most this.
   int max_reconnect_backoff_ms = 1'000;
-  int max_message_bytes = 16 << 20;
+  int max_message_bytes = kMaxMessageBytes;
   TlsFiles tls;  // none: plain text
 };
 

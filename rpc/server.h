@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "grpcpp/impl/codegen/service_type.h"
 #include "grpcpp/server.h"
+#include "rpc/message_size.h"
 #include "rpc/tls.h"
 
 namespace winnow {
@@ -32,7 +33,7 @@ struct RpcServerOptions {
   bool health = true;                    // grpc.health.v1; not ready until SetServing(true)
   bool reflection = true;
   ServerSecurity security;
-  int max_message_bytes = 16 << 20;
+  int max_message_bytes = kMaxMessageBytes;
 };
 
 // A running gRPC server. Thread-safe. The destructor shuts down at once.

@@ -13,6 +13,7 @@
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
+#include "rpc/message_size.h"
 #include "rpc/plan_proto.h"
 #include "rpc/trace_metadata.h"
 
@@ -27,7 +28,13 @@ absl::Status CheckUtf8(const char* what, const std::string& text) {
   return absl::InvalidArgumentError(absl::StrCat(what, ": not valid UTF-8 at byte ", bad));
 }
 
+// What no router takes is refused here, too: gRPC would call it RESOURCE_EXHAUSTED, as if it might
+// pass later.
 absl::Status CheckRequest(const v1::GenerateRequest& request) {
+  if (request.ByteSizeLong() > kMaxMessageBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("request: at most ", kMaxMessageBytes,
+                                                   " bytes, got ", request.ByteSizeLong()));
+  }
   WINNOW_RETURN_IF_ERROR(CheckUtf8("prompt", request.text()));
   WINNOW_RETURN_IF_ERROR(CheckUtf8("prompt", request.raw()));
   for (const v1::ChatMessage& message : request.chat().messages()) {

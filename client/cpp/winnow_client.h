@@ -64,7 +64,7 @@ class WinnowClient {
   // Runs one generation and waits for its end. `stop`, when given, cancels it from another thread
   // within 100 ms. Errors are those of GenerationService.Generate; RESOURCE_EXHAUSTED and
   // UNAVAILABLE may carry a delay (common/retry_hint.h). INVALID_ARGUMENT also for a prompt that is
-  // not valid UTF-8, before anything is sent.
+  // not valid UTF-8 and for a request of more than 16 MiB, before anything is sent.
   absl::StatusOr<GenerateResult> Generate(const v1::GenerateRequest& request,
                                           absl::Duration timeout,
                                           const GenerateCallbacks& callbacks = {},

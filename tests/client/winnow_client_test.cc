@@ -205,6 +205,14 @@ TEST_F(WinnowClientTest, RefusesTextThatIsNotUtf8BeforeItIsSent) {
   EXPECT_FALSE(router_.called);
 }
 
+TEST_F(WinnowClientTest, RefusesWhatIsTooLargeForAnyRouterBeforeItIsSent) {
+  const absl::Status status = Ask(std::string(16 << 20, 'a')).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("request: at most 16777216 bytes, got 1677722"));
+  EXPECT_FALSE(router_.called);
+}
+
 TEST(WinnowClientCreateTest, RefusesAnAddressThatIsNone) {
   EXPECT_EQ(WinnowClient::Create("no port").status().code(), absl::StatusCode::kInvalidArgument);
 }
