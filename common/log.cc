@@ -1,5 +1,7 @@
 #include "common/log.h"
 
+#include <algorithm>
+#include <array>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -17,6 +19,10 @@ namespace {
 // Of the line that this thread is logging. spdlog formats a line on the thread that logs it, and
 // offers no other way to bring fields along.
 thread_local const RequestTag* current_tag = nullptr;
+
+// Their places are spdlog's numbers.
+constexpr std::array<const char*, 5> kLevelNames = {"trace", "debug", "info", "warn", "error"};
+static_assert(spdlog::level::trace == 0 && spdlog::level::err == 4);
 
 std::string_view View(spdlog::string_view_t text) { return {text.data(), text.size()}; }
 
@@ -107,15 +113,27 @@ std::string AbslUnparseFlag(LogFormat format) {
   return format == LogFormat::kJson ? "json" : "text";
 }
 
+bool AbslParseFlag(absl::string_view text, LogLevel* level, std::string* error) {
+  const auto name = std::find(kLevelNames.begin(), kLevelNames.end(), text);
+  if (name == kLevelNames.end()) {
+    *error = "expected trace, debug, info, warn or error";
+    return false;
+  }
+  level->level = static_cast<spdlog::level::level_enum>(name - kLevelNames.begin());
+  return true;
+}
+
+std::string AbslUnparseFlag(LogLevel level) { return kLevelNames.at(level.level); }
+
 std::unique_ptr<spdlog::formatter> MakeLogFormatter(LogFormat format) {
   if (format == LogFormat::kJson) return std::make_unique<JsonFormatter>();
   return std::make_unique<TextFormatter>();
 }
 
-void InitLog(const std::string& component, const std::string& level, LogFormat format) {
+void InitLog(const std::string& component, LogLevel level, LogFormat format) {
   auto logger = spdlog::stderr_color_mt(component);
   logger->set_formatter(MakeLogFormatter(format));
-  logger->set_level(spdlog::level::from_str(level));
+  logger->set_level(level.level);
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));
 }

@@ -15,10 +15,16 @@ enum class LogFormat { kText, kJson };
 bool AbslParseFlag(absl::string_view text, LogFormat* format, std::string* error);
 std::string AbslUnparseFlag(LogFormat format);
 
-// Sets the process-wide spdlog logger: stderr. Call once from main. `level` is one of trace, debug,
-// info, warn, error. Prompts and generated text are never logged.
-void InitLog(const std::string& component, const std::string& level,
-             LogFormat format = LogFormat::kText);
+// The least that is logged. As the value of a flag: trace, debug, info, warn or error.
+struct LogLevel {
+  spdlog::level::level_enum level = spdlog::level::info;
+};
+bool AbslParseFlag(absl::string_view text, LogLevel* level, std::string* error);
+std::string AbslUnparseFlag(LogLevel level);
+
+// Sets the process-wide spdlog logger: stderr. Call once from main. Prompts and generated text are
+// never logged.
+void InitLog(const std::string& component, LogLevel level, LogFormat format);
 
 // spdlog's formatter of our lines.
 std::unique_ptr<spdlog::formatter> MakeLogFormatter(LogFormat format);

@@ -6,7 +6,7 @@
 #include "common/program_flags.h"
 
 ABSL_FLAG(std::string, http_listen, "", "host:port of /metrics, /healthz and /readyz; empty: none");
-ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warn or error");
+ABSL_FLAG(winnow::LogLevel, log_level, {}, "trace, debug, info, warn or error");
 ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
           "text, or json: an object a line");
 

@@ -34,7 +34,7 @@ class ProgramFlagsTest(unittest.TestCase):
 
     def test_a_flag_that_does_not_exist_or_parse_is_named(self):
         for program in SERVERS:
-            for flag in ("--no-such-flag=1", "--drain-timeout-s=soon"):
+            for flag in ("--no-such-flag=1", "--drain-timeout-s=soon", "--log-level=inof"):
                 with self.subTest(program=program, flag=flag):
                     said = run(program, flag)
                     self.assertEqual(said.returncode, 1)
