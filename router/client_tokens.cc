@@ -1,5 +1,7 @@
 #include "router/client_tokens.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -89,8 +91,9 @@ absl::StatusOr<std::vector<ClientEntry>> ParseClients(const std::string& text) {
   return clients;
 }
 
-// Changes when the file is written; empty when it cannot be looked at.
+// Changes when the file is written; empty when it cannot be read.
 std::string VersionOf(const std::string& path) {
+  if (access(path.c_str(), R_OK) != 0) return "";
   std::error_code error;
   const auto time = std::filesystem::last_write_time(path, error);
   if (error) return "";
@@ -177,15 +180,18 @@ absl::StatusOr<std::unique_ptr<ClientTokens>> ClientTokens::Load(const std::stri
 
 absl::Status ClientTokens::Reload() {
   const std::string version = VersionOf(path_);  // first: a change meanwhile is seen again
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    version_ = version;  // a bad file is complained of once
+  }
   const std::optional<std::string> text = ReadFile(path_);
   if (!text) return absl::InvalidArgumentError(absl::StrCat("client tokens: cannot read ", path_));
   const absl::StatusOr<std::vector<ClientEntry>> clients = ParseClients(*text);
-  std::lock_guard<std::mutex> lock(mutex_);
-  version_ = version;  // a broken file is complained of once
   if (!clients.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat("client tokens: ", path_, ": ", clients.status().message()));
   }
+  std::lock_guard<std::mutex> lock(mutex_);
   std::vector<Entry> entries;
   for (const ClientEntry& each : *clients) {
     const auto known = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& entry) {

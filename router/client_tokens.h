@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -64,7 +63,7 @@ class ClientTokens {
   // Reads the file again; running requests of whoever is gone go on. The errors of Load leave
   // everything as it was.
   absl::Status Reload();
-  // Reload, when the file was changed since it was read.
+  // Reload, when the file was changed, came or went since it was read.
   absl::Status ReloadIfChanged();
 
   // Whose token an "authorization" header carries ("Bearer …"). UNAUTHENTICATED. Takes equally long
@@ -82,7 +81,7 @@ class ClientTokens {
   const Clock& clock_;
   mutable std::mutex mutex_;
   std::vector<Entry> entries_;
-  std::string version_;  // of the file: its time and size
+  std::string version_;  // of the file when it was last looked at: its time and size
 };
 
 }  // namespace winnow

@@ -135,6 +135,22 @@ TEST_F(ClientTokensTest, ABrokenFileChangesNothingAndIsNamedOnce) {
   EXPECT_TRUE(tokens->Authenticate(Bearer(kSearch)).ok());
 }
 
+TEST_F(ClientTokensTest, AFileThatIsGoneChangesNothingAndIsNamedOnce) {
+  const auto tokens = Load();
+  const std::string aside = path_ + ".aside";
+  std::filesystem::rename(path_, aside);
+  const absl::Status gone = tokens->ReloadIfChanged();
+  EXPECT_EQ(gone.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(gone.message()), HasSubstr(path_));
+  EXPECT_EQ(tokens->ReloadIfChanged(), absl::OkStatus());
+  EXPECT_TRUE(tokens->Authenticate(Bearer(kSearch)).ok());
+  std::filesystem::rename(aside, path_);
+  EXPECT_EQ(tokens->ReloadIfChanged(), absl::OkStatus());
+  std::filesystem::rename(path_, aside);
+  EXPECT_FALSE(tokens->ReloadIfChanged().ok());  // news again
+  std::filesystem::remove(aside);
+}
+
 TEST_F(ClientTokensTest, WhatIsWrongIsNamed) {
   const std::string good = R"({"name": "a", "token": "0123456789abcdef")";
   const std::pair<std::string, std::string> cases[] = {
