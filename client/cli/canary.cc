@@ -1,4 +1,3 @@
-#include <csignal>
 #include <cstdio>
 #include <fstream>
 
@@ -9,6 +8,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
 #include "client/cli/generate_request.h"
+#include "client/cli/interrupt.h"
 #include "common/process.h"
 #include "common/status_macros.h"
 
@@ -67,12 +67,15 @@ absl::Status WriteTextfile(const std::string& path, const std::string& text) {
 }
 
 // One question. Returns the exit code.
-int Ask(const CanarySettings& settings, WinnowClient& client, CanaryMetrics& metrics) {
+int Ask(const CanarySettings& settings, WinnowClient& client, CanaryMetrics& metrics,
+        const StopFlag& stop) {
   const absl::Time begin = absl::Now();
-  const absl::StatusOr<GenerateResult> result = client.Generate(settings.request, settings.timeout);
+  const absl::StatusOr<GenerateResult> result =
+      client.Generate(settings.request, settings.timeout, {}, &stop);
   const auto tell = [&](CanaryOutcome outcome, double ttft_s, double total_s) {
     metrics.OnAnswer(outcome, absl::ToDoubleSeconds(begin - absl::UnixEpoch()), ttft_s, total_s);
   };
+  if (!result.ok() && stop.IsStopped()) return ReportError(result.status());  // says nothing
   if (!result.ok()) {
     tell(CanaryOutcome::kError, 0, 0);
     return ReportError(result.status());
@@ -100,7 +103,7 @@ int CanaryCommand(const std::vector<std::string>& words) {
   }
   const absl::StatusOr<CanarySettings> settings = ReadSettings(*args);
   if (!settings.ok()) return ReportUsage("canary", settings.status());
-  BlockStopSignals();
+  const StopFlag& interrupted = StopOnSignals();
   const auto client = Connect(*args);
   if (!client.ok()) return ReportUsage("canary", client.status());
   MetricsRegistry registry("canary");
@@ -110,13 +113,14 @@ int CanaryCommand(const std::vector<std::string>& words) {
       StartStatusPages(settings->http_listen, ready, [&] { return registry.Serialize(); });
   if (!http.ok()) return ReportUsage("canary", http.status());
   while (true) {
-    const int code = Ask(*settings, **client, metrics);
-    if (!settings->textfile.empty()) {
+    const int code = Ask(*settings, **client, metrics, interrupted);
+    if (!settings->textfile.empty() && !interrupted.IsStopped()) {
       const absl::Status written = WriteTextfile(settings->textfile, registry.Serialize());
       if (!written.ok()) return ReportError(written);
     }
     if (settings->every == absl::ZeroDuration()) return code;
-    if (WaitForStopSignal(settings->every)) return kExitOk;
+    SleepUntil(absl::Now() + settings->every, interrupted);
+    if (interrupted.IsStopped()) return kExitOk;
   }
 }
 

@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +7,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
 #include "client/cli/generate_request.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
 #include "client/cpp/winnow_client.h"
 #include "nlohmann/json.hpp"
@@ -51,8 +51,6 @@ Exit codes: 0 ok · 2 bad command line · 3 refused · 4 try later · 5 cancelle
   winnow generate --prompt-file question.txt --keep-ratio 0.1
   winnow generate --prompt 'Hello' --policy full --max-tokens 20 --json
 )";
-
-StopFlag interrupted;  // set by Ctrl-C; a signal handler can reach nothing else
 
 Json SegmentJson(const Ledger::Segment& s) {
   return {
@@ -120,7 +118,7 @@ int GenerateCommand(const std::vector<std::string>& words) {
   const auto client = Connect(*args);
   if (!client.ok()) return ReportUsage("generate", client.status());
 
-  std::signal(SIGINT, [](int) { interrupted.Stop(absl::StatusCode::kCancelled); });
+  const StopFlag& interrupted = StopOnSignals();
   const bool json = args->Has("json");
   Progress progress(isatty(STDERR_FILENO) != 0, "connecting");
   GenerateCallbacks callbacks;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <csignal>
 #include <cstdio>
 #include <mutex>
 #include <random>
@@ -13,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/load_plan.h"
 #include "client/cli/load_report.h"
 #include "client/cli/progress.h"
@@ -48,8 +48,6 @@ line · 4 try later · 5 too late · 1 other errors
 
   winnow load --rate 4 --requests 100 --prompt-tokens 512:3,8000:1 --keep-ratio 0.1 --slo-ttft-ms 2000
 )";
-
-StopFlag interrupted;  // set by Ctrl-C; a signal handler can reach nothing else
 
 struct LoadSettings {
   LoadOptions plan;
@@ -116,7 +114,8 @@ v1::GenerateRequest MakeRequest(const PlannedRequest& planned, int32_t vocab, in
 }
 
 LoadSample Ask(WinnowClient& client, const PlannedRequest& planned,
-               const v1::GenerateRequest& request, absl::Time due, absl::Duration timeout) {
+               const v1::GenerateRequest& request, absl::Time due, absl::Duration timeout,
+               const StopFlag& stop) {
   LoadSample sample{.prompt_tokens = planned.prompt_tokens};
   const auto since_due = [&] { return absl::ToDoubleSeconds(absl::Now() - due); };
   double last = 0;
@@ -130,7 +129,7 @@ LoadSample Ask(WinnowClient& client, const PlannedRequest& planned,
     last = now;
     ++sample.completion_tokens;
   };
-  sample.status = client.Generate(request, timeout, callbacks, &interrupted).status();
+  sample.status = client.Generate(request, timeout, callbacks, &stop).status();
   sample.total_s = since_due();
   return sample;
 }
@@ -172,15 +171,8 @@ class Crowd {
   int64_t size_ = 0;
 };
 
-// Sleeps until then, or until Ctrl-C.
-void SleepUntil(absl::Time time) {
-  while (!interrupted.IsStopped() && absl::Now() < time) {
-    absl::SleepFor(std::min(time - absl::Now(), absl::Milliseconds(50)));
-  }
-}
-
 double RunLoad(WinnowClient& client, const LoadSettings& settings, int32_t vocab,
-               Progress& progress, LoadReport& report) {
+               Progress& progress, LoadReport& report, const StopFlag& stop) {
   const std::vector<PlannedRequest> plan = PlanLoad(settings.plan);
   const absl::Time begin = absl::Now();
   Crowd crowd(settings.max_in_flight);
@@ -194,11 +186,11 @@ double RunLoad(WinnowClient& client, const LoadSettings& settings, int32_t vocab
     // Made beforehand: a long prompt takes a while.
     auto request = MakeRequest(planned, vocab, settings.max_tokens);
     const absl::Time due = begin + planned.at;
-    SleepUntil(due);
-    if (interrupted.IsStopped()) break;
+    SleepUntil(due, stop);
+    if (stop.IsStopped()) break;
     ++sent;
     const bool runs = crowd.Run([&, due, request = std::move(request)] {
-      report.Add(Ask(client, planned, request, due, settings.timeout));
+      report.Add(Ask(client, planned, request, due, settings.timeout, stop));
     });
     if (!runs) {
       report.Add({.prompt_tokens = planned.prompt_tokens,
@@ -236,11 +228,11 @@ int LoadCommand(const std::vector<std::string>& words) {
     return ReportError(absl::InternalError("the router serves no model"));
   }
 
-  std::signal(SIGINT, [](int) { interrupted.Stop(absl::StatusCode::kCancelled); });
   LoadReport report(settings->slo);
   Progress progress(isatty(STDERR_FILENO) != 0, "starting");
-  const double seconds = RunLoad(
-      **client, *settings, static_cast<int32_t>(models->front().vocab_size()), progress, report);
+  const double seconds =
+      RunLoad(**client, *settings, static_cast<int32_t>(models->front().vocab_size()), progress,
+              report, StopOnSignals());
   progress.Stop();
   const std::string text =
       args->Has("json") ? report.ToJson(seconds) + "\n" : report.ToText(seconds);

@@ -1,6 +1,7 @@
 """winnow canary: right, wrong, and nobody there; its metrics, as a file and as a page."""
 
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from harness import BIN, SHORT, ClusterTest, unittest  # noqa: E402
 from local_prometheus import free_port  # noqa: E402
 from metric_list import expected_series, listed, parse_page  # noqa: E402
 
-RIGHT, WRONG, TRY_LATER, USAGE = 0, 1, 4, 2
+RIGHT, WRONG, USAGE, TRY_LATER, CANCELLED = 0, 1, 2, 4, 5
 
 
 class CanaryTest(ClusterTest):
@@ -83,6 +84,17 @@ class CanaryTest(ClusterTest):
         finally:
             child.terminate()
         self.assertEqual(child.wait(timeout=60), 0)
+
+    def test_it_can_be_stopped_while_it_asks(self):
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(60)
+            child = subprocess.Popen(self.command(SHORT.answer, f"127.0.0.1:{silent.getsockname()[1]}", "--textfile",
+                                                  self.textfile), stderr=subprocess.PIPE)
+            with silent.accept()[0]:
+                child.terminate()
+                self.assertIn(b"CANCELLED", child.communicate(timeout=60)[1])
+        self.assertEqual(child.returncode, CANCELLED)
+        self.assertFalse(self.textfile.exists())  # it tells nothing of the router
 
     def test_it_must_know_what_to_expect(self):
         asked = subprocess.run([BIN / "winnow", "canary", "--prompt", "Hello"], capture_output=True, text=True, check=False)
