@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/host_port.h"
 
 namespace winnow {
 
@@ -40,8 +41,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Create(Options options) 
     http->port_ = options.port;
   }
   if (http->port_ <= 0) {
-    return absl::UnavailableError(
-        absl::StrCat("HTTP server: cannot listen on ", options.host, ":", options.port));
+    return absl::UnavailableError(absl::StrCat("HTTP server: cannot listen on ",
+                                               HostPort{options.host, options.port}.ToString()));
   }
   auto ended = std::make_shared<std::atomic<bool>>(false);
   http->thread_ = std::thread([server = http->server_.get(), ended] {
@@ -52,8 +53,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Create(Options options) 
   while (!http->server_->is_running() && !*ended)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   if (*ended)
-    return absl::UnavailableError(
-        absl::StrCat("HTTP server: cannot accept on ", options.host, ":", http->port_));
+    return absl::UnavailableError(absl::StrCat("HTTP server: cannot accept on ",
+                                               HostPort{options.host, http->port_}.ToString()));
   return http;
 }
 

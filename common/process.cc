@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/host_port.h"
 #include "common/log.h"
 
 namespace winnow {
@@ -49,13 +49,11 @@ absl::StatusOr<std::unique_ptr<HttpServer>> StartStatusPages(const std::string& 
                                                              const std::atomic<bool>& ready,
                                                              std::function<std::string()> metrics) {
   if (listen.empty()) return nullptr;
-  const size_t colon = listen.rfind(':');
-  HttpServer::Options options;
-  if (colon == std::string::npos || !absl::SimpleAtoi(listen.substr(colon + 1), &options.port)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--http_listen must be host:port, got '", listen, "'"));
+  const absl::StatusOr<HostPort> address = ParseListenAddress(listen);
+  if (!address.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--http-listen: ", address.status().message()));
   }
-  if (colon > 0) options.host = listen.substr(0, colon);
+  HttpServer::Options options{.host = address->host, .port = address->port};
   options.get["/metrics"] = [metrics = std::move(metrics)] {
     return HttpServer::Response{.body = metrics(),
                                 .content_type = "text/plain; version=0.0.4; charset=utf-8"};

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/host_port.h"
 #include "common/status_macros.h"
-#include "rpc/host_port.h"
 
 namespace winnow {
 namespace {

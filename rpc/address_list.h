@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "rpc/host_port.h"
+#include "common/host_port.h"
 #include "rpc/resolver.h"
 
 namespace winnow {

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
+#include "common/host_port.h"
 #include "common/status_macros.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "rpc/bulk_arguments.h"
-#include "rpc/host_port.h"
 
 namespace winnow {
 namespace {
