@@ -177,6 +177,7 @@ absl::Time WorkerRegistry::State::NextPoll() const {
 
 void WorkerRegistry::State::OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::WorkerInfo> info) {
   std::lock_guard<std::mutex> lock(mutex);
+  if (stopping) return;  // the registry is gone, perhaps the clock, too
   worker->polling = false;
   // An answer that was perhaps under way before the worker failed does not make it ready again.
   const bool stale = std::exchange(worker->poll_again, false);

@@ -33,7 +33,7 @@ class WorkerRegistry {
     // same worker.
     size_t first_rotation = 0;
   };
-  // Both must outlive it. Knows nobody yet.
+  // Both must outlive it, but not the polls that are under way when it ends. Knows nobody yet.
   WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options);
   ~WorkerRegistry();
 

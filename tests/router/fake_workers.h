@@ -70,6 +70,13 @@ class FakeWorkers final : public WorkerClients {
   }
   void GetInfo(const std::string& address, v1::WorkerRole role, Deadline,
                std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (holds_polls_) {
+        held_polls_.push_back([this, address, role, done] { done(Info(address, role)); });
+        return;
+      }
+    }
     done(Info(address, role));
   }
   void After(absl::Duration delay, std::function<void()> fn) override {
@@ -102,6 +109,18 @@ class FakeWorkers final : public WorkerClients {
   void SetModel(v1::WorkerInfo model) {
     std::lock_guard<std::mutex> lock(mutex_);
     model_ = std::move(model);
+  }
+  // From now on no poll is answered before AnswerPolls.
+  void HoldPolls() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    holds_polls_ = true;
+  }
+  size_t num_held_polls() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return held_polls_.size();
+  }
+  void AnswerPolls() {
+    for (const auto& answer : held_polls_) answer();
   }
   int num_polls(const std::string& address) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -142,6 +161,8 @@ class FakeWorkers final : public WorkerClients {
   std::map<std::string, bool> down_;
   std::map<std::string, int> num_polls_;
   std::vector<std::string> forgotten_;
+  bool holds_polls_ = false;
+  std::vector<std::function<void()>> held_polls_;
   uint64_t incarnation_ = 7;
   v1::WorkerInfo model_;
 };

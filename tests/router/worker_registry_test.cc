@@ -1,5 +1,6 @@
 #include "router/worker_registry.h"
 
+#include <atomic>
 #include <functional>
 #include <set>
 
@@ -108,6 +109,27 @@ TEST_F(WorkerRegistryTest, AWorkerThatAppearsGetsWork) {
   std::set<std::string> chosen;
   for (int i = 0; i < 3; ++i) chosen.insert(registry.Acquire({10, 10}, {})->prefill_address);
   EXPECT_EQ(chosen, (std::set<std::string>{"p:1", "p:2", "p:3"}));
+}
+
+// Its clock may be gone by then.
+TEST_F(WorkerRegistryTest, APollThatIsAnsweredAfterTheEndAsksNoClock) {
+  class WatchedClock final : public Clock {
+   public:
+    absl::Time Now() const override {
+      ++asked;
+      return absl::UnixEpoch();
+    }
+    mutable std::atomic<int> asked{0};
+  };
+  WatchedClock clock;
+  workers_.HoldPolls();
+  registry_ = std::make_unique<WorkerRegistry>(workers_, clock, WorkerRegistry::Options{});
+  registry_->SetWorkers(WorkersOf({"p:1"}, {"d:1"}));
+  ASSERT_TRUE(WaitUntil([&] { return workers_.num_held_polls() == 2; }));
+  registry_.reset();
+  clock.asked = 0;
+  workers_.AnswerPolls();
+  EXPECT_EQ(clock.asked, 0);
 }
 
 TEST_F(WorkerRegistryTest, AWorkerThatVanishesGetsNoNewWorkAndIsForgottenAfterItsLast) {
