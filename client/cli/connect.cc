@@ -11,7 +11,7 @@ namespace winnow {
 
 const std::vector<std::string>& ConnectValues() {
   static const auto& values = *new std::vector<std::string>{
-      "address", "token-file", "tls-ca", "tls-cert", "tls-key", "traceparent"};
+      "address", "token-file", "tls-ca", "tls-server-name", "tls-cert", "tls-key", "traceparent"};
   return values;
 }
 
@@ -25,7 +25,8 @@ absl::StatusOr<std::unique_ptr<WinnowClient>> Connect(const Args& args) {
       return absl::InvalidArgumentError(absl::StrCat("--token-file: no token in ", file));
     }
   }
-  options.tls = {args.Get("tls-cert"), args.Get("tls-key"), args.Get("tls-ca")};
+  options.tls = {args.Get("tls-cert"), args.Get("tls-key"), args.Get("tls-ca"),
+                 args.Get("tls-server-name")};
   options.traceparent = args.Get("traceparent");
   return WinnowClient::Create(args.Get("address", "127.0.0.1:50050"), options);
 }

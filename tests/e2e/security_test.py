@@ -18,11 +18,11 @@ def openssl(folder, *arguments):
 
 
 def make_certificates(folder):
-    """ca.pem, and cert.pem with key.pem that it signed for 127.0.0.1."""
+    """ca.pem, and cert.pem with key.pem that it signed for 127.0.0.1 and router.winnow."""
     folder.mkdir(exist_ok=True)
     openssl(folder, "req", "-x509", *CURVE, "-days", "2", "-subj", "/CN=authority",
             "-keyout", "ca.key", "-out", "ca.pem")
-    openssl(folder, "req", *CURVE, "-subj", "/CN=peer", "-addext", "subjectAltName=IP:127.0.0.1",
+    openssl(folder, "req", *CURVE, "-subj", "/CN=peer", "-addext", "subjectAltName=IP:127.0.0.1,DNS:router.winnow",
             "-keyout", "key.pem", "-out", "request.pem")
     openssl(folder, "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key",
             "-CAcreateserial", "-days", "2", "-copy_extensions", "copy", "-out", "cert.pem")
@@ -73,6 +73,12 @@ class SecurityTest(ClusterTest):
                 self.generate(prompt="hello", **foreign)
             self.assertIn(caught.exception.code, ("UNAVAILABLE", "DEADLINE_EXCEEDED"))
         self.assert_answers()
+
+    def test_the_name_of_the_router_may_be_another_than_its_address(self):
+        self.assert_answers(tls_server_name="router.winnow")
+        with self.assertRaises(RequestError) as caught:
+            self.generate(prompt="hello", tls_server_name="other.winnow")
+        self.assertIn(caught.exception.code, ("UNAVAILABLE", "DEADLINE_EXCEEDED"))
 
     def test_plain_text_is_not_answered(self):
         with self.assertRaises(RequestError) as caught:
