@@ -98,7 +98,7 @@ absl::Status CheckFlags() {
   return CheckFlagRange("max-attempts", absl::GetFlag(FLAGS_max_attempts), 1, 100);
 }
 
-GenerationService::Options ServiceOptions() {
+absl::StatusOr<GenerationService::Options> ServiceOptions(const Tokenizer& tokenizer) {
   GenerationService::Options options;
   options.generation.allow_explain = absl::GetFlag(FLAGS_allow_explain);
   options.generation.max_request_bytes =
@@ -107,7 +107,21 @@ GenerationService::Options ServiceOptions() {
   options.default_timeout = absl::Seconds(absl::GetFlag(FLAGS_default_timeout_s));
   options.max_running = absl::GetFlag(FLAGS_max_requests);
   options.max_running_bytes = absl::GetFlag(FLAGS_max_running_bytes);
+  options.generation.driver.patience.max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s));
+  WINNOW_ASSIGN_OR_RETURN(options.generation.chat_window_offset,
+                          ChatWindowOffset(absl::GetFlag(FLAGS_model), tokenizer,
+                                           absl::GetFlag(FLAGS_chat_window_offset)));
+  if (const auto offset = options.generation.chat_window_offset) {
+    spdlog::info("window_offset of chat prompts: {}", *offset);
+  }
   return options;
+}
+
+// Null: whoever comes may ask.
+absl::StatusOr<std::unique_ptr<ClientTokens>> LoadClientTokens(const Clock& clock) {
+  const std::string file = absl::GetFlag(FLAGS_client_tokens);
+  if (file.empty()) return nullptr;
+  return ClientTokens::Load(file, clock);
 }
 
 // Who the workers are: what the flags name, then who registered.
@@ -158,6 +172,19 @@ bool Look(const WorkerRegistry& registry, bool expects_decode, RouterMetrics& me
          (!expects_decode || registry.NumReady(v1::WORKER_ROLE_DECODE) > 0);
 }
 
+// Takes nothing new, gives what runs its time, then ends the rest.
+void Drain(GenerationService& generation, RpcServer& server, const Clock& clock) {
+  spdlog::info("stopping: {} request(s) running", generation.num_running());
+  server.SetServing(false);
+  generation.Drain();
+  const Deadline drained =
+      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
+  while (generation.num_running() > 0 && !drained.HasPassed(clock)) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  server.Shutdown(absl::Seconds(1));
+}
+
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
@@ -165,30 +192,19 @@ absl::Status Run() {
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer,
                           Tokenizer::Create(absl::GetFlag(FLAGS_model)));
   if (!tokenizer->chat_status().ok()) spdlog::warn("{}", tokenizer->chat_status().ToString());
-  GenerationService::Options service_options = ServiceOptions();
-  WINNOW_ASSIGN_OR_RETURN(service_options.generation.chat_window_offset,
-                          ChatWindowOffset(absl::GetFlag(FLAGS_model), *tokenizer,
-                                           absl::GetFlag(FLAGS_chat_window_offset)));
-  if (const auto offset = service_options.generation.chat_window_offset) {
-    spdlog::info("window_offset of chat prompts: {}", *offset);
-  }
+  WINNOW_ASSIGN_OR_RETURN(GenerationService::Options service_options, ServiceOptions(*tokenizer));
   MetricsRegistry metrics_registry("router");
   ExportBuildInfo(metrics_registry);
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, {.first_rotation = std::random_device{}()});
-  const Patience patience{.max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s))};
   const auto waiting_room = std::make_shared<WaitingRoom>(
       clients, clock,
       RequestQueue::Options{.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting)),
-                            .patience = patience});
+                            .patience = service_options.generation.driver.patience});
   service_options.generation.driver.waiting_room = waiting_room;
-  service_options.generation.driver.patience = patience;
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
-  std::unique_ptr<ClientTokens> tokens;
-  if (const std::string file = absl::GetFlag(FLAGS_client_tokens); !file.empty()) {
-    WINNOW_ASSIGN_OR_RETURN(tokens, ClientTokens::Load(file, clock));
-  }
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ClientTokens> tokens, LoadClientTokens(clock));
   GenerationService generation({*tokenizer, clients, registry, clock, metrics}, executor,
                                tokens.get(), service_options);
   ModelService models(registry, service_options.generation.chat_window_offset, tokens.get());
@@ -225,16 +241,8 @@ absl::Status Run() {
     }
   } while (!WaitForStopSignal(absl::Milliseconds(50)));
 
-  spdlog::info("stopping: {} request(s) running", generation.num_running());
   ready = false;
-  server->SetServing(false);
-  generation.Drain();
-  const Deadline drained =
-      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
-  while (generation.num_running() > 0 && !drained.HasPassed(clock)) {
-    absl::SleepFor(absl::Milliseconds(20));
-  }
-  server->Shutdown(absl::Seconds(1));
+  Drain(generation, *server, clock);
   return absl::OkStatus();
 }
 
