@@ -1,5 +1,7 @@
 #include "router/router_metrics.h"
 
+#include "rpc/worker_info.h"
+
 namespace winnow {
 namespace {
 
@@ -112,7 +114,7 @@ void RouterMetrics::OnEnded(absl::StatusCode code, double seconds) {
 }
 
 void RouterMetrics::OnWorkers(v1::WorkerRole role, const WorkerRegistry::Counts& counts) {
-  const std::string name = role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode";
+  const std::string name = RoleName(role);
   workers_.at({name, "ready"})->Set(counts.ready);
   workers_.at({name, "failing"})->Set(counts.failing);
   workers_.at({name, "unreachable"})->Set(counts.unreachable);

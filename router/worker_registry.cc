@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "router/load_estimate.h"
+#include "rpc/worker_info.h"
 
 namespace winnow {
 namespace {
@@ -34,10 +35,6 @@ struct Worker {
     return load.is_known() ? load.TokensAt(now) + unaccepted : outstanding;
   }
 };
-
-const char* RoleName(v1::WorkerRole role) {
-  return role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode";
-}
 
 }  // namespace
 

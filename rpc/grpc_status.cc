@@ -1,6 +1,5 @@
 #include "rpc/grpc_status.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -8,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/peer_failure.h"
 #include "common/retry_hint.h"
+#include "common/utf8.h"
 
 namespace winnow {
 namespace {
@@ -16,15 +16,6 @@ constexpr size_t kMaxTextBytes = 4096;
 constexpr int kLastCode =
     static_cast<int>(grpc::StatusCode::UNAUTHENTICATED);  // 16, the same in both
 
-// Cuts before a UTF-8 character that would not fit whole.
-std::string CutText(std::string text) {
-  if (text.size() <= kMaxTextBytes) return text;
-  size_t end = kMaxTextBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  text.resize(end);
-  return text;
-}
-
 }  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
@@ -32,7 +23,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   const int code = static_cast<int>(status.code());
   const bool known = code > 0 && code <= kLastCode;
   return grpc::Status(known ? static_cast<grpc::StatusCode>(code) : grpc::StatusCode::UNKNOWN,
-                      CutText(std::string(status.message())));
+                      CutUtf8(std::string(status.message()), kMaxTextBytes));
 }
 
 grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& context) {

@@ -23,6 +23,10 @@ v1::WorkerInfo ToProto(const WorkerIdentity& identity) {
   return info;
 }
 
+const char* RoleName(v1::WorkerRole role) {
+  return role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode";
+}
+
 uint64_t NewIncarnation() {
   std::random_device random;
   return (uint64_t{random()} << 32 | random()) | 1;  // never 0, which means "any"

@@ -25,6 +25,9 @@ struct WorkerIdentity {
 };
 v1::WorkerInfo ToProto(const WorkerIdentity& identity);
 
+// "prefill" or "decode".
+const char* RoleName(v1::WorkerRole role);
+
 // 64 random bits that name one process start.
 uint64_t NewIncarnation();
 

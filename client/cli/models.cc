@@ -6,6 +6,7 @@
 #include "client/cpp/winnow_client.h"
 #include "nlohmann/json.hpp"
 #include "rpc/plan_proto.h"
+#include "rpc/worker_info.h"
 
 namespace winnow {
 namespace {
@@ -23,10 +24,6 @@ Exit codes: 0 ok · 2 bad command line · 4 try later · 5 too late · 1 other e
 
   winnow models --address 127.0.0.1:50050
 )";
-
-const char* RoleName(v1::WorkerRole role) {
-  return role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode";
-}
 
 Json ModelJson(const v1::Model& model) {
   Json json;
