@@ -16,11 +16,4 @@ void SetRetryAfter(absl::Status& status, absl::Duration delay);
 // The hint, if there is one and it is well-formed.
 std::optional<absl::Duration> GetRetryAfter(const absl::Status& status);
 
-// RESOURCE_EXHAUSTED and UNAVAILABLE: the same call may succeed later, perhaps elsewhere. Every
-// other code: never as it is.
-inline bool IsRetryable(const absl::Status& status) {
-  return status.code() == absl::StatusCode::kResourceExhausted ||
-         status.code() == absl::StatusCode::kUnavailable;
-}
-
 }  // namespace winnow

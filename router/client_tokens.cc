@@ -110,11 +110,6 @@ Client::Client(std::string name, const ClientLimits& limits, const Clock& clock)
       tokens_left_(static_cast<double>(limits.tokens_per_minute)),
       counted_(clock.Now()) {}
 
-ClientLimits Client::limits() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return limits_;
-}
-
 void Client::SetLimits(const ClientLimits& limits) {
   std::lock_guard<std::mutex> lock(mutex_);
   tokens_left_ += static_cast<double>(limits.tokens_per_minute - limits_.tokens_per_minute);

@@ -17,7 +17,6 @@ struct ClientLimits {
   int64_t max_requests = 0;       // at a time
   int64_t tokens_per_minute = 0;  // prompt + max_tokens; a minute's worth may come at once
   double min_keep_ratio = 0;      // of pruned prompts
-  friend bool operator==(const ClientLimits&, const ClientLimits&) = default;
 };
 
 // Somebody with a token, and what they have used. Thread-safe.
@@ -26,7 +25,6 @@ class Client {
   Client(std::string name, const ClientLimits& limits, const Clock& clock);
 
   const std::string& name() const { return name_; }
-  ClientLimits limits() const;
   // What was used stays used.
   void SetLimits(const ClientLimits& limits);
 

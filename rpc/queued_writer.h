@@ -53,12 +53,6 @@ class QueuedWriter final : public grpc::ServerWriteReactor<Message>,
     if (queue_.empty()) FinishNow();
   }
 
-  // Messages not yet written.
-  size_t pending() const {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return queue_.size();
-  }
-
   void OnWriteDone(bool ok) override {
     std::lock_guard<std::mutex> lock(mutex_);
     queue_.pop_front();
@@ -95,7 +89,7 @@ class QueuedWriter final : public grpc::ServerWriteReactor<Message>,
 
   grpc::CallbackServerContext& context_;  // lives until OnDone
   std::shared_ptr<QueuedWriter> self_;
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::deque<Message> queue_;
   std::function<void()> on_cancel_;
   bool finishing_ = false;

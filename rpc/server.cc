@@ -40,7 +40,6 @@ RpcServer::~RpcServer() { Shutdown(absl::ZeroDuration()); }
 
 void RpcServer::SetServing(bool serving) {
   auto* health = server_->GetHealthCheckService();
-  if (health == nullptr) return;
   // By name: without one, gRPC sets every service that it knows, liveness too.
   for (const char* service : {"", kReadinessService}) health->SetServingStatus(service, serving);
 }
@@ -63,8 +62,8 @@ absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& o
   WINNOW_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
                           MakeServerCredentials(security.tls, security.asks_for_certificate));
   // Both are process-wide switches that a builder reads; gRPC has no other way.
-  grpc::EnableDefaultHealthCheckService(options.health);
-  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   grpc::ServerBuilder builder;
   SetArguments(options, builder);
@@ -81,9 +80,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& o
   listen.port = port;
   server->port_ = port;
   server->address_ = listen.ToString();
-  if (auto* health = server->server_->GetHealthCheckService()) {
-    health->SetServingStatus(kLivenessService, true);
-  }
+  server->server_->GetHealthCheckService()->SetServingStatus(kLivenessService, true);
   server->SetServing(false);
   return server;
 }

@@ -30,8 +30,6 @@ struct RpcServerOptions {
   // "host:port"; without a host ("8000", ":8000") it binds to loopback. Port 0: any free one.
   std::string listen = "127.0.0.1:0";
   std::vector<grpc::Service*> services;  // must outlive the server
-  bool health = true;                    // grpc.health.v1; not ready until SetServing(true)
-  bool reflection = true;
   ServerSecurity security;
   int max_message_bytes = kMaxMessageBytes;
 };
@@ -61,7 +59,8 @@ class RpcServer {
   std::string address_;
 };
 
-// Serves until Shutdown. UNAVAILABLE: the address cannot be bound (a port in use is refused, never
+// Serves until Shutdown, with the health service (not ready until SetServing(true)) and reflection.
+// UNAVAILABLE: the address cannot be bound (a port in use is refused, never
 // shared); INVALID_ARGUMENT: not an address, bad TLS files, or plain text where others can listen.
 absl::StatusOr<std::unique_ptr<RpcServer>> StartServer(const RpcServerOptions& options);
 

@@ -1,7 +1,6 @@
 #include "tokenizer/template_builtins.h"
 
 #include <algorithm>
-#include <functional>
 #include <set>
 #include <utility>
 
@@ -16,8 +15,6 @@ namespace {
 
 using Value = TemplateValue;
 using Arguments = TemplateArguments;
-using Operation = std::function<absl::StatusOr<Value>(const std::string& name, const Arguments&,
-                                                      TemplateContext&)>;
 
 constexpr int64_t kMaxRange = 100'000;
 

@@ -20,12 +20,5 @@ TEST(RetryHintTest, OkCarriesNone) {
   EXPECT_FALSE(GetRetryAfter(status).has_value());
 }
 
-TEST(RetryHintTest, OnlyExhaustedAndUnavailableAreRetryable) {
-  for (int code = 1; code <= 16; ++code) {
-    const absl::Status status(static_cast<absl::StatusCode>(code), "");
-    EXPECT_EQ(IsRetryable(status), code == 8 || code == 14) << status;
-  }
-}
-
 }  // namespace
 }  // namespace winnow
