@@ -10,16 +10,6 @@ namespace {
 constexpr int kWarps = 4;
 constexpr int kMaxHeadDim = 256;
 
-int ComputeCapabilityMajor() {
-  static const int capability = [] {
-    int device = 0, major = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-    return major;
-  }();
-  return capability;
-}
-
 // For what has no fast path (f32, odd head sizes, unaligned rows, older GPUs): a warp per (row,
 // head) walks the keys with a running maximum.
 template <typename T>

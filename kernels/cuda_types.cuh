@@ -67,6 +67,25 @@ Kernel* WithShared(Kernel* kernel, size_t bytes) {
   return kernel;
 }
 
+// Whether a block may have so much shared memory in all.
+inline bool FitsShared(size_t bytes) {
+  int device = 0, most = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes <= static_cast<size_t>(most);
+}
+
+// Of the first device that was asked about: those of one process are alike.
+inline int ComputeCapabilityMajor() {
+  static const int capability = [] {
+    int device = 0, major = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    return major;
+  }();
+  return capability;
+}
+
 inline unsigned NumBlocks(int64_t items, int64_t per_block) {
   return static_cast<unsigned>((items + per_block - 1) / per_block);
 }

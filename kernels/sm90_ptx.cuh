@@ -65,6 +65,19 @@ __device__ __forceinline__ void ClusterSync() {
   asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
+// A number in the shared memory of another block of the cluster, at this one's address of it.
+__device__ __forceinline__ int LoadFromBlock(const int* p, int block) {
+  int value;
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %1, %2;\n"
+      "ld.shared::cluster.s32 %0, [remote];\n}\n"
+      : "=r"(value)
+      : "r"(SharedAddress(p)), "r"(block)
+      : "memory");
+  return value;
+}
+
 // ---- bulk tensor copies ----
 
 __device__ __forceinline__ void LoadTile(void* smem, const CUtensorMap* map, uint64_t* bar, int c0,

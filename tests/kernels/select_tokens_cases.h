@@ -34,6 +34,12 @@ inline std::vector<SelectTokensCase> SelectTokensTestCases() {
       {1, 32760, 32768, 300},
       {2, 32764, 32772, 300, {32760, 32764}},
       {1, 66000, 66010, 40, {32760, 32770}},
+      // Around shares of eight blocks, the last of them without scores, and more than they stage.
+      {2, 4090, 4096, 500},
+      {3, 4097, 4104, 500, {500, 530, 4000, 4097}},
+      {1, 3000, 8192, 5200, {0, 3}},
+      {2, 131064, 131072, 20},
+      {1, 420000, 420008, 40, {0, 30}},
   };
 }
 

@@ -117,21 +117,22 @@ TEST_P(SelectTokensTest, InfinitiesAndSubnormalsAreOrderedNotErrors) {
 }
 
 TEST_P(SelectTokensTest, NanSetsTheFlagAndLeavesOtherRowsRight) {
-  for (const int64_t at : {0, 17, 99}) {  // of 100, and 0 is protected
-    const SelectTokensCase c{3, 100, 104, 20, {0, 2}};
-    std::vector<float> scores(300);
-    for (int64_t i = 0; i < 300; ++i) scores[i] = static_cast<float>((i * 37) % 101);
-    scores[100 + at] = NAN;
+  // 0 is protected. A GPU takes several blocks for the longer rows.
+  for (const auto& [n, at] : {std::pair{100, 0}, {100, 17}, {100, 99}, {5000, 0}, {5000, 4999}}) {
+    const SelectTokensCase c{3, n, n + 4, 20, {0, 2}};
+    std::vector<float> scores(3 * n);
+    for (int64_t i = 0; i < 3 * n; ++i) scores[i] = static_cast<float>((i * 37) % 101);
+    scores[n + at] = NAN;
     const Selection got = Select(c, scores);
     EXPECT_EQ(got.nan, 1.0f);
     for (const int64_t row : {0, 2}) {
       const std::vector<int32_t> positions(got.positions.begin() + row * 20,
                                            got.positions.begin() + (row + 1) * 20);
-      EXPECT_EQ(positions, Expected(c, scores.data() + row * 100));
+      EXPECT_EQ(positions, Expected(c, scores.data() + row * n));
     }
     for (int64_t i = 20; i < 40; ++i) {
       EXPECT_GE(got.positions[i], 0);
-      EXPECT_LT(got.positions[i], 104);
+      EXPECT_LT(got.positions[i], n + 4);
     }
   }
 }
