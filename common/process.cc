@@ -7,6 +7,8 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/deadline.h"
 #include "common/host_port.h"
 #include "common/log.h"
 
@@ -32,6 +34,13 @@ bool WaitForStopSignal(absl::Duration timeout) {
   const sigset_t set = StopSignals();
   const timespec wait = absl::ToTimespec(timeout);
   return sigtimedwait(&set, nullptr, &wait) > 0;
+}
+
+void WaitUntilIdle(const std::function<int64_t()>& num_running, absl::Duration longest,
+                   const Clock& clock) {
+  spdlog::info("stopping: {} request(s) running", num_running());
+  const Deadline end = Deadline::After(clock, longest);
+  while (num_running() > 0 && !end.HasPassed(clock)) absl::SleepFor(absl::Milliseconds(20));
 }
 
 void KeepFreedMemory() {

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "common/http_server.h"
 
 namespace winnow {
@@ -18,6 +20,9 @@ namespace winnow {
 void BlockStopSignals();
 // True once one of them came; false after `timeout`.
 bool WaitForStopSignal(absl::Duration timeout);
+// Says how much runs, and waits until nothing does, `longest` at most.
+void WaitUntilIdle(const std::function<int64_t()>& num_running, absl::Duration longest,
+                   const Clock& clock);
 // Keeps freed memory of up to half a gigabyte per arena for reuse: a worker that receives or loads
 // gigabytes would otherwise map and clear the same pages again and again.
 void KeepFreedMemory();

@@ -9,7 +9,6 @@
 #include "engine/sampler.h"
 
 namespace winnow {
-namespace {}  // namespace
 
 TensorParallelDecode::TensorParallelDecode(Options options)
     : options_(std::move(options)),

@@ -6,10 +6,10 @@
 #include "common/fault.h"
 #include "common/peer_failure.h"
 #include "prefill_worker/grpc_kv_handoff.h"
-#include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "rpc/plan_proto.h"
 #include "rpc/trace_metadata.h"
+#include "rpc/unary_call.h"
 
 namespace winnow {
 namespace {
@@ -19,22 +19,14 @@ constexpr absl::Duration kLateGrant = absl::Seconds(1);
 
 constexpr int kCommitTries = 3;  // Commit is idempotent
 
-// One unary call and what it needs to stay alive.
+// Within its own time, and until `latest`.
 template <typename Request, typename Response>
-struct Call {
-  grpc::ClientContext context;
-  Request request;
-  Response response;
-};
-
-// Within the request's time; without its identity yet.
-template <typename Request, typename Response>
-std::shared_ptr<Call<Request, Response>> MakeCall(const GrpcKvHandoffs::Options& options,
-                                                  const HandoffTarget& target) {
-  auto call = std::make_shared<Call<Request, Response>>();
+std::shared_ptr<UnaryCall<Request, Response>> MakeCall(const GrpcKvHandoffs::Options& options,
+                                                       const HandoffTarget& target,
+                                                       Deadline latest) {
   const Clock& clock = *options.clock;
-  SetDeadline(call->context, Deadline::After(clock, options.call_timeout).Earlier(target.deadline),
-              clock);
+  auto call = MakeUnaryCall<Request, Response>(
+      Deadline::After(clock, options.call_timeout).Earlier(latest), clock);
   SendTrace(call->context, target.trace);
   return call;
 }
@@ -78,13 +70,9 @@ void HandoffCore::Reserve(const KvPlan& plan, int max_tokens,
     return;
   }
   stub_ = v1::KvTransferService::NewStub(*channel);
-  auto call = MakeCall<v1::ReserveRequest, v1::ReserveResponse>(owner_.options(), target_);
   // A little longer than the request's own deadline: an id that comes late is known, and aborted.
-  const Clock& clock = *owner_.options().clock;
-  SetDeadline(call->context,
-              Deadline::After(clock, owner_.options().call_timeout)
-                  .Earlier(Deadline::At(target_.deadline.when() + kLateGrant)),
-              clock);
+  auto call = MakeCall<v1::ReserveRequest, v1::ReserveResponse>(
+      owner_.options(), target_, Deadline::At(target_.deadline.when() + kLateGrant));
   {
     std::lock_guard<std::mutex> lock(mutex_);
     *call->request.mutable_identity() = Identity();
@@ -141,7 +129,8 @@ void HandoffCore::ScheduleRenew() {
 }
 
 void HandoffCore::SendRenew() {
-  auto call = MakeCall<v1::RenewRequest, v1::RenewResponse>(owner_.options(), target_);
+  auto call =
+      MakeCall<v1::RenewRequest, v1::RenewResponse>(owner_.options(), target_, target_.deadline);
   KvSender* sender;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -315,7 +304,8 @@ void HandoffCore::Commit(std::vector<int32_t> tokens, const SamplingParams& samp
 
 void HandoffCore::SendCommit(v1::CommitRequest request, int tries_left,
                              std::function<void(absl::StatusOr<KvHandoff::Summary>)> done) {
-  auto call = MakeCall<v1::CommitRequest, v1::CommitResponse>(owner_.options(), target_);
+  auto call =
+      MakeCall<v1::CommitRequest, v1::CommitResponse>(owner_.options(), target_, target_.deadline);
   call->request = std::move(request);
   if (const absl::Status failed = FailAt("prefill.commit"); !failed.ok()) {
     owner_.event_waiter().Add([done = std::move(done), failed] { done(failed); });
@@ -353,20 +343,21 @@ KvHandoff::Summary HandoffCore::Summarize() const {
 }
 
 void HandoffCore::Abort(const std::string& reason) {
-  auto call = MakeCall<v1::AbortRequest, v1::AbortResponse>(owner_.options(), target_);
+  v1::AbortRequest request;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     if (std::exchange(ended_, true)) return;
     renew_.Cancel();
     ForEachStream(&PushStream::Cancel);
     if (reservation_id_.empty()) return;  // none yet; OnGrant sees ended_
-    *call->request.mutable_identity() = Identity();
-    call->request.set_reservation_id(reservation_id_);
+    *request.mutable_identity() = Identity();
+    request.set_reservation_id(reservation_id_);
   }
   if (FaultAt("prefill.abort") == Fault::kDrop) return;
-  call->request.set_reason(reason);
-  const Clock& clock = *owner_.options().clock;  // the request's own deadline may have passed
-  SetDeadline(call->context, Deadline::After(clock, owner_.options().call_timeout), clock);
+  request.set_reason(reason);
+  auto call = MakeCall<v1::AbortRequest, v1::AbortResponse>(
+      owner_.options(), target_, Deadline::Infinite());  // the request's own may have passed
+  call->request = std::move(request);
   stub_->async()->Abort(&call->context, &call->request, &call->response,
                         [self = shared_from_this(), call](const grpc::Status&) {});
 }

@@ -11,6 +11,7 @@
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "rpc/trace_metadata.h"
+#include "rpc/unary_call.h"
 #include "winnow/v1/decode.grpc.pb.h"
 #include "winnow/v1/prefill.grpc.pb.h"
 
@@ -59,21 +60,6 @@ class ServerStream final : public StreamCall, public grpc::ClientReadReactor<Res
   Response response_;
   std::shared_ptr<ServerStream> self_;
 };
-
-// A unary call and what it needs to stay alive.
-template <typename Request, typename Response>
-struct Unary {
-  grpc::ClientContext context;
-  Request request;
-  Response response;
-};
-
-template <typename Request, typename Response>
-std::shared_ptr<Unary<Request, Response>> MakeUnary(Deadline deadline, const Clock& clock) {
-  auto call = std::make_shared<Unary<Request, Response>>();
-  SetDeadline(call->context, deadline, clock);
-  return call;
-}
 
 template <typename Call>
 std::function<void(grpc::Status)> TellInfo(
@@ -142,7 +128,7 @@ std::shared_ptr<StreamCall> GrpcWorkerClients::Decode(
 void GrpcWorkerClients::AbortDecode(const std::string& address, const std::string& reservation_id,
                                     const std::string& reason) {
   if (FaultAt("router.abort") == Fault::kDrop) return;
-  auto call = MakeUnary<v1::AbortDecodeRequest, v1::AbortDecodeResponse>(
+  auto call = MakeUnaryCall<v1::AbortDecodeRequest, v1::AbortDecodeResponse>(
       Deadline::After(clock_, kAbortTimeout), clock_);
   call->request.set_reservation_id(reservation_id);
   call->request.set_reason(reason);
@@ -155,12 +141,13 @@ void GrpcWorkerClients::AbortDecode(const std::string& address, const std::strin
 void GrpcWorkerClients::GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
                                 std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) {
   if (role == v1::WORKER_ROLE_PREFILL) {
-    auto call = MakeUnary<v1::GetInfoRequest, v1::GetInfoResponse>(deadline, clock_);
+    auto call = MakeUnaryCall<v1::GetInfoRequest, v1::GetInfoResponse>(deadline, clock_);
     v1::PrefillService::NewStub(Channel(address))
         ->async()
         ->GetInfo(&call->context, &call->request, &call->response, TellInfo(call, std::move(done)));
   } else {
-    auto call = MakeUnary<v1::GetDecodeInfoRequest, v1::GetDecodeInfoResponse>(deadline, clock_);
+    auto call =
+        MakeUnaryCall<v1::GetDecodeInfoRequest, v1::GetDecodeInfoResponse>(deadline, clock_);
     v1::DecodeService::NewStub(Channel(address))
         ->async()
         ->GetDecodeInfo(&call->context, &call->request, &call->response,

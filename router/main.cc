@@ -172,19 +172,6 @@ bool Look(const WorkerRegistry& registry, bool expects_decode, RouterMetrics& me
          (!expects_decode || registry.NumReady(v1::WORKER_ROLE_DECODE) > 0);
 }
 
-// Takes nothing new, gives what runs its time, then ends the rest.
-void Drain(GenerationService& generation, RpcServer& server, const Clock& clock) {
-  spdlog::info("stopping: {} request(s) running", generation.num_running());
-  server.SetServing(false);
-  generation.Drain();
-  const Deadline drained =
-      Deadline::After(clock, absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)));
-  while (generation.num_running() > 0 && !drained.HasPassed(clock)) {
-    absl::SleepFor(absl::Milliseconds(20));
-  }
-  server.Shutdown(absl::Seconds(1));
-}
-
 absl::Status Run() {
   RealClock clock;
   WINNOW_RETURN_IF_ERROR(CheckFlags());
@@ -242,7 +229,11 @@ absl::Status Run() {
   } while (!WaitForStopSignal(absl::Milliseconds(50)));
 
   ready = false;
-  Drain(generation, *server, clock);
+  server->SetServing(false);
+  generation.Drain();
+  WaitUntilIdle([&] { return generation.num_running(); },
+                absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s)), clock);
+  server->Shutdown(absl::Seconds(1));
   return absl::OkStatus();
 }
 

@@ -4,8 +4,6 @@
 #include <memory>
 
 #include "absl/flags/flag.h"
-#include "absl/time/clock.h"
-#include "common/deadline.h"
 #include "common/http_server.h"
 #include "common/log.h"
 #include "common/process.h"
@@ -24,15 +22,6 @@ absl::Status WaitForTheEnd(const WorkerProgram& program) {
     WINNOW_RETURN_IF_ERROR(program.check());
   }
   return absl::OkStatus();
-}
-
-void Drain(const WorkerProgram& program, const Clock& clock) {
-  program.refuse_new();
-  spdlog::info("stopping: {} request(s) running", program.num_running());
-  const Deadline drained = Deadline::After(clock, program.drain_timeout);
-  while (program.num_running() > 0 && !drained.HasPassed(clock)) {
-    absl::SleepFor(absl::Milliseconds(20));
-  }
 }
 
 }  // namespace
@@ -58,7 +47,10 @@ absl::Status ServeWorker(const WorkerProgram& program, const Clock& clock) {
   ready = false;
   registration.reset();
   server->SetServing(false);
-  if (end.ok()) Drain(program, clock);
+  if (end.ok()) {
+    program.refuse_new();
+    WaitUntilIdle(program.num_running, program.drain_timeout, clock);
+  }
   server->Shutdown(absl::Seconds(end.ok() ? 1 : 0));
   return end;
 }

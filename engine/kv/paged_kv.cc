@@ -151,18 +151,12 @@ void PagedKv::Free(int64_t handle) {
     sequence = std::move(it->second);
     sequences_.erase(it);
   }
-  if (zeroer_ != nullptr) {
-    zeroer_->Add([this, sequence] {
-      Zero(*sequence);
-      GiveBack(*sequence);
-    });
-    return;
-  }
-  if (options_.zero_freed) Zero(*sequence);
-  GiveBack(*sequence);
+  if (zeroer_ == nullptr) return GiveBack(*sequence);
+  zeroer_->Add([this, sequence] { GiveBack(*sequence); });
 }
 
 void PagedKv::GiveBack(const Sequence& sequence) {
+  if (options_.zero_freed) Zero(sequence);
   std::lock_guard<std::mutex> lock(mutex_);
   // The other way round, so that neighbours go out together again.
   for (auto blocks = sequence.blocks.rbegin(); blocks != sequence.blocks.rend(); ++blocks) {

@@ -78,6 +78,7 @@ class PagedKv {
   explicit PagedKv(Options options) : options_(std::move(options)) {}
   absl::Status CheckPlan(const KvPlan& plan, int64_t extra_tokens) const;
   void Zero(const Sequence& sequence);
+  // The blocks of a freed sequence, zeroed where that is asked for.
   void GiveBack(const Sequence& sequence);
   int64_t BlocksFor(int64_t entries) const {
     return (entries + options_.block_size - 1) / options_.block_size;

@@ -90,6 +90,18 @@ class RequestDriverTest : public ::testing::Test {
     return r;
   }
 
+  // After token 0 and before the commit; its address.
+  std::string StartAndLoseTheDecodeWorker() {
+    Start();
+    auto& p = *workers_.prefills.at(0);
+    const std::string decode = p.request.decode_address();
+    p.Say(Accepted());
+    p.Say(Reserved(decode, "R"));
+    p.Say(Token(10));
+    p.End(absl::UnavailableError("the decode worker is gone"));
+    return decode;
+  }
+
   RealClock clock_;
   FakeWorkers workers_;
   std::unique_ptr<WorkerRegistry> registry_;
@@ -163,13 +175,7 @@ TEST_F(RequestDriverTest, APrefillThatDiesBeforeItsTokenIsTriedElsewhere) {
 
 TEST_F(RequestDriverTest, AfterTokenZeroTheKvIsSentAgainToAnotherDecodeWorker) {
   Workers({"p:1"}, {"d:1", "d:2"});
-  Start();
-  auto& p = *workers_.prefills.at(0);
-  const std::string first = p.request.decode_address();
-  p.Say(Accepted());
-  p.Say(Reserved(first, "R"));
-  p.Say(Token(10));
-  p.End(absl::UnavailableError("the decode worker is gone"));
+  const std::string first = StartAndLoseTheDecodeWorker();
   workers_.FireTimers();
   ASSERT_THAT(workers_.resends, SizeIs(1));
   EXPECT_THAT(workers_.prefills, SizeIs(1));
@@ -190,12 +196,7 @@ TEST_F(RequestDriverTest, AfterTokenZeroTheKvIsSentAgainToAnotherDecodeWorker) {
 
 TEST_F(RequestDriverTest, LostKvIsPrefilledAgainWithTheTokensThatWereSent) {
   Workers({"p:1"}, {"d:1", "d:2"});
-  Start();
-  auto& p = *workers_.prefills.at(0);
-  p.Say(Accepted());
-  p.Say(Reserved(p.request.decode_address(), "R"));
-  p.Say(Token(10));
-  p.End(absl::UnavailableError("the decode worker is gone"));
+  StartAndLoseTheDecodeWorker();
   workers_.FireTimers();
   workers_.resends.at(0)->End(absl::NotFoundError("no longer retained"));
   workers_.FireTimers();
@@ -353,13 +354,7 @@ TEST_F(RequestDriverTest, AMigrationWaitsForTheHintOfAFullDecodeWorker) {
 
 TEST_F(RequestDriverTest, AResendThatADecodeWorkerRefusesIsTriedAgain) {
   Workers({"p:1"}, {"d:1", "d:2", "d:3"});
-  Start();
-  auto& p = *workers_.prefills.at(0);
-  const std::string first = p.request.decode_address();
-  p.Say(Accepted());
-  p.Say(Reserved(first, "R"));
-  p.Say(Token(10));
-  p.End(absl::UnavailableError("the decode worker is gone"));
+  const std::string first = StartAndLoseTheDecodeWorker();
   for (int i = 0; i < 2; ++i) {
     workers_.FireTimers();
     ASSERT_THAT(workers_.resends, SizeIs(i + 1));

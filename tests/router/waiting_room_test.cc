@@ -51,6 +51,17 @@ class WaitingRoomTest : public ::testing::Test {
     }
   }
 
+  // In a new room; a's ticket.
+  RequestQueue::Entry LetATryAndBWait() {
+    Open();
+    const auto a = room_->Enter(0, absl::InfiniteFuture());
+    Wait("a", a, Full());
+    Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
+    room_->OnRoom();
+    EXPECT_THAT(Heard(), ElementsAre("a tries"));
+    return a;
+  }
+
   FakeClock clock_;
   FakeWorkers timers_;
   std::shared_ptr<WaitingRoom> room_;
@@ -111,23 +122,13 @@ TEST_F(WaitingRoomTest, WhoFindsTheRoomFullIsRefused) {
 }
 
 TEST_F(WaitingRoomTest, WhoLeavesInItsTurnGivesItToTheNext) {
-  Open();
-  const auto a = room_->Enter(0, absl::InfiniteFuture());
-  Wait("a", a, Full());
-  Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
-  room_->OnRoom();
-  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  const auto a = LetATryAndBWait();
   room_->Leave(a);  // cancelled
   EXPECT_THAT(Heard(), ElementsAre("b tries"));
 }
 
 TEST_F(WaitingRoomTest, WhoGetsNoAnswerHoldsUpTheOthersForASecond) {
-  Open();
-  const auto a = room_->Enter(0, absl::InfiniteFuture());
-  Wait("a", a, Full());
-  Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
-  room_->OnRoom();
-  EXPECT_THAT(Heard(), ElementsAre("a tries"));
+  const auto a = LetATryAndBWait();
   Pass(absl::Seconds(1));
   EXPECT_THAT(Heard(), ElementsAre("b tries"));
   Wait("a", a, Full());  // its answer, late: b's turn goes on
