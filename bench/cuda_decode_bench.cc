@@ -20,7 +20,7 @@
 #include "bench/unwrap.h"
 #include "common/program_flags.h"
 #include "engine/device/cuda_backend.h"
-#include "engine/device/cuda_ranks.h"
+#include "engine/ranks/cuda_ranks.h"
 #include "engine/tensor_parallel_decode.h"
 #include "nlohmann/json.hpp"
 

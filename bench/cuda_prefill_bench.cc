@@ -29,8 +29,8 @@
 #include "bench/unwrap.h"
 #include "common/program_flags.h"
 #include "engine/device/cuda_backend.h"
-#include "engine/device/cuda_ranks.h"
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/cuda_ranks.h"
+#include "engine/ranks/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "nlohmann/json.hpp"
 

@@ -13,7 +13,7 @@
 #include "bench/peak_flops.h"
 #include "benchmark/benchmark.h"
 #include "checkpoint/selection_profile.h"
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "kernels/matmul.h"
 #include "plan/prefill_flop.h"

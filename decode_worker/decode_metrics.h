@@ -5,8 +5,8 @@
 
 #include "common/metrics.h"
 #include "decode_worker/decode_scheduler.h"
-#include "engine/comm/nccl_aborts.h"
 #include "engine/kv/paged_kv.h"
+#include "worker/nccl_aborts.h"
 
 namespace winnow {
 

@@ -8,9 +8,9 @@
 #include "common/log.h"
 #include "rpc/grpc_status.h"
 #include "rpc/peer.h"
-#include "rpc/plan_proto.h"
 #include "rpc/trace_metadata.h"
 #include "transfer/chunk_codec.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -15,13 +15,13 @@
 #include "decode_worker/decode_service.h"
 #include "decode_worker/kv_transfer_service.h"
 #include "decode_worker/paged_kv_target.h"
-#include "engine/model_flags.h"
 #include "engine/tensor_parallel_decode.h"
 #include "plan/layout_digest.h"
-#include "rpc/serve_worker.h"
 #include "rpc/tls_flags.h"
-#include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
+#include "wire/worker_info.h"
+#include "worker/model_flags.h"
+#include "worker/serve_worker.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50062",
           "host:port of the gRPC server; port 0 takes any free one");

@@ -7,9 +7,9 @@
 #include "common/peer_failure.h"
 #include "prefill_worker/grpc_kv_handoff.h"
 #include "rpc/grpc_status.h"
-#include "rpc/plan_proto.h"
 #include "rpc/trace_metadata.h"
 #include "rpc/unary_call.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

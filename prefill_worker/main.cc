@@ -11,18 +11,18 @@
 #include "common/program_flags.h"
 #include "common/server_flags.h"
 #include "common/status_macros.h"
-#include "engine/model_flags.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "plan/layout_digest.h"
 #include "prefill_worker/grpc_kv_handoff.h"
 #include "prefill_worker/prefill_metrics.h"
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
-#include "rpc/serve_worker.h"
 #include "rpc/tls_flags.h"
-#include "rpc/worker_info.h"
 #include "transfer/chunk_codec.h"
 #include "transfer/kv_chunk.h"
+#include "wire/worker_info.h"
+#include "worker/model_flags.h"
+#include "worker/serve_worker.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50061",
           "host:port of the gRPC server; port 0 takes any free one");

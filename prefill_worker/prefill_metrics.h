@@ -4,8 +4,8 @@
 #include <string>
 
 #include "common/metrics.h"
-#include "engine/comm/nccl_aborts.h"
 #include "prefill_worker/prefill_scheduler.h"
+#include "worker/nccl_aborts.h"
 
 namespace winnow {
 

@@ -6,9 +6,9 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "rpc/grpc_deadline.h"
-#include "rpc/plan_proto.h"
 #include "rpc/queued_writer.h"
 #include "rpc/trace_metadata.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "rpc/plan_proto.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "router/admission.h"
-#include "rpc/plan_proto.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -18,10 +18,10 @@
 #include "router/router_metrics.h"
 #include "router/stop_strings.h"
 #include "router/worker_registry.h"
-#include "rpc/message_size.h"
 #include "tokenizer/stream_decoder.h"
 #include "tokenizer/tokenizer.h"
 #include "winnow/v1/generation.pb.h"
+#include "wire/message_size.h"
 
 namespace winnow {
 

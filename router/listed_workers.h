@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "common/address_list.h"
 #include "router/worker_source.h"
-#include "rpc/address_list.h"
 
 namespace winnow {
 

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/process.h"
 #include "common/program_flags.h"
+#include "common/resolver.h"
 #include "common/server_flags.h"
 #include "common/status_macros.h"
 #include "router/chat_window.h"
@@ -19,10 +20,9 @@
 #include "router/registered_workers.h"
 #include "router/worker_registry.h"
 #include "router/worker_registry_service.h"
-#include "rpc/message_size.h"
-#include "rpc/resolver.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
+#include "wire/message_size.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50050",
           "host:port of the gRPC server; port 0 takes any free one");

@@ -1,6 +1,6 @@
 #include "router/router_metrics.h"
 
-#include "rpc/worker_info.h"
+#include "wire/worker_info.h"
 
 namespace winnow {
 namespace {

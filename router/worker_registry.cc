@@ -8,7 +8,7 @@
 
 #include "common/log.h"
 #include "router/load_estimate.h"
-#include "rpc/worker_info.h"
+#include "wire/worker_info.h"
 
 namespace winnow {
 namespace {

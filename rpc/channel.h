@@ -5,8 +5,8 @@
 
 #include "absl/status/statusor.h"
 #include "grpcpp/channel.h"
-#include "rpc/message_size.h"
 #include "rpc/tls.h"
+#include "wire/message_size.h"
 
 namespace winnow {
 

@@ -8,8 +8,8 @@
 #include "absl/time/time.h"
 #include "grpcpp/impl/codegen/service_type.h"
 #include "grpcpp/server.h"
-#include "rpc/message_size.h"
 #include "rpc/tls.h"
+#include "wire/message_size.h"
 
 namespace winnow {
 

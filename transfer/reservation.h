@@ -114,7 +114,7 @@ class ReservationTable {
 
   // RESOURCE_EXHAUSTED (no room, the peer's quota) with a retry hint · FAILED_PRECONDITION (digest,
   // incarnation, wire version) · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself, as
-  // rpc/plan_proto.h checks.
+  // wire/plan_proto.h checks.
   absl::StatusOr<ReserveGrant> Reserve(const ReserveRequest& request);
   // NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
   absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity,

@@ -5,8 +5,8 @@
 #include "client/cli/connect.h"
 #include "client/cpp/winnow_client.h"
 #include "nlohmann/json.hpp"
-#include "rpc/plan_proto.h"
-#include "rpc/worker_info.h"
+#include "wire/plan_proto.h"
+#include "wire/worker_info.h"
 
 namespace winnow {
 namespace {

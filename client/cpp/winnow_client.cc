@@ -13,9 +13,9 @@
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
-#include "rpc/message_size.h"
-#include "rpc/plan_proto.h"
 #include "rpc/trace_metadata.h"
+#include "wire/message_size.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

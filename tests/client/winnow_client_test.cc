@@ -10,9 +10,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "rpc/grpc_status.h"
-#include "rpc/plan_proto.h"
 #include "rpc/queued_writer.h"
 #include "rpc/server.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -19,10 +19,10 @@
 #include "prefill_worker/kv_push_client.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_status.h"
-#include "rpc/plan_proto.h"
 #include "rpc/server.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

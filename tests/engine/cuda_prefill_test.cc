@@ -1,7 +1,7 @@
 // Prefill on a GPU against the same goldens as on the CPU: the demo model with and without CLAA,
 // and tiny models of every family.
 #include "engine/device/cuda_backend.h"
-#include "engine/device/cuda_ranks.h"
+#include "engine/ranks/cuda_ranks.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/goldens.h"

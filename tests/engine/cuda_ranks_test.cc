@@ -6,7 +6,7 @@
 
 #include "common/clock.h"
 #include "engine/device/cuda_backend.h"
-#include "engine/device/cuda_ranks.h"
+#include "engine/ranks/cuda_ranks.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/decode_fixture.h"

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/comm/forwarding_communicator.h"
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 #include "engine/tensor_parallel_decode.h"
 #include "gtest/gtest.h"
 #include "tests/engine/goldens.h"

@@ -8,9 +8,9 @@
 #include <functional>
 #include <thread>
 
-#include "engine/comm/nccl_aborts.h"
 #include "engine/comm/rank_group.h"
 #include "tests/engine/fake_nccl.h"
+#include "worker/nccl_aborts.h"
 
 namespace winnow {
 namespace {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 #include "engine/tensor_parallel_prefill.h"
 
 namespace winnow {

@@ -2,11 +2,11 @@
 // clients. Refused with a sentence, or within the model; a plan that passes reserves what it says.
 #include "checkpoint/selection_profile.h"
 #include "router/admission.h"
-#include "rpc/plan_proto.h"
 #include "tests/fuzz/fuzz_file.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/reservation.h"
 #include "winnow/v1/kv_transfer.pb.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

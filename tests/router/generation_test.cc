@@ -5,8 +5,8 @@
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "rpc/plan_proto.h"
 #include "tests/router/fake_workers.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -6,7 +6,7 @@
 #include "router/admission.h"
 #include "router/placement.h"
 #include "router/stop_strings.h"
-#include "rpc/plan_proto.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "rpc/plan_proto.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 namespace {

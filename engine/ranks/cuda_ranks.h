@@ -1,6 +1,6 @@
 #pragma once
 
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 
 namespace winnow {
 

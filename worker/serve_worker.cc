@@ -1,4 +1,4 @@
-#include "rpc/serve_worker.h"
+#include "worker/serve_worker.h"
 
 #include <atomic>
 #include <memory>
@@ -9,9 +9,9 @@
 #include "common/process.h"
 #include "common/server_flags.h"
 #include "common/status_macros.h"
-#include "rpc/registration_flags.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
+#include "worker/registration_flags.h"
 
 namespace winnow {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/device/cuda_ranks.h"
+#include "engine/ranks/cuda_ranks.h"
 
 #include <utility>
 #include <vector>

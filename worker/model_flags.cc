@@ -1,4 +1,4 @@
-#include "engine/model_flags.h"
+#include "worker/model_flags.h"
 
 #include <string>
 #include <utility>
@@ -6,7 +6,7 @@
 #include "absl/flags/flag.h"
 #include "common/program_flags.h"
 #include "common/status_macros.h"
-#include "engine/device/choose_device.h"
+#include "engine/ranks/choose_device.h"
 
 ABSL_FLAG(std::string, model, "",
           "folder with a Hugging Face model, and claa.json if it has a profile (required)");

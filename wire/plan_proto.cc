@@ -1,4 +1,4 @@
-#include "rpc/plan_proto.h"
+#include "wire/plan_proto.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "rpc/worker_registration.h"
+#include "worker/worker_registration.h"
 
 #include <grpcpp/grpcpp.h>
 

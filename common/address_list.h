@@ -8,7 +8,7 @@
 
 #include "absl/time/time.h"
 #include "common/host_port.h"
-#include "rpc/resolver.h"
+#include "common/resolver.h"
 
 namespace winnow {
 

@@ -1,4 +1,4 @@
-#include "rpc/registration_flags.h"
+#include "worker/registration_flags.h"
 
 #include <utility>
 
@@ -7,7 +7,7 @@
 #include "common/program_flags.h"
 #include "common/status_macros.h"
 #include "rpc/tls_flags.h"
-#include "rpc/worker_registration.h"
+#include "worker/worker_registration.h"
 
 ABSL_FLAG(
     std::string, register_with, "",

@@ -1,4 +1,4 @@
-#include "rpc/address_list.h"
+#include "common/address_list.h"
 
 #include <algorithm>
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <thread>
 
+#include "common/address_list.h"
 #include "common/clock.h"
 #include "grpcpp/channel.h"
-#include "rpc/address_list.h"
 #include "rpc/tls.h"
 #include "winnow/v1/registry.pb.h"
 

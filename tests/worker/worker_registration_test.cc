@@ -1,5 +1,5 @@
 // Workers and routers, each with its side of the registration, over real connections.
-#include "rpc/worker_registration.h"
+#include "worker/worker_registration.h"
 
 #include <functional>
 #include <thread>

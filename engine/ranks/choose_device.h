@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 
 namespace winnow {
 

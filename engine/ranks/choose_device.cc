@@ -1,4 +1,4 @@
-#include "engine/device/choose_device.h"
+#include "engine/ranks/choose_device.h"
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
@@ -6,7 +6,7 @@
 #include "kernels/matmul.h"
 #ifdef WINNOW_CUDA
 #include "engine/device/cuda_backend.h"
-#include "engine/device/cuda_ranks.h"
+#include "engine/ranks/cuda_ranks.h"
 #endif
 
 namespace winnow {

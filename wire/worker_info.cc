@@ -1,8 +1,8 @@
-#include "rpc/worker_info.h"
+#include "wire/worker_info.h"
 
 #include <random>
 
-#include "rpc/plan_proto.h"
+#include "wire/plan_proto.h"
 
 namespace winnow {
 

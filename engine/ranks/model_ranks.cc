@@ -1,4 +1,4 @@
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 
 #include <algorithm>
 #include <mutex>

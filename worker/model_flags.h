@@ -6,7 +6,7 @@
 #include "absl/flags/declare.h"
 #include "absl/status/statusor.h"
 #include "common/clock.h"
-#include "engine/model/model_ranks.h"
+#include "engine/ranks/model_ranks.h"
 
 ABSL_DECLARE_FLAG(int, tp);
 // Prompt and generated tokens at most; 0: the model's own context.

@@ -1,4 +1,4 @@
-#include "rpc/resolver.h"
+#include "common/resolver.h"
 
 #include <netdb.h>
 #include <sys/socket.h>

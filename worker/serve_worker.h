@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "grpcpp/impl/codegen/service_type.h"
-#include "rpc/worker_info.h"
+#include "wire/worker_info.h"
 
 namespace winnow {
 
