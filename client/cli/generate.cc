@@ -9,6 +9,7 @@
 #include "client/cli/generate_request.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/progress.h"
+#include "client/cli/stages_json.h"
 #include "client/cpp/winnow_client.h"
 #include "nlohmann/json.hpp"
 
@@ -82,19 +83,7 @@ Json ResultJson(const GenerateResult& r, bool explain) {
                      {{"all", SegmentJson(l.all)},
                       {"per_head", SegmentJson(l.per_head)},
                       {"selected", SegmentJson(l.selected)}}}};
-  const StageTimes& s = r.stages;
-  json["stages"] = {{"tokenize", s.tokenize},
-                    {"admit", s.admit},
-                    {"dispatch", s.dispatch},
-                    {"queue", s.queue},
-                    {"reserve_wait", s.reserve_wait},
-                    {"full_layers", s.full_layers},
-                    {"score", s.score},
-                    {"allreduce", s.allreduce},
-                    {"select", s.select},
-                    {"pruned_layers", s.pruned_layers},
-                    {"head", s.head},
-                    {"relay", s.relay}};
+  json["stages"] = StagesJson(r.stages);
   return json;
 }
 

@@ -24,12 +24,14 @@ namespace {
 constexpr char kHelp[] =
     R"(winnow load: asks a router as many clients would, and tells how it answered.
 
-  winnow load --rate R --requests N [options]
+  winnow load [--arrivals KIND] --requests N [options]
 
 Requests come by a Poisson process whether earlier ones are answered or not (an open loop), with random
 token ids as prompts, and times count from when a request was due.
 
-  --rate R                requests a second (1)
+  --arrivals KIND         poisson; at-once: all together at the beginning; in-turn: each when the one
+                          before has been answered (poisson)
+  --rate R                requests a second of a Poisson process (1)
   --requests N            how many (10)
   --prompt-tokens MIX     lengths and weights, such as 512:3,8192:1 (512)
   --keep-ratio MIX        keep ratios and weights, such as full:1,0.1:3 (full)
@@ -42,6 +44,7 @@ token ids as prompts, and times count from when a request was due.
 
 )";
 constexpr char kMoreHelp[] = R"(  --json                  print one JSON object on one line
+  --each                  with --json: the requests one by one, too, with their stages
 
 Ctrl-C ends the load and reports what came. Exit codes: 0 ok, also when requests failed · 2 bad command
 line · 4 try later · 5 too late · 1 other errors
@@ -85,6 +88,11 @@ absl::StatusOr<LoadSettings> ReadSettings(const Args& args) {
   LoadSettings s;
   s.plan.num_requests = 10;
   double ttft_ms = 0, inter_token_ms = 0;
+  const absl::StatusOr<Arrivals> arrivals = ParseArrivals(args.Get("arrivals", "poisson"));
+  if (!arrivals.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--arrivals: ", arrivals.status().message()));
+  }
+  s.plan.arrivals = *arrivals;
   WINNOW_RETURN_IF_ERROR(ReadNumber(args, "rate", 1e-6, &s.plan.rate));
   WINNOW_RETURN_IF_ERROR(ReadNumber(args, "requests", int64_t{1}, &s.plan.num_requests));
   WINNOW_RETURN_IF_ERROR(ReadNumber(args, "seed", uint64_t{0}, &s.plan.seed));
@@ -113,10 +121,9 @@ v1::GenerateRequest MakeRequest(const PlannedRequest& planned, int32_t vocab, in
   return request;
 }
 
-LoadSample Ask(WinnowClient& client, const PlannedRequest& planned,
-               const v1::GenerateRequest& request, absl::Time due, absl::Duration timeout,
-               const StopFlag& stop) {
-  LoadSample sample{.prompt_tokens = planned.prompt_tokens};
+// `sample` says which request this is.
+LoadSample Ask(WinnowClient& client, LoadSample sample, const v1::GenerateRequest& request,
+               absl::Time due, absl::Duration timeout, const StopFlag& stop) {
   const auto since_due = [&] { return absl::ToDoubleSeconds(absl::Now() - due); };
   double last = 0;
   GenerateCallbacks callbacks;
@@ -129,8 +136,10 @@ LoadSample Ask(WinnowClient& client, const PlannedRequest& planned,
     last = now;
     ++sample.completion_tokens;
   };
-  sample.status = client.Generate(request, timeout, callbacks, &stop).status();
+  const absl::StatusOr<GenerateResult> result = client.Generate(request, timeout, callbacks, &stop);
   sample.total_s = since_due();
+  sample.status = result.status();
+  if (result.ok()) sample.stages = result->stages;
   return sample;
 }
 
@@ -174,6 +183,11 @@ class Crowd {
 double RunLoad(WinnowClient& client, const LoadSettings& settings, int32_t vocab,
                Progress& progress, LoadReport& report, const StopFlag& stop) {
   const std::vector<PlannedRequest> plan = PlanLoad(settings.plan);
+  const Arrivals arrivals = settings.plan.arrivals;
+  std::vector<v1::GenerateRequest> made;  // those of a load at once: none waits for its prompt
+  for (size_t i = 0; arrivals == Arrivals::kAtOnce && i < plan.size(); ++i) {
+    made.push_back(MakeRequest(plan[i], vocab, settings.max_tokens));
+  }
   const absl::Time begin = absl::Now();
   Crowd crowd(settings.max_in_flight);
   size_t sent = 0;
@@ -184,17 +198,22 @@ double RunLoad(WinnowClient& client, const LoadSettings& settings, int32_t vocab
   };
   for (const PlannedRequest& planned : plan) {
     // Made beforehand: a long prompt takes a while.
-    auto request = MakeRequest(planned, vocab, settings.max_tokens);
-    const absl::Time due = begin + planned.at;
+    auto request =
+        made.empty() ? MakeRequest(planned, vocab, settings.max_tokens) : std::move(made[sent]);
+    if (arrivals == Arrivals::kInTurn) crowd.Wait();
+    const absl::Time due = arrivals == Arrivals::kInTurn ? absl::Now() : begin + planned.at;
     SleepUntil(due, stop);
     if (stop.IsStopped()) break;
     ++sent;
-    const bool runs = crowd.Run([&, due, request = std::move(request)] {
-      report.Add(Ask(client, planned, request, due, settings.timeout, stop));
+    LoadSample sample{.prompt_tokens = planned.prompt_tokens,
+                      .keep_ratio = planned.keep_ratio,
+                      .due_s = absl::ToDoubleSeconds(due - begin)};
+    const bool runs = crowd.Run([&, due, sample, request = std::move(request)] {
+      report.Add(Ask(client, sample, request, due, settings.timeout, stop));
     });
     if (!runs) {
-      report.Add({.prompt_tokens = planned.prompt_tokens,
-                  .status = absl::AbortedError("not sent: too many requests wait already")});
+      sample.status = absl::AbortedError("not sent: too many requests wait already");
+      report.Add(std::move(sample));
     }
     show();
   }
@@ -209,14 +228,17 @@ double RunLoad(WinnowClient& client, const LoadSettings& settings, int32_t vocab
 
 int LoadCommand(const std::vector<std::string>& words) {
   std::vector<std::string> values = {
-      "rate", "requests",    "prompt-tokens",      "keep-ratio",    "max-tokens",
-      "seed", "slo-ttft-ms", "slo-inter-token-ms", "max-in-flight", "timeout-s"};
+      "arrivals", "rate",        "requests",           "prompt-tokens", "keep-ratio", "max-tokens",
+      "seed",     "slo-ttft-ms", "slo-inter-token-ms", "max-in-flight", "timeout-s"};
   values.insert(values.end(), ConnectValues().begin(), ConnectValues().end());
-  const absl::StatusOr<Args> args = Args::Parse(words, values, {"json", "help"});
+  const absl::StatusOr<Args> args = Args::Parse(words, values, {"json", "each", "help"});
   if (!args.ok()) return ReportUsage("load", args.status());
   if (args->Has("help")) {
     for (const char* part : {kHelp, kConnectHelp, kMoreHelp}) std::fputs(part, stdout);
     return kExitOk;
+  }
+  if (args->Has("each") && !args->Has("json")) {
+    return ReportUsage("load", absl::InvalidArgumentError("--each: needs --json"));
   }
   const absl::StatusOr<LoadSettings> settings = ReadSettings(*args);
   if (!settings.ok()) return ReportUsage("load", settings.status());
@@ -235,7 +257,7 @@ int LoadCommand(const std::vector<std::string>& words) {
               report, StopOnSignals());
   progress.Stop();
   const std::string text =
-      args->Has("json") ? report.ToJson(seconds) + "\n" : report.ToText(seconds);
+      args->Has("json") ? report.ToJson(seconds, args->Has("each")) + "\n" : report.ToText(seconds);
   std::fputs(text.c_str(), stdout);
   return kExitOk;
 }

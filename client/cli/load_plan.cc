@@ -56,6 +56,14 @@ absl::StatusOr<Mix<double>> ParseKeepMix(const std::string& text) {
   });
 }
 
+absl::StatusOr<Arrivals> ParseArrivals(const std::string& text) {
+  if (text == "poisson") return Arrivals::kPoisson;
+  if (text == "at-once") return Arrivals::kAtOnce;
+  if (text == "in-turn") return Arrivals::kInTurn;
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected poisson, at-once or in-turn, got '", text, "'"));
+}
+
 std::vector<PlannedRequest> PlanLoad(const LoadOptions& options) {
   std::mt19937_64 random(options.seed);
   std::exponential_distribution<double> gap(options.rate);
@@ -64,7 +72,7 @@ std::vector<PlannedRequest> PlanLoad(const LoadOptions& options) {
   for (int64_t i = 0; i < options.num_requests; ++i) {
     plan.push_back({absl::Seconds(at), Draw(options.prompt_tokens, random),
                     Draw(options.keep_ratios, random), random()});
-    at += gap(random);
+    if (options.arrivals == Arrivals::kPoisson) at += gap(random);
   }
   return plan;
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/cli/stages_json.h"
 #include "nlohmann/json.hpp"
 
 namespace winnow {
@@ -18,14 +19,40 @@ double Mean(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+double ToMs(double seconds) { return std::round(seconds * 1e5) / 1e2; }
+
 Json Distribution(const std::vector<double>& seconds) {
-  const auto ms = [](double s) { return std::round(s * 1e5) / 1e2; };
   return {{"count", seconds.size()},
-          {"mean", ms(Mean(seconds))},
-          {"p50", ms(Percentile(seconds, 0.5))},
-          {"p90", ms(Percentile(seconds, 0.9))},
-          {"p99", ms(Percentile(seconds, 0.99))},
-          {"max", ms(Percentile(seconds, 1))}};
+          {"mean", ToMs(Mean(seconds))},
+          {"p50", ToMs(Percentile(seconds, 0.5))},
+          {"p90", ToMs(Percentile(seconds, 0.9))},
+          {"p99", ToMs(Percentile(seconds, 0.99))},
+          {"max", ToMs(Percentile(seconds, 1))}};
+}
+
+Json SampleJson(const LoadSample& sample) {
+  Json json = {{"due_s", sample.due_s},
+               {"prompt_tokens", sample.prompt_tokens},
+               {"keep_ratio", sample.keep_ratio},
+               {"status", absl::StatusCodeToString(sample.status.code())}};
+  if (!sample.status.ok()) {
+    json["message"] = std::string(sample.status.message());
+    return json;
+  }
+  json["ttft_ms"] = ToMs(sample.ttft_s);
+  if (sample.second_token_s >= 0) json["second_token_ms"] = ToMs(sample.second_token_s);
+  json["inter_token_ms"] = ToMs(Mean(sample.inter_token_s));
+  json["total_ms"] = ToMs(sample.total_s);
+  json["stages"] = StagesJson(sample.stages);
+  return json;
+}
+
+Json EachJson(std::vector<LoadSample> samples) {
+  std::stable_sort(samples.begin(), samples.end(),
+                   [](const LoadSample& a, const LoadSample& b) { return a.due_s < b.due_s; });
+  Json each = Json::array();
+  for (const LoadSample& sample : samples) each.push_back(SampleJson(sample));
+  return each;
 }
 
 bool IsWithin(const LoadSlo& slo, const LoadSample& sample) {
@@ -101,9 +128,11 @@ int64_t LoadReport::num_failed() const {
                        [](const LoadSample& sample) { return !sample.status.ok(); });
 }
 
-std::string LoadReport::ToJson(double seconds) const {
+std::string LoadReport::ToJson(double seconds, bool with_each) const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return Summarize(samples_, slo_, seconds).dump();
+  Json json = Summarize(samples_, slo_, seconds);
+  if (with_each) json["each"] = EachJson(samples_);
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string LoadReport::ToText(double seconds) const {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "plan/ledger.h"
 
 namespace winnow {
 
@@ -14,12 +15,15 @@ namespace winnow {
 // hides nothing.
 struct LoadSample {
   int64_t prompt_tokens = 0;
+  double keep_ratio = 1;  // 1: unpruned
+  double due_s = 0;       // since the load began
   absl::Status status;
   double ttft_s = 0;           // first token; the rest only when `status` is OK
   double second_token_s = -1;  // −1: there was one token only
   double total_s = 0;
   std::vector<double> inter_token_s;
   int64_t completion_tokens = 0;
+  StageTimes stages;  // seconds, as the answer tells them
 };
 
 // What a request must reach to count as goodput; 0: nothing.
@@ -43,7 +47,9 @@ class LoadReport {
   // An object: requests, ok, errors by code, requests a second and tokens a second over `seconds`,
   // goodput (requests within the SLO a second, and their share), and mean, p50, p90, p99 and max in
   // milliseconds of ttft, second_token, inter_token and total, and of ttft by prompt length.
-  std::string ToJson(double seconds) const;
+  // `with_each`: also "each", the requests one by one in the order in which they were due, with
+  // their stages.
+  std::string ToJson(double seconds, bool with_each = false) const;
   // The same as a few lines to read.
   std::string ToText(double seconds) const;
 

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -62,6 +63,30 @@ TEST(LoadPlanTest, ArrivesAsOftenAsAskedAndByTheWeights) {
   EXPECT_EQ(again[777].seed, plan[777].seed);
 }
 
+TEST(LoadPlanTest, OnlyAPoissonProcessSpreadsItsRequests) {
+  LoadOptions options{.rate = 50,
+                      .num_requests = 40,
+                      .prompt_tokens = *ParseTokenMix("100:3,900:1"),
+                      .keep_ratios = *ParseKeepMix("full"),
+                      .seed = 5};
+  const std::vector<PlannedRequest> poisson = PlanLoad(options);
+  for (const char* kind : {"at-once", "in-turn"}) {
+    options.arrivals = *ParseArrivals(kind);
+    const std::vector<PlannedRequest> plan = PlanLoad(options);
+    ASSERT_EQ(plan.size(), 40u);
+    std::vector<uint64_t> seeds;
+    for (size_t i = 0; i < plan.size(); ++i) {
+      EXPECT_EQ(plan[i].at, absl::ZeroDuration());
+      seeds.push_back(plan[i].seed);
+    }
+    std::sort(seeds.begin(), seeds.end());
+    EXPECT_EQ(std::unique(seeds.begin(), seeds.end()), seeds.end()) << "two equal prompts";
+  }
+  EXPECT_EQ(*ParseArrivals("poisson"), Arrivals::kPoisson);
+  EXPECT_GT(poisson.back().at, absl::ZeroDuration());
+  EXPECT_EQ(ParseArrivals("all").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(LoadReportTest, PercentilesAreNearestRanks) {
   std::vector<double> values(100);
   std::iota(values.rbegin(), values.rend(), 1);  // 100 … 1
@@ -107,6 +132,31 @@ TEST(LoadReportTest, CountsEverythingOnce) {
   EXPECT_EQ(json["inter_token_ms"]["count"], 6);
   EXPECT_EQ(json["ttft_ms_by_prompt_tokens"]["5000"]["max"], 100);
   EXPECT_THAT(report.ToText(2.0), HasSubstr("2 failed with UNAVAILABLE"));
+}
+
+TEST(LoadReportTest, TellsEachRequestInTheOrderInWhichTheyWereDue) {
+  LoadReport report({});
+  LoadSample second = Ok(0.25, 0.01, 5000), first = Ok(0.1, 0.02);
+  second.due_s = 0.5;
+  second.keep_ratio = 0.1;
+  second.stages.queue = 0.125;
+  report.Add(second);
+  report.Add(first);
+  report.Add({.prompt_tokens = 7, .due_s = 0.25, .status = absl::UnavailableError("full")});
+  EXPECT_FALSE(nlohmann::json::parse(report.ToJson(1)).contains("each"));
+  const auto each = nlohmann::json::parse(report.ToJson(1, /*with_each=*/true))["each"];
+  ASSERT_EQ(each.size(), 3u);
+  EXPECT_EQ(each[0]["ttft_ms"], 100);
+  EXPECT_EQ(each[0]["second_token_ms"], 120);
+  EXPECT_EQ(each[0]["inter_token_ms"], 20);
+  EXPECT_EQ(each[1], nlohmann::json({{"due_s", 0.25},
+                                     {"prompt_tokens", 7},
+                                     {"keep_ratio", 1},
+                                     {"status", "UNAVAILABLE"},
+                                     {"message", "full"}}));
+  EXPECT_EQ(each[2]["due_s"], 0.5);
+  EXPECT_EQ(each[2]["keep_ratio"], 0.1);
+  EXPECT_EQ(each[2]["stages"]["queue"], 0.125);
 }
 
 TEST(LoadReportTest, NothingIsAReportToo) {

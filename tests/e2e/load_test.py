@@ -8,8 +8,8 @@ from harness import BIN, ClusterTest
 
 
 class LoadTest(ClusterTest):
-    def load(self, **options):
-        command = [str(BIN / "winnow"), "load", "--address", self.cluster.address, "--json"]
+    def load(self, *flags, **options):
+        command = [str(BIN / "winnow"), "load", "--address", self.cluster.address, "--json", *flags]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-"), str(value)]
         child = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -30,6 +30,18 @@ class LoadTest(ClusterTest):
         self.assertLessEqual(ttft["p99"], ttft["max"])
         self.assertLessEqual(ttft["max"], report["total_ms"]["max"])
 
+    def test_a_load_at_once_is_due_at_its_beginning_and_one_in_turn_overlaps_nowhere(self):
+        options = {"requests": 6, "prompt_tokens": 300, "max_tokens": 3}
+        at_once = self.load("--each", arrivals="at-once", **options)
+        self.assertEqual((at_once["ok"], [one["due_s"] for one in at_once["each"]]), (6, [0] * 6))
+        in_turn = self.load("--each", arrivals="in-turn", **options)
+        self.assertEqual(in_turn["ok"], 6)
+        for before, after in zip(in_turn["each"], in_turn["each"][1:]):
+            self.assertGreaterEqual(after["due_s"], before["due_s"] + before["total_ms"] * 1e-3 - 1e-4)
+        for one in at_once["each"] + in_turn["each"]:
+            self.assertGreater(one["stages"]["full_layers"], 0)
+            self.assertLess(one["ttft_ms"], one["second_token_ms"])
+
     def test_what_is_turned_away_is_counted_by_code(self):
         report = self.load(rate=200, requests=80, prompt_tokens=600, max_tokens=2, max_in_flight=3)
         self.assertEqual(report["ok"] + sum(report["errors"].values()), 80)
@@ -44,7 +56,8 @@ class LoadTest(ClusterTest):
         self.assertEqual(report["second_token_ms"]["count"], 0)
 
     def test_bad_command_lines(self):
-        for options in (["--rate", "0"], ["--requests", "none"], ["--prompt-tokens", "5:0"], ["--keep-ratio", "2"]):
+        for options in (["--rate", "0"], ["--requests", "none"], ["--arrivals", "late"], ["--each"],
+                        ["--prompt-tokens", "5:0"], ["--keep-ratio", "2"]):
             with self.subTest(options=options):
                 child = subprocess.run([BIN / "winnow", "load", *options], capture_output=True, text=True, timeout=20)
                 self.assertEqual(child.returncode, 2)
