@@ -2,12 +2,13 @@
 // host, random weights of the Llama-3.1-8B shape, one request, one chunk.
 //
 //   cuda_prefill_bench [--config DIR] [--tokens 2048,8192,32768] [--keep 0.1,0.2] [--repeats 5]
-//                      [--tp 1] [--sums-aside-from N] [--nodetails]
+//                      [--tp 1] [--sums-aside-from N] [--as-served] [--nodetails]
 //
 // Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "dense_untrimmed_ms": {N: …},
 // "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "stage_ms":
 // {N: {stage: …}}, "score_share": {N: …}, "stream_drains"}. Medians after one warm-up run; dense
-// and CLAA compute one row of the last layer of an unpruned prompt, dense_untrimmed all.
+// and CLAA compute one row of the last layer of an unpruned prompt, dense_untrimmed all. With
+// --as-served, CLAA keeps of a short prompt what a service keeps: the profile's minimum.
 // shipping_ms, op_ms, stage_ms (the engine's stages in the median run) and score_share (scores,
 // reduction, selection and gathers: the stages score, allreduce and select in their sum) are of
 // runs of the first --keep whose KV goes to pinned memory as a handoff's does. stream_drains: how
@@ -44,6 +45,7 @@ ABSL_FLAG(int, tp, 1, "GPUs that share the model");
 ABSL_FLAG(
     std::optional<int64_t>, sums_aside_from, std::nullopt,
     "from how many elements on sums are made beside the queue, instead of the engine's choice");
+ABSL_FLAG(bool, as_served, false, "CLAA keeps the profile's minimum of a short prompt");
 ABSL_FLAG(bool, details, true, "what comes after claa_ms");
 
 namespace winnow {
@@ -99,7 +101,7 @@ class Engine {
     const int64_t drains = backend().num_drains();
     const absl::Time begin = clock_.Now();
     SelectionConfig profile = DefaultSelectionConfig(engine_->shape());
-    profile.min_prompt_tokens = profile.min_kept_tokens = 0;
+    if (!absl::GetFlag(FLAGS_as_served)) profile.min_prompt_tokens = profile.min_kept_tokens = 0;
     PrefillSpec spec;
     spec.prompt_ids = ids;
     spec.selection = Unwrap(ResolveSelectionConfig(profile, overrides, engine_->shape()));

@@ -21,13 +21,12 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+from load_service import ENGINE_STAGES  # noqa: E402
 from local_cluster import LocalCluster, generate  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PROMPT = 8192
 VOCAB = 128000
-# Stages of a prefill that are the engine's; the others are the service's.
-ENGINE_STAGES = ("full_layers", "score", "allreduce", "select", "pruned_layers", "head")
 
 
 def demo(args):

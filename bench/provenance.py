@@ -34,5 +34,10 @@ def device(kind):
     return "unknown"
 
 
+def driver():
+    """The GPUs' driver version; empty without one."""
+    return first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+
+
 def provenance(kind):
     return {"device": device(kind), "commit": commit()}
