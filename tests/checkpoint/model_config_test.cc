@@ -8,6 +8,7 @@
 
 #include "nlohmann/json.hpp"
 #include "tests/checkpoint/temp_folder.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {
@@ -49,16 +50,8 @@ absl::StatusOr<ModelConfig> Load(const Json& config, const Json& generation = nu
 TEST(ModelConfigTest, ReadsTheDemoModel) {
   const auto config = LoadModelConfig(WINNOW_SOURCE_DIR "/models/demo");
   ASSERT_TRUE(config.ok()) << config.status();
-  const ModelShape shape{.num_layers = 12,
-                         .hidden = 256,
-                         .num_q_heads = 8,
-                         .num_kv_heads = 4,
-                         .head_dim = 64,
-                         .intermediate = 384,
-                         .vocab_size = 4096,
-                         .max_context = 32768};
   EXPECT_EQ(config->family, "llama");
-  EXPECT_EQ(config->shape, shape);
+  EXPECT_EQ(config->shape, DemoShape());
   EXPECT_EQ(config->rms_norm_eps, 1e-5);
   EXPECT_EQ(config->rope.theta, 500000.0);
   EXPECT_TRUE(config->tie_word_embeddings);

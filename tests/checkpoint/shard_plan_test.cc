@@ -3,33 +3,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/testing/demo_shape.h"
+
 namespace winnow {
 namespace {
 
 using ::testing::HasSubstr;
 
-ModelShape Shape() {
-  return {.num_layers = 12,
-          .hidden = 256,
-          .num_q_heads = 8,
-          .num_kv_heads = 4,
-          .head_dim = 64,
-          .intermediate = 384,
-          .vocab_size = 4096,
-          .max_context = 32768};
-}
-
 TEST(ShardPlanTest, RanksCoverMlpAndVocabularyOnce) {
   for (int ranks : {1, 2, 4, 8}) {
     int64_t mlp = 0, vocab = 0;
     for (int rank = 0; rank < ranks; ++rank) {
-      const auto plan = MakeShardPlan(Shape(), ranks, rank);
+      const auto plan = MakeShardPlan(DemoShape(), ranks, rank);
       ASSERT_TRUE(plan.ok()) << plan.status();
       EXPECT_EQ(plan->tensor_parallel, ranks);
       EXPECT_EQ(plan->rank, rank);
       EXPECT_EQ(plan->mlp_begin, mlp);
       EXPECT_EQ(plan->vocab_begin, vocab);
-      EXPECT_EQ(plan->heads, *SplitHeads(Shape(), ranks, rank));
+      EXPECT_EQ(plan->heads, *SplitHeads(DemoShape(), ranks, rank));
       mlp += plan->mlp_count;
       vocab += plan->vocab_count;
     }
@@ -39,7 +30,7 @@ TEST(ShardPlanTest, RanksCoverMlpAndVocabularyOnce) {
 }
 
 TEST(ShardPlanTest, SaysWhatDoesNotDivide) {
-  ModelShape shape = Shape();
+  ModelShape shape = DemoShape();
   EXPECT_THAT(std::string(MakeShardPlan(shape, 3, 0).status().message()),
               HasSubstr("8 query heads"));
   EXPECT_FALSE(MakeShardPlan(shape, 2, 2).ok());

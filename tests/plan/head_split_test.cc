@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {

@@ -1,7 +1,7 @@
 #include "plan/layout_digest.h"
 
 #include "gtest/gtest.h"
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {

@@ -8,7 +8,7 @@
 #include <functional>
 #include <iterator>
 
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {

@@ -4,7 +4,7 @@
 
 namespace winnow {
 
-// The demo model's shape.
+// The demo model's shape; ModelConfigTest.ReadsTheDemoModel compares models/demo with this.
 inline ModelShape DemoShape() {
   return {.num_layers = 12,
           .hidden = 256,
