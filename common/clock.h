@@ -38,21 +38,4 @@ class RealClock final : public Clock {
   std::chrono::steady_clock::time_point steady_start_ = std::chrono::steady_clock::now();
 };
 
-// Time that moves when the test says so.
-class FakeClock final : public Clock {
- public:
-  absl::Time Now() const override {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return now_;
-  }
-  void Advance(absl::Duration by) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    now_ += by;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  absl::Time now_ = absl::UnixEpoch() + absl::Hours(1);
-};
-
 }  // namespace winnow

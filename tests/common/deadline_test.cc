@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/testing/fake_clock.h"
+
 namespace winnow {
 namespace {
 

@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/decode_worker/fake_decode.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

@@ -10,6 +10,7 @@
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
 #include "tests/decode_worker/fake_decode.h"
+#include "tests/testing/fake_clock.h"
 #include "transfer/chunk_codec.h"
 
 namespace winnow {

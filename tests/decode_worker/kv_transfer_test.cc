@@ -20,6 +20,7 @@
 #include "rpc/channel.h"
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
 #include "wire/plan_proto.h"

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "engine/comm/local_communicator.h"
 #include "engine/comm/rank_group.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

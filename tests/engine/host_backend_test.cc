@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "engine/device/cpu_backend.h"
 #include "engine/device/ref_backend.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

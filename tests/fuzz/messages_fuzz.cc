@@ -3,6 +3,7 @@
 #include "checkpoint/selection_profile.h"
 #include "router/admission.h"
 #include "tests/fuzz/fuzz_file.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/reservation.h"
 #include "winnow/v1/kv_transfer.pb.h"

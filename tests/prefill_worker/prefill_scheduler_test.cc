@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/prefill_worker/fake_prefill.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

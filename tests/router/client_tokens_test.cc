@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "common/retry_hint.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {
@@ -15,12 +16,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr char kSearch[] = "search-0123456789abcdef", kBatch[] = "batch-0123456789abcdef";
-
-class FakeClock final : public Clock {
- public:
-  absl::Time Now() const override { return now; }
-  absl::Time now = absl::FromUnixSeconds(1000);
-};
 
 class ClientTokensTest : public ::testing::Test {
  protected:
@@ -92,11 +87,11 @@ TEST_F(ClientTokensTest, SoManyTokensAMinute) {
   const absl::Status refused = client->TakeTokens(300);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetRetryAfter(refused), absl::Seconds(30));
-  clock_.now += absl::Seconds(29);
+  clock_.Advance(absl::Seconds(29));
   EXPECT_FALSE(client->TakeTokens(300).ok());
-  clock_.now += absl::Seconds(1);
+  clock_.Advance(absl::Seconds(1));
   EXPECT_EQ(client->TakeTokens(300), absl::OkStatus());
-  clock_.now += absl::Hours(1);  // no more than a minute's worth gathers
+  clock_.Advance(absl::Hours(1));  // no more than a minute's worth gathers
   EXPECT_EQ(client->TakeTokens(600), absl::OkStatus());
   EXPECT_FALSE(client->TakeTokens(1).ok());
   EXPECT_EQ(client->TakeTokens(601).code(), absl::StatusCode::kInvalidArgument);

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/router/fake_workers.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "router/load_estimate.h"
 #include "tests/router/fake_workers.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

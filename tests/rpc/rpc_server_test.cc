@@ -11,6 +11,7 @@
 #include "rpc/channel.h"
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
+#include "tests/testing/fake_clock.h"
 #include "winnow/v1/model.grpc.pb.h"
 
 namespace winnow {

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 
+#include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
 

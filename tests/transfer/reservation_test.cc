@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "common/retry_hint.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
 

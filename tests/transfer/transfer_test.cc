@@ -9,6 +9,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
 #include "transfer/kv_sender.h"

@@ -12,6 +12,7 @@
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
 #include "tests/rpc/test_certificates.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {
