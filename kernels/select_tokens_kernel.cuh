@@ -119,115 +119,133 @@ struct Marks {
 // Counts of kept positions in the low half, of equal ones in the high half.
 constexpr uint64_t kEqual = uint64_t{1} << 32;
 
+struct SelectShared {
+  union {
+    Histogram histogram;
+    Marks marks;
+  };
+  uint64_t scratch[33];
+  uint32_t digit;  // that Histogram::Find found, and the rank there
+  int rank;
+  int own_kept, own_equal;  // counts of this block's share
+};
+
 // A row by kBlocks blocks, the cluster of this one, each with a share of the positions. Four passes
 // over the keys, from the highest byte down, find the key of the last position that is kept; a scan
 // in order of position then writes all above it, the first of those equal to it, the protected ones
 // and the window. kStaged: the share's keys fit into shared memory and are made once. Loops are
 // short: a kernel that runs for microseconds must not wait for its own instructions.
 template <bool kStaged, int kBlocks>
-__device__ void SelectRow(const SelectTokensParams& p) {
-  extern __shared__ uint32_t staged[];  // [the share's scores]
-  __shared__ union {
-    Histogram histogram;
-    Marks marks;
-  } shared;
-  __shared__ uint64_t scratch[33];
-  __shared__ uint32_t shared_digit;
-  __shared__ int shared_rank;
-  __shared__ int own_kept, own_equal;
+struct RowSelection {
+  const SelectTokensParams& p;
+  SelectShared& shared;
+  uint32_t* const staged;  // [the share's scores]
   const int64_t row = blockIdx.x / kBlocks;
   const int block = static_cast<int>(blockIdx.x % kBlocks);
-  const float* scores = p.scores + row * p.window_begin;
-  int32_t* out = p.positions + row * p.num_kept;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const float* const scores = p.scores + row * p.window_begin;
+  int32_t* const out = p.positions + row * p.num_kept;
+  // The share: positions first … last − 1, of which those before scored_last have a score.
   const int64_t share = SelectShare(p.num_tokens, kBlocks);
   const int64_t first = min(block * share, p.num_tokens);
   const int64_t last = min(first + share, p.num_tokens);
   const int64_t scored_last = min(last, p.window_begin);
   bool nan = false;
-  if (kStaged) {  // each thread reads what it has written, but for the end
+  // Of the positions whose key is `prefix`, the lowest `wanted` are kept; all with a higher key.
+  int64_t wanted = 0;
+  bool by_score = false;  // whether any is kept for its score
+  uint32_t prefix = 0;
+
+  // Each thread reads what it has written, but for the end.
+  __device__ __forceinline__ void Stage() {
 #pragma unroll 4
     for (int64_t j = first + threadIdx.x; j < scored_last; j += kSelectThreads) {
       nan |= isnan(scores[j]);
       staged[j - first] = ScoreKey(scores[j]);
     }
   }
-  const auto key_of = [&](int64_t j) {
+
+  __device__ __forceinline__ uint32_t Key(int64_t j) {
     if (kStaged) return staged[j - first];
     nan |= isnan(scores[j]);
     return ScoreKey(scores[j]);
-  };
-
-  int64_t wanted = p.num_kept - (p.num_tokens - p.window_begin);
-  for (int s = 0; s < p.num_spans; ++s) wanted -= p.spans[2 * s + 1] - p.spans[2 * s];
-  const bool by_score = wanted > 0;
-  uint32_t prefix = 0, mask = 0;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    shared.histogram.Clear();
-    __syncthreads();
-#pragma unroll 4
-    for (int64_t j = first + threadIdx.x; j < scored_last; j += kSelectThreads) {
-      const uint32_t key = key_of(j);
-      if ((key & mask) == prefix && !IsProtected(p, j)) {
-        shared.histogram.Count((key >> shift) & 0xFF);
-      }
-    }
-    __syncthreads();
-    if (!by_score) break;
-    shared.histogram.Merge<kBlocks>(shift / 8 % 2);
-    __syncthreads();
-    if (threadIdx.x < 32) {
-      shared.histogram.Find(static_cast<int>(wanted), &shared_digit, &shared_rank);
-    }
-    __syncthreads();
-    prefix |= shared_digit << shift;
-    wanted = shared_rank;
-    mask |= 0xFFu << shift;
   }
-  if constexpr (kBlocks > 1) sm90::ClusterSync();  // nobody reads the sums any more: marks follow
 
-  // Of the positions whose key is `prefix`, the lowest `wanted` are kept; all with a higher key.
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  // Finds `prefix` and `wanted`.
+  __device__ __forceinline__ void FindLastKept() {
+    wanted = p.num_kept - (p.num_tokens - p.window_begin);
+    for (int s = 0; s < p.num_spans; ++s) wanted -= p.spans[2 * s + 1] - p.spans[2 * s];
+    by_score = wanted > 0;
+    uint32_t mask = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      shared.histogram.Clear();
+      __syncthreads();
+#pragma unroll 4
+      for (int64_t j = first + threadIdx.x; j < scored_last; j += kSelectThreads) {
+        const uint32_t key = Key(j);
+        if ((key & mask) == prefix && !IsProtected(p, j)) {
+          shared.histogram.Count((key >> shift) & 0xFF);
+        }
+      }
+      __syncthreads();
+      if (!by_score) break;
+      shared.histogram.template Merge<kBlocks>(shift / 8 % 2);
+      __syncthreads();
+      if (threadIdx.x < 32) {
+        shared.histogram.Find(static_cast<int>(wanted), &shared.digit, &shared.rank);
+      }
+      __syncthreads();
+      prefix |= shared.digit << shift;
+      wanted = shared.rank;
+      mask |= 0xFFu << shift;
+    }
+  }
+
   // Of the 32 positions from `at` on, one a lane.
-  const auto mark = [&](int64_t at, uint32_t* kept, uint32_t* equal) {
+  __device__ __forceinline__ void Mark(int64_t at, uint32_t* kept, uint32_t* equal) {
     const int64_t j = at + lane;
     const bool is_given = j < last && (j >= p.window_begin || IsProtected(p, j));
     const bool is_scored = by_score && j < scored_last && !is_given;
-    const uint32_t key = is_scored ? key_of(j) : 0;
+    const uint32_t key = is_scored ? Key(j) : 0;
     *kept = __ballot_sync(~0u, is_given || (is_scored && key > prefix));
     *equal = __ballot_sync(~0u, is_scored && key == prefix);
-  };
-  uint64_t before = 0;  // counts of all positions before the segment's
-  if constexpr (kBlocks > 1) {
-    if (threadIdx.x == 0) own_kept = own_equal = 0;
+  }
+
+  // Counts of the shares of the cluster's blocks before this one.
+  __device__ __forceinline__ uint64_t CountBefore() {
+    if (threadIdx.x == 0) shared.own_kept = shared.own_equal = 0;
     __syncthreads();
     for (int64_t at = first + warp * 32; at < last; at += kSelectThreads) {
       uint32_t kept, equal;
-      mark(at, &kept, &equal);
-      if (lane == 0) atomicAdd(&own_kept, __popc(kept)), atomicAdd(&own_equal, __popc(equal));
+      Mark(at, &kept, &equal);
+      if (lane == 0) {
+        atomicAdd(&shared.own_kept, __popc(kept)), atomicAdd(&shared.own_equal, __popc(equal));
+      }
     }
     sm90::ClusterSync();
+    uint64_t before = 0;
     for (int other = 0; other < block; ++other) {
-      before +=
-          sm90::LoadFromBlock(&own_kept, other) + sm90::LoadFromBlock(&own_equal, other) * kEqual;
+      before += sm90::LoadFromBlock(&shared.own_kept, other) +
+                sm90::LoadFromBlock(&shared.own_equal, other) * kEqual;
     }
     sm90::ClusterSync();  // a block that ends takes its shared memory along
+    return before;
   }
-  for (int64_t segment = first; segment < last; segment += kSegment) {
-    const auto words = static_cast<int>(min((last - segment + 31) / 32, int64_t{kSelectThreads}));
-    shared.marks.kept[threadIdx.x] = shared.marks.equal[threadIdx.x] = 0;
+
+  // Marks the `words` words of a segment.
+  __device__ __forceinline__ void MarkSegment(int64_t segment, int words) {
+    Marks& marks = shared.marks;
+    marks.kept[threadIdx.x] = marks.equal[threadIdx.x] = 0;
     __syncthreads();
     for (int word = warp; word < words; word += kSelectThreads / 32) {
       uint32_t kept, equal;
-      mark(segment + word * 32, &kept, &equal);
-      if (lane == 0) shared.marks.kept[word] = kept, shared.marks.equal[word] = equal;
+      Mark(segment + word * 32, &kept, &equal);
+      if (lane == 0) marks.kept[word] = kept, marks.equal[word] = equal;
     }
     __syncthreads();
-    uint64_t total;
-    const uint64_t counts =
-        __popc(shared.marks.kept[threadIdx.x]) + __popc(shared.marks.equal[threadIdx.x]) * kEqual;
-    shared.marks.before[threadIdx.x] = before + BlockScan(counts, scratch, &total);
-    before += total;
-    __syncthreads();
+  }
+
+  __device__ __forceinline__ void WriteSegment(int64_t segment, int words) const {
     for (int word = warp; word < words; word += kSelectThreads / 32) {
       const uint32_t kept = shared.marks.kept[word], equal = shared.marks.equal[word];
       const uint64_t at = shared.marks.before[word];
@@ -242,14 +260,48 @@ __device__ void SelectRow(const SelectTokensParams& p) {
     }
     __syncthreads();  // the marks may be used again
   }
-  if (nan) *p.nan = 1.0f;  // every writer writes the same
-  if (block < kBlocks - 1) return;
-  // With NaN the count may be short: in range all the same.
-  const int64_t written =
-      static_cast<int64_t>(before & 0xFFFFFFFF) + min(static_cast<int64_t>(before >> 32), wanted);
-  for (int64_t slot = written + threadIdx.x; slot < p.num_kept; slot += kSelectThreads) {
-    out[slot] = 0;
+
+  // Writes the share's kept positions behind those counted in `before`; returns the counts of both.
+  __device__ __forceinline__ uint64_t WriteShare(uint64_t before) {
+    for (int64_t segment = first; segment < last; segment += kSegment) {
+      const auto words = static_cast<int>(min((last - segment + 31) / 32, int64_t{kSelectThreads}));
+      MarkSegment(segment, words);
+      uint64_t total;
+      const uint64_t counts =
+          __popc(shared.marks.kept[threadIdx.x]) + __popc(shared.marks.equal[threadIdx.x]) * kEqual;
+      shared.marks.before[threadIdx.x] = before + BlockScan(counts, shared.scratch, &total);
+      before += total;
+      __syncthreads();
+      WriteSegment(segment, words);
+    }
+    return before;
   }
+
+  // With NaN the count may be short: in range all the same.
+  __device__ __forceinline__ void FillUp(uint64_t counts) const {
+    const int64_t written =
+        static_cast<int64_t>(counts & 0xFFFFFFFF) + min(static_cast<int64_t>(counts >> 32), wanted);
+    for (int64_t slot = written + threadIdx.x; slot < p.num_kept; slot += kSelectThreads) {
+      out[slot] = 0;
+    }
+  }
+};
+
+template <bool kStaged, int kBlocks>
+__device__ void SelectRow(const SelectTokensParams& p) {
+  extern __shared__ uint32_t staged[];
+  __shared__ SelectShared shared;
+  RowSelection<kStaged, kBlocks> selection{p, shared, staged};
+  if (kStaged) selection.Stage();
+  selection.FindLastKept();
+  uint64_t before = 0;
+  if constexpr (kBlocks > 1) {
+    sm90::ClusterSync();  // nobody reads the sums any more: marks follow
+    before = selection.CountBefore();
+  }
+  const uint64_t counts = selection.WriteShare(before);
+  if (selection.nan) *p.nan = 1.0f;  // every writer writes the same
+  if (selection.block == kBlocks - 1) selection.FillUp(counts);
 }
 
 // The kernel's shared memory beside the staged keys, at most.
