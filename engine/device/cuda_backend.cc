@@ -4,13 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/status_macros.h"
-#include "kernels/fill.h"
-#include "kernels/rotated_matmul.h"
 
 namespace winnow {
 namespace {
@@ -22,20 +18,6 @@ absl::Status MemoryError(const char* kind, size_t bytes, cudaError_t error) {
   return absl::ResourceExhaustedError(
       absl::StrCat("CUDA: no ", bytes, " bytes of ", kind, " memory: ", cudaGetErrorString(error)));
 }
-
-class CudaWeight final : public PackedWeight {
- public:
-  CudaWeight(Buffer data, const MatmulWeight& weight) : data_(std::move(data)), weight_(weight) {
-    weight_.data = data_.data();
-  }
-  int64_t out_features() const override { return weight_.out_features; }
-  int64_t in_features() const override { return weight_.in_features; }
-  const MatmulWeight& weight() const { return weight_; }
-
- private:
-  Buffer data_;
-  MatmulWeight weight_;
-};
 
 }  // namespace
 
@@ -55,70 +37,6 @@ absl::Status CudaBackend::State::Error() {
   std::lock_guard<std::mutex> lock(mutex);
   return first_error;
 }
-
-class CudaBackend::CudaEvent final : public Event {
- public:
-  CudaEvent(std::shared_ptr<State> state, CudaStream stream)
-      : state_(std::move(state)), enqueued_before_(state_->num_enqueued) {
-    cudaError_t error = cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
-    if (error == cudaSuccess) error = cudaEventRecord(event_, stream);
-    if (error != cudaSuccess) {
-      state_->Keep(absl::StrCat("CUDA: event: ", cudaGetErrorString(error)));
-    }
-  }
-  ~CudaEvent() override {
-    if (event_ != nullptr) cudaEventDestroy(event_);
-  }
-
-  // Also when it never will be: Wait tells why.
-  bool IsDone() const override {
-    const cudaError_t state = event_ == nullptr ? cudaErrorInvalidValue : cudaEventQuery(event_);
-    if (state == cudaErrorNotReady) return false;
-    if (state != cudaSuccess) state_->Keep(absl::StrCat("CUDA: ", cudaGetErrorString(state)));
-    return true;
-  }
-  absl::Status Wait(const Clock& clock, Deadline deadline) override {
-    if (enqueued_before_ == state_->num_enqueued) ++state_->num_drains;
-    for (int looks = 0; !IsDone(); ++looks) {
-      if (deadline.HasPassed(clock)) {
-        return absl::DeadlineExceededError("CUDA: the queue was not done in time");
-      }
-      if (looks > 1000) absl::SleepFor(absl::Microseconds(20));  // the first 1 ms or so it spins
-    }
-    return state_->Error();
-  }
-
- private:
-  const std::shared_ptr<State> state_;
-  const int64_t enqueued_before_;
-  cudaEvent_t event_ = nullptr;
-};
-
-class CudaBackend::CudaMoment final : public Moment {
- public:
-  CudaMoment(std::shared_ptr<State> state, CudaStream stream) : state_(std::move(state)) {
-    cudaError_t error = cudaEventCreate(&event_);
-    if (error == cudaSuccess) error = cudaEventRecord(event_, stream);
-    Keep(error);
-  }
-  ~CudaMoment() override {
-    if (event_ != nullptr) cudaEventDestroy(event_);
-  }
-  double SecondsSince(const Moment& earlier) const override {
-    float ms = 0;
-    Keep(cudaEventElapsedTime(&ms, static_cast<const CudaMoment&>(earlier).event_, event_));
-    return ms * 1e-3;
-  }
-
- private:
-  void Keep(cudaError_t error) const {
-    if (error == cudaSuccess) return;
-    cudaGetLastError();
-    state_->Keep(absl::StrCat("CUDA: moment: ", cudaGetErrorString(error)));
-  }
-  const std::shared_ptr<State> state_;
-  cudaEvent_t event_ = nullptr;
-};
 
 absl::StatusOr<std::unique_ptr<CudaBackend>> CudaBackend::Create(const Options& options) {
   const int devices = NumCudaDevices();
@@ -192,17 +110,6 @@ void CudaBackend::Check(const char* what) {
   }
 }
 
-template <typename Launcher>
-void CudaBackend::Launch(const char* what, Launcher&& launch) {
-  Use();
-  if (time_ops_) timed_ops_.push_back({.what = what, .begin = Mark()});
-  launch();
-  if (time_ops_) timed_ops_.back().end = Mark();
-  queue_moved_ = true;
-  ++state_->num_enqueued;
-  Check(what);
-}
-
 std::map<std::string, double> CudaBackend::TakeOpTimes() {
   Use();
   cudaStreamSynchronize(stream_);
@@ -240,16 +147,6 @@ absl::StatusOr<Buffer> CudaBackend::AllocateHost(size_t bytes) {
 void CudaBackend::Copy(void* to, const void* from, size_t bytes) {
   if (bytes == 0) return;
   Launch("copy", [&] { cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_); });
-}
-
-EventPtr CudaBackend::Record() {
-  Use();
-  return std::make_shared<CudaEvent>(state_, stream_);
-}
-
-MomentPtr CudaBackend::Mark() {
-  Use();
-  return std::make_unique<CudaMoment>(state_, stream_);
 }
 
 int64_t CudaBackend::FreeBytes() const {
@@ -294,11 +191,6 @@ void CudaBackend::GatherRowsOut(const GatherRowsParams& params, void* workspace)
   CopyOut(params.out, workspace, bytes);
   copied.Record(out_stream_);
   Check("gather out");
-}
-
-EventPtr CudaBackend::RecordOut() {
-  FollowQueue();
-  return std::make_shared<CudaEvent>(state_, out_stream_);
 }
 
 // CUDA copies what is not pinned through a little memory of its own, one thread at a time; so this
@@ -354,119 +246,6 @@ absl::Status CudaBackend::Replay(int64_t key, const std::function<absl::Status()
   }
   Launch("graph", [&] { cudaGraphLaunch(static_cast<cudaGraphExec_t>(it->second), stream_); });
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::Pack(const MatmulWeight& weight) {
-  const size_t bytes =
-      static_cast<size_t>(weight.out_features) * weight.in_features * ElementSize(weight.dtype);
-  WINNOW_ASSIGN_OR_RETURN(Buffer data, Allocate(bytes));
-  Use();
-  cudaMemcpyAsync(data.data(), weight.data, bytes, cudaMemcpyDefault, stream_);
-  if (const cudaError_t error = cudaStreamSynchronize(stream_); error != cudaSuccess) {
-    return absl::InternalError(absl::StrCat("CUDA: upload: ", cudaGetErrorString(error)));
-  }
-  return std::make_unique<CudaWeight>(std::move(data), weight);
-}
-
-void CudaBackend::Matmul(const PackedWeight& weight, const MatmulParams& params) {
-  Launch("matmul", [&] {
-    const std::string error =
-        matmul_->Run(static_cast<const CudaWeight&>(weight).weight(), params, stream_);
-    if (!error.empty()) state_->Keep(error);
-  });
-}
-
-void CudaBackend::WindowScores(const WindowScoresParams& params, void* workspace) {
-  Launch("window scores", [&] { WindowScoresCuda(params, workspace, stream_); });
-}
-int64_t CudaBackend::WorkspaceBytes(const WindowScoresParams& params) const {
-  return WindowScoresWorkspace(params);
-}
-
-void CudaBackend::Fill(float* to, float value, int64_t count) {
-  Launch("fill", [&] { FillCuda(to, value, count, stream_); });
-}
-void CudaBackend::RmsNorm(const RmsNormParams& params) {
-  Launch("RMS norm", [&] { RmsNormCuda(params, stream_); });
-}
-void CudaBackend::Rope(const RopeParams& params) {
-  Launch("RoPE", [&] { RopeCuda(params, stream_); });
-}
-void CudaBackend::StoreKv(const StoreKvParams& params) {
-  Launch("KV store", [&] { StoreKvCuda(params, stream_); });
-}
-template <typename Rotation>
-bool CudaBackend::TryRotatedMatmul(const PackedWeight& weight, const MatmulParams& params,
-                                   const Rotation& rotation) {
-  const MatmulWeight& w = static_cast<const CudaWeight&>(weight).weight();
-  const bool pays = is_hopper_ && RotatedMatmulSm90Pays(w, params.rows) &&
-                    RotatedMatmulSm90Supports(w, params, rotation);
-  if (pays) {
-    Launch("rotated matmul", [&] { RotatedMatmulSm90(w, params, rotation, stream_); });
-  }
-  return pays;
-}
-void CudaBackend::MatmulRope(const PackedWeight& weight, const MatmulParams& params,
-                             const RopeParams& rope) {
-  if (!TryRotatedMatmul(weight, params, rope)) Backend::MatmulRope(weight, params, rope);
-}
-void CudaBackend::MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
-                                const StoreKvParams& store) {
-  if (!TryRotatedMatmul(weight, params, store)) Backend::MatmulStoreKv(weight, params, store);
-}
-void CudaBackend::SiluMul(const SiluMulParams& params) {
-  Launch("SwiGLU", [&] { SiluMulCuda(params, stream_); });
-}
-bool CudaBackend::IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const {
-  const MatmulWeight& w = static_cast<const CudaWeight&>(weight).weight();
-  return is_hopper_ && GatedMatmulSm90Pays(w, params.rows) && GatedMatmulSm90Supports(w, params);
-}
-void CudaBackend::GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
-                              void* workspace) {
-  if (!IsOneStep(weight, params)) return Backend::GatedMatmul(weight, params, workspace);
-  Launch("gated matmul", [&] {
-    GatedMatmulSm90(static_cast<const CudaWeight&>(weight).weight(), params, stream_);
-  });
-}
-int64_t CudaBackend::WorkspaceBytes(const PackedWeight& weight,
-                                    const GatedMatmulParams& params) const {
-  GatedMatmulParams two_steps = params;
-  // Fewer rows may come, which take two.
-  if (IsOneStep(weight, params)) {
-    two_steps.rows = std::min(params.rows, kGatedMatmulSm90ManyRows - 1);
-  }
-  return Backend::WorkspaceBytes(weight, two_steps);
-}
-void CudaBackend::Embedding(const EmbeddingParams& params) {
-  Launch("embedding", [&] { EmbeddingCuda(params, stream_); });
-}
-void CudaBackend::Attention(const AttentionParams& params) {
-  Launch("attention", [&] { AttentionCuda(params, stream_); });
-}
-void CudaBackend::PagedAttention(const PagedAttentionParams& params, void* workspace) {
-  Launch("paged attention", [&] { PagedAttentionCuda(params, workspace, stream_); });
-}
-int64_t CudaBackend::WorkspaceBytes(const PagedAttentionParams& params) const {
-  Use();
-  return PagedAttentionWorkspace(params);
-}
-void CudaBackend::PagedStoreKv(const PagedStoreKvParams& params) {
-  Launch("paged KV store", [&] { PagedStoreKvCuda(params, stream_); });
-}
-void CudaBackend::GatherWindow(const GatherWindowParams& params) {
-  Launch("window gather", [&] { GatherWindowCuda(params, stream_); });
-}
-void CudaBackend::MaxScores(const MaxScoresParams& params) {
-  Launch("maximum of scores", [&] { MaxScoresCuda(params, stream_); });
-}
-void CudaBackend::SelectTokens(const SelectTokensParams& params) {
-  Launch("selection", [&] { SelectTokensCuda(params, stream_); });
-}
-void CudaBackend::GatherRows(const GatherRowsParams& params) {
-  Launch("gather", [&] { GatherRowsCuda(params, stream_); });
-}
-void CudaBackend::ArgMax(const ArgMaxParams& params) {
-  Launch("argmax", [&] { ArgMaxCuda(params, stream_); });
 }
 
 }  // namespace winnow

@@ -142,6 +142,17 @@ class CudaBackend final : public Backend {
   std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
+template <typename Launcher>
+void CudaBackend::Launch(const char* what, Launcher&& launch) {
+  Use();
+  if (time_ops_) timed_ops_.push_back({.what = what, .begin = Mark()});
+  launch();
+  if (time_ops_) timed_ops_.back().end = Mark();
+  queue_moved_ = true;
+  ++state_->num_enqueued;
+  Check(what);
+}
+
 // Number of GPUs that can be used here; 0 without a driver.
 int NumCudaDevices();
 
