@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Fails when an #include of ours breaks the folder table of docs/design.md §2, or makes a cycle.
+"""Fails when an #include of ours breaks the folder table of docs/design.md §2, or makes a ring of folders, of the
+rooms (subfolders) of one folder, or of files.
 
 The table's third column names the folders that a folder may include besides itself: "–" none,
 "all" every one; "checkpoint (CLI)" allows it in the subfolder cli/ only. Generated code
@@ -78,27 +79,49 @@ def find_violations(root, table):
     return found
 
 
-def find_cycle(root, table):
-    """A list of folders that include each other in a ring, or None."""
+def find_ring(edges):
+    """A list of nodes that lead to each other in a ring, or None; edges: {node: {next node}}."""
+    done = set()
+
+    def walk(node, way):
+        if node in way:
+            return way[way.index(node):] + [node]
+        if node in done:
+            return None
+        for target in sorted(edges.get(node, ())):
+            ring = walk(target, way + [node])
+            if ring:
+                return ring
+        done.add(node)
+        return None
+
+    return next((ring for node in sorted(edges) if (ring := walk(node, []))), None)
+
+
+def find_folder_ring(root, table):
     edges = {}
     for path, _, target in includes_of(root, table):
         if target and target != path.parts[0]:
             edges.setdefault(path.parts[0], set()).add(target)
-    done = set()
+    return find_ring(edges)
 
-    def walk(folder, way):
-        if folder in way:
-            return way[way.index(folder):] + [folder]
-        if folder in done:
-            return None
-        for target in sorted(edges.get(folder, ())):
-            cycle = walk(target, way + [folder])
-            if cycle:
-                return cycle
-        done.add(folder)
-        return None
 
-    return next((cycle for folder in sorted(edges) if (cycle := walk(folder, []))), None)
+def find_room_ring(root, table):
+    """Of the rooms of one folder: its subfolders, and the files directly in it."""
+    edges = {}
+    for path, include, target in includes_of(root, table):
+        rooms = str(path.parent), str(pathlib.Path(include).parent)
+        if target == path.parts[0] and rooms[0] != rooms[1]:
+            edges.setdefault(rooms[0], set()).add(rooms[1])
+    return find_ring(edges)
+
+
+def find_file_ring(root, table):
+    edges = {}
+    for path, include, target in includes_of(root, table):
+        if target == path.parts[0]:
+            edges.setdefault(str(path), set()).add(include)
+    return find_ring(edges)
 
 
 class RepositoryTest(unittest.TestCase):
@@ -116,7 +139,13 @@ class RepositoryTest(unittest.TestCase):
         self.assertEqual(find_violations(ROOT, self.table), [])
 
     def test_folders_include_each_other_in_no_ring(self):
-        self.assertIsNone(find_cycle(ROOT, self.table))
+        self.assertIsNone(find_folder_ring(ROOT, self.table))
+
+    def test_the_rooms_of_a_folder_include_each_other_in_no_ring(self):
+        self.assertIsNone(find_room_ring(ROOT, self.table))
+
+    def test_files_include_each_other_in_no_ring(self):
+        self.assertIsNone(find_file_ring(ROOT, self.table))
 
 
 class CheckerTest(unittest.TestCase):
@@ -129,7 +158,7 @@ class CheckerTest(unittest.TestCase):
 | `t/ u/` | x | all | - |
 """
 
-    def check(self, files):
+    def check(self, files, find=find_folder_ring):
         with tempfile.TemporaryDirectory() as folder:
             root = pathlib.Path(folder)
             for name in "abcdtu":
@@ -138,7 +167,7 @@ class CheckerTest(unittest.TestCase):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_text(text, encoding="utf-8")
             table = read_table(self.TABLE)
-            return find_violations(root, table), find_cycle(root, table)
+            return find_violations(root, table), find(root, table)
 
     def test_reads_rows_of_several_folders(self):
         self.assertEqual(set(read_table(self.TABLE)), set("abcdtu"))
@@ -168,6 +197,21 @@ class CheckerTest(unittest.TestCase):
         ring = {"t": "b", "b": "a", "a": "t"}
         files = {f"{one}/x.h": f'#include "{other}/x.h"\n' for one, other in ring.items()}
         self.assertEqual(self.check(files)[1], ["a", "t", "b", "a"])
+
+    def test_finds_rings_of_rooms_whose_files_make_none(self):
+        files = {"a/one/x.h": '#include "a/two/x.h"\n', "a/two/y.cc": '#include "a/one/x.h"\n'}
+        self.assertEqual(self.check(files, find_room_ring), ([], ["a/one", "a/two", "a/one"]))
+        self.assertEqual(self.check(files, find_file_ring), ([], None))
+
+    def test_the_files_directly_in_a_folder_are_a_room(self):
+        files = {"a/x.h": '#include "a/one/x.h"\n', "a/one/x.cc": '#include "a/x.h"\n'}
+        self.assertEqual(self.check(files, find_room_ring)[1], ["a", "a/one", "a"])
+        self.assertIsNone(self.check({"a/x.h": files["a/x.h"], "a/one/y.h": '#include "a/two/x.h"\n'}, find_room_ring)[1])
+
+    def test_finds_rings_of_headers(self):
+        ring = {"a/x.h": '#include "a/y.h"\n', "a/y.h": '#include "a/x.h"\n'}
+        self.assertEqual(self.check(ring, find_file_ring)[1], ["a/x.h", "a/y.h", "a/x.h"])
+        self.assertIsNone(self.check({"a/x.cc": ring["a/x.h"], "a/y.h": ""}, find_file_ring)[1])
 
 
 if __name__ == "__main__":
