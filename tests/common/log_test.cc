@@ -1,6 +1,7 @@
 #include "common/log.h"
 
 #include <sstream>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -82,12 +83,25 @@ TEST(LogTest, TheLevelIsAFlagOfFiveValues) {
 }
 
 TEST(LogTest, TheFormatIsAFlagOfTwoValues) {
-  LogFormat format = LogFormat::kText;
-  std::string error;
-  EXPECT_TRUE(AbslParseFlag("json", &format, &error));
-  EXPECT_EQ(AbslUnparseFlag(format), "json");
-  EXPECT_FALSE(AbslParseFlag("xml", &format, &error));
-  EXPECT_EQ(error, "expected text or json");
+  const std::pair<const char*, LogFormat> values[] = {{"text", LogFormat::kText},
+                                                      {"json", LogFormat::kJson}};
+  for (const auto& [name, expected] : values) {
+    LogFormat format = expected == LogFormat::kText ? LogFormat::kJson : LogFormat::kText;
+    std::string error;
+    EXPECT_TRUE(AbslParseFlag(name, &format, &error)) << error;
+    EXPECT_EQ(format, expected) << name;
+    EXPECT_EQ(AbslUnparseFlag(expected), name);
+  }
+}
+
+TEST(LogTest, NoOtherValueIsAFormat) {
+  for (const char* name : {"", "xml", "Text", "json,text"}) {
+    LogFormat format = LogFormat::kJson;
+    std::string error;
+    EXPECT_FALSE(AbslParseFlag(name, &format, &error)) << name;
+    EXPECT_EQ(error, "expected text or json");
+    EXPECT_EQ(format, LogFormat::kJson) << name;
+  }
 }
 
 }  // namespace
