@@ -1,6 +1,7 @@
 """Charts hold what they are given, and docs/panels shows queries of the dashboard as it is."""
 
 import json
+import math
 import re
 import sys
 import unittest
@@ -9,7 +10,7 @@ import xml.etree.ElementTree as ElementTree
 from alerts_test import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
-from svg_chart import draw, nice_top, readable, stack  # noqa: E402
+from svg_chart import TOP, draw, nice_top, readable, stack  # noqa: E402
 
 NAN = float("nan")
 
@@ -30,9 +31,16 @@ class ChartTest(unittest.TestCase):
         self.assertEqual(len(self.shapes(draw("<a> & b", "none", [("<&>", [(0, 0.0)])], 0, 1, stacked=True), "polygon")), 1)
 
     def test_the_highest_value_is_inside(self):
-        for value in (0.0001, 0.7, 1, 2.19, 5.01, 9.99, 12345):
-            self.assertGreaterEqual(nice_top(value), value * 0.999)
-            self.assertLessEqual(nice_top(value), 2 * value)
+        rounds = [float(f"{step}e{power}") for power in range(-9, 13) for step in (1, 2, 3, 4, 5, 6, 7, 8, 9, 9.99)]
+        for value in (near for value in rounds for near in (value, math.nextafter(value, math.inf), value * 1.0005)):
+            self.assertGreaterEqual(nice_top(value), value)
+            self.assertLessEqual(nice_top(value), 2.0000001 * value)
+            line, = self.shapes(draw("t", "s", [("a", [(0, value), (1, 0.0)])], 0, 1), "polyline")
+            self.assertGreaterEqual(float(line.split()[0].partition(",")[2]), TOP, value)
+
+    def test_a_round_number_is_its_own_top(self):
+        for value in (step * 10**power for power in range(13) for step in (1, 2, 3, 4, 5, 6, 8)):
+            self.assertEqual(nice_top(value), value)
 
     def test_numbers_are_readable(self):
         for value, unit, text in ((0.0123, "s", "12.3 ms"), (2.5, "s", "2.5 s"), (0.1, "percentunit", "10 %"),
