@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,13 +75,19 @@ class MutateTest(unittest.TestCase):
         (self.root / name).write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
         (self.root / name).chmod(0o755)
 
-    def mutate(self, *arguments):
+    def toy(self):
+        return (self.root / "toy.py").read_text(encoding="utf-8")
+
+    def start(self, *arguments):
         environment = os.environ | {"PATH": f"{self.root}/bin:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
-        before = (self.root / "toy.py").read_text(encoding="utf-8")
-        child = subprocess.run([self.root / "scripts/mutate", *arguments], cwd=self.root, env=environment, timeout=60,
-                               capture_output=True, text=True, check=False)
-        self.assertEqual((self.root / "toy.py").read_text(encoding="utf-8"), before)
-        return child
+        return subprocess.Popen([self.root / "scripts/mutate", *arguments], cwd=self.root, env=environment, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def mutate(self, *arguments):
+        before, child = self.toy(), self.start(*arguments)
+        out, errors = child.communicate(timeout=60)
+        self.assertEqual(self.toy(), before)
+        return subprocess.CompletedProcess(arguments, child.returncode, out, errors)
 
     def test_a_mutant_that_fails_the_test_is_killed(self):
         child = self.mutate("toy.py", "toy_test", "--replace", "x + 1", "x + 2")
@@ -101,6 +108,16 @@ class MutateTest(unittest.TestCase):
     def test_a_test_that_does_not_end_kills(self):
         child = self.mutate("toy.py", "toy_test", "--timeout", "1", "--replace", "return 0", "while 1: pass")
         self.assertTrue(child.stdout.endswith("1 killed, 0 survived\n"), child.stdout)
+
+    def test_the_file_is_restored_when_a_signal_ends_the_run(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            child = self.start("toy.py", "toy_test", "--replace", "return 0", "while 1: pass")
+            while self.toy() == TOY and child.poll() is None:
+                pass
+            child.send_signal(number)
+            child.communicate(timeout=60)
+            self.assertNotEqual(child.returncode, 0)
+            self.assertEqual(self.toy(), TOY)
 
     def test_the_lines_changed_since_the_base_are_taken(self):
         (self.root / "toy.py").write_text(TOY.replace("x + 1", "x + (1)"), encoding="utf-8")
