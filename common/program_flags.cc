@@ -1,12 +1,12 @@
 #include "common/program_flags.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
-#include <vector>
 
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/version.h"
 
@@ -24,25 +24,30 @@ void AcceptDashes(int argc, char** argv) {
   }
 }
 
+bool AsksForHelp(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const absl::string_view arg = argv[i];
+    if (arg == "--") return false;  // what follows is no flag
+    if (arg == "--help" || arg == "-help" || arg == "-h") return true;
+  }
+  return false;
+}
+
 }  // namespace
 
-void ParseProgramFlags(int argc, char** argv, const std::string& usage) {
+void ParseProgramFlags(int argc, char** argv, const std::string& usage,
+                       const std::vector<FlagSection>& sections) {
+  const std::string program = std::filesystem::path(argv[0]).filename().string();
+  if (AsksForHelp(argc, argv)) {
+    std::fputs(ProgramHelp(program, usage, sections).c_str(), stdout);
+    std::exit(EXIT_SUCCESS);
+  }
   absl::SetProgramUsageMessage(usage);
   absl::FlagsUsageConfig config;
-  config.contains_help_flags = [](absl::string_view file) {
-    return !absl::StrContains(file, "absl/");  // whose own flags are in --helpfull
-  };
-  config.version_string = [program = std::filesystem::path(argv[0]).filename().string()] {
-    return VersionLine(program);
-  };
+  config.version_string = [program] { return VersionLine(program); };
   absl::SetFlagsUsageConfig(config);
   AcceptDashes(argc, argv);
-  std::vector<char*> arguments(argv, argv + argc);
-  std::string help = "--help";
-  for (char*& argument : arguments) {
-    if (absl::string_view(argument) == "-h") argument = help.data();
-  }
-  absl::ParseCommandLine(argc, arguments.data());
+  absl::ParseCommandLine(argc, argv);
 }
 
 absl::Status CheckFlagRange(const std::string& flag, int64_t value, int64_t low, int64_t high) {

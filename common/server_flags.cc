@@ -13,8 +13,9 @@ ABSL_FLAG(winnow::LogFormat, log_format, winnow::LogFormat::kText,
 namespace winnow {
 
 void StartServerProgram(int argc, char** argv, const std::string& component,
-                        const std::string& usage) {
-  ParseProgramFlags(argc, argv, usage);
+                        const std::string& usage, std::vector<FlagSection> sections) {
+  sections.push_back({"Logs and the status page", "common/server_flags.cc"});
+  ParseProgramFlags(argc, argv, usage, sections);
   InitLog(component, absl::GetFlag(FLAGS_log_level), absl::GetFlag(FLAGS_log_format));
   BlockStopSignals();
 }

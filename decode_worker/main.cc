@@ -174,7 +174,11 @@ int main(int argc, char** argv) {
       argc, argv, "decode",
       "Winnow's decode worker: receives the KV of prefilled prompts over gRPC and generates their "
       "tokens.\n"
-      "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]");
+      "  winnow-decode-worker --model DIR [--listen HOST:PORT] [--tp T]",
+      {{"Decode worker", "decode_worker/"},
+       {"Model and device", "worker/model_flags.cc"},
+       {"Registration with routers", "worker/registration_flags.cc"},
+       {"TLS", "rpc/tls_flags.cc"}});
   winnow::KeepFreedMemory();
   return winnow::ExitCode(winnow::Run());
 }

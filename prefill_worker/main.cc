@@ -182,7 +182,11 @@ int main(int argc, char** argv) {
       argc, argv, "prefill",
       "Winnow's prefill worker: computes prompts with CLAA on one tensor-parallel group and ships "
       "their KV.\n"
-      "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]");
+      "  winnow-prefill-worker --model DIR [--listen HOST:PORT] [--tp T]",
+      {{"Prefill worker", "prefill_worker/"},
+       {"Model and device", "worker/model_flags.cc"},
+       {"Registration with routers", "worker/registration_flags.cc"},
+       {"TLS", "rpc/tls_flags.cc"}});
   winnow::KeepFreedMemory();
   return winnow::ExitCode(winnow::Run());
 }

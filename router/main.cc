@@ -248,6 +248,7 @@ int main(int argc, char** argv) {
       "  winnow-router --model DIR --prefill-workers HOST:PORT[,…] --decode-workers HOST:PORT[,…]\n"
       "  winnow-router --model DIR --accept-registrations\n"
       "It is ready when it has a ready prefill worker and, where one is expected, a decode "
-      "worker.");
+      "worker.",
+      {{"Router", "router/"}, {"TLS", "rpc/tls_flags.cc"}});
   return winnow::ExitCode(winnow::Run());
 }

@@ -7,7 +7,7 @@
 
 namespace winnow {
 
-// What the process returns; README and --help list them.
+// What the process returns; `winnow --help` lists them.
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;

@@ -20,6 +20,8 @@ constexpr char kHelp[] =
   winnow size …       how many workers a load needs
 
 `winnow COMMAND --help` tells more, `winnow --version` which build this is.
+It exits with 0 when all went well; 1 when something failed; 2 for a command line that cannot be; 3 when the
+request was refused; 4 when it may be tried again later; 5 when it was cancelled or its time was over.
 )";
 
 }  // namespace
