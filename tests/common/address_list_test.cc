@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <functional>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
 
 namespace winnow {
 namespace {
@@ -18,17 +21,20 @@ class FakeResolver final : public Resolver {
   absl::StatusOr<std::vector<std::string>> Resolve(const std::string& host) override {
     std::lock_guard<std::mutex> lock(mutex_);
     ++num_calls_;
+    called_.notify_all();
     return answers_[host];
   }
-  // The list has seen the answer once two more calls came: one may have been under way.
+  // The list asks for its names in turn, and has seen an answer when it asks for the next one.
   void Set(const std::string& host, absl::StatusOr<std::vector<std::string>> answer) {
     std::lock_guard<std::mutex> lock(mutex_);
     answers_[host] = std::move(answer);
-    wait_for_ = num_calls_ + 2;
+    wait_for_ = num_calls_ + static_cast<int>(answers_.size()) + 1;
   }
-  bool IsSeen() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return num_calls_ >= wait_for_;
+  // Waits until the list has seen all answers.
+  bool WaitUntilSeen() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return called_.wait_for(lock, std::chrono::seconds(20),
+                            [this] { return num_calls_ >= wait_for_; });
   }
   int num_calls() {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -37,14 +43,10 @@ class FakeResolver final : public Resolver {
 
  private:
   std::mutex mutex_;
+  std::condition_variable called_;
   std::map<std::string, absl::StatusOr<std::vector<std::string>>> answers_;
   int num_calls_ = 0, wait_for_ = 0;
 };
-
-bool WaitUntil(const std::function<bool()>& done) {
-  for (int i = 0; i < 5000 && !done(); ++i) absl::SleepFor(absl::Milliseconds(2));
-  return done();
-}
 
 class AddressListTest : public ::testing::Test {
  protected:
@@ -55,7 +57,7 @@ class AddressListTest : public ::testing::Test {
   }
   void Say(absl::StatusOr<std::vector<std::string>> answer) {
     resolver_.Set("pods", std::move(answer));
-    ASSERT_TRUE(WaitUntil([this] { return resolver_.IsSeen(); }));
+    ASSERT_TRUE(resolver_.WaitUntilSeen());
   }
 
   FakeResolver resolver_;
@@ -71,7 +73,7 @@ TEST_F(AddressListTest, AnAddressStaysAndIsNeverResolved) {
 TEST_F(AddressListTest, ANameIsAllItsAddressesAsTheyComeAndGo) {
   resolver_.Set("pods", {{"10.0.0.1", "10.0.0.2"}});
   Start("dns:///pods:7,fixed:1");
-  EXPECT_TRUE(WaitUntil([&] { return list_->Addresses().size() == 3; }));
+  ASSERT_TRUE(resolver_.WaitUntilSeen());
   EXPECT_THAT(list_->Addresses(), ElementsAre("10.0.0.1:7", "10.0.0.2:7", "fixed:1"));
   Say({{"10.0.0.2", "fd00::3"}});
   EXPECT_THAT(list_->Addresses(), ElementsAre("10.0.0.2:7", "[fd00::3]:7", "fixed:1"));
@@ -80,7 +82,7 @@ TEST_F(AddressListTest, ANameIsAllItsAddressesAsTheyComeAndGo) {
 TEST_F(AddressListTest, WhenNobodyCanTellTheLastAnswerStays) {
   resolver_.Set("pods", {{"10.0.0.1"}});
   Start("dns:///pods:7");
-  EXPECT_TRUE(WaitUntil([&] { return !list_->Addresses().empty(); }));
+  ASSERT_TRUE(resolver_.WaitUntilSeen());
   Say(absl::UnavailableError("no name server"));
   EXPECT_THAT(list_->Addresses(), ElementsAre("10.0.0.1:7"));
 }
@@ -88,7 +90,7 @@ TEST_F(AddressListTest, WhenNobodyCanTellTheLastAnswerStays) {
 TEST_F(AddressListTest, ANameThatDoesNotExistAnyMoreHasNoAddresses) {
   resolver_.Set("pods", {{"10.0.0.1"}});
   Start("dns:///pods:7");
-  EXPECT_TRUE(WaitUntil([&] { return !list_->Addresses().empty(); }));
+  ASSERT_TRUE(resolver_.WaitUntilSeen());
   Say(std::vector<std::string>{});
   EXPECT_THAT(list_->Addresses(), IsEmpty());
 }
@@ -97,7 +99,7 @@ TEST_F(AddressListTest, AnAddressThatIsNamedTwiceIsThereOnce) {
   resolver_.Set("pods", {{"10.0.0.1"}});
   resolver_.Set("same", {{"10.0.0.1"}});
   Start("dns:///pods:7,dns:///same:7,10.0.0.1:7");
-  ASSERT_TRUE(WaitUntil([this] { return resolver_.num_calls() >= 3; }));
+  ASSERT_TRUE(resolver_.WaitUntilSeen());
   EXPECT_THAT(list_->Addresses(), ElementsAre("10.0.0.1:7"));
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -26,7 +28,7 @@ class FaultyCommunicator final : public ForwardingCommunicator {
   absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
     if (calls_until_failure > 0 && --calls_until_failure == 0)
       return absl::DataLossError("broken link");
-    while (late && !deadline.HasPassed(clock_)) absl::SleepFor(absl::Milliseconds(1));
+    if (late) LetPass(deadline);
     return ForwardingCommunicator::AllReduceSum(data, dtype, count, deadline);
   }
 
@@ -34,6 +36,15 @@ class FaultyCommunicator final : public ForwardingCommunicator {
   bool late = false;            // comes when the deadline has passed
 
  private:
+  void LetPass(Deadline deadline) const {
+    std::mutex mutex;
+    std::unique_lock<std::mutex> lock(mutex);
+    std::condition_variable nobody;
+    while (!deadline.HasPassed(clock_)) {
+      clock_.WaitFor(nobody, lock, deadline.Remaining(clock_), [] { return false; });
+    }
+  }
+
   const Clock& clock_;
 };
 

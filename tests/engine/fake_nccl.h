@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -61,6 +63,14 @@ class FakeNccl final : public NcclApi {
     std::lock_guard<std::mutex> lock(mutex_);
     hanging_rank_ = rank;
   }
+  // Until so many ranks wait in a call for the others. False: they did not come within 30 s.
+  bool WaitForPosted(int count) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return posted_.wait_for(lock, std::chrono::seconds(30), [&] {
+      return std::count_if(calls_.begin(), calls_.end(), [](const Call& k) { return k.posted; }) >=
+             count;
+    });
+  }
   // Every communicator reports this error.
   void Fail(const std::string& text) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -101,6 +111,7 @@ class FakeNccl final : public NcclApi {
     }
     call.posted = true;
     calls_[c.rank] = call;
+    posted_.notify_all();
     if (!std::all_of(calls_.begin(), calls_.end(), [](const Call& k) { return k.posted; })) {
       return Result::kInProgress;
     }
@@ -128,6 +139,7 @@ class FakeNccl final : public NcclApi {
   }
 
   std::mutex mutex_;
+  std::condition_variable posted_;
   std::vector<std::unique_ptr<Comm>> comms_;  // kept, so that a use after an abort is seen
   std::vector<Call> calls_;
   std::string failure_;

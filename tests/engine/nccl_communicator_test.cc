@@ -4,9 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <functional>
-#include <thread>
 
 #include "engine/comm/rank_group.h"
 #include "tests/engine/fake_nccl.h"
@@ -103,7 +101,7 @@ TEST(NcclCommunicatorTest, AnAsynchronousErrorStopsEveryRankWithItsText) {
   const absl::Status status = ranks.Run([&](Communicator& comm) {
     float x = 1;
     if (comm.rank() == 3) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));  // the others wait for it
+      EXPECT_TRUE(ranks.nccl.WaitForPosted(3));  // the others wait for this rank
       ranks.nccl.Fail("remote process exited");
     }
     return comm.AllReduceMax(&x, 1, ranks.Soon());
@@ -119,7 +117,7 @@ TEST(NcclCommunicatorTest, AnAbortFromOutsideWakesAllRanks) {
   Ranks ranks(3);
   const absl::Status status = ranks.Run([&](Communicator& comm) {
     if (comm.rank() == 0) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      EXPECT_TRUE(ranks.nccl.WaitForPosted(2));
       comm.Abort(absl::CancelledError("the client left"));
       return absl::OkStatus();
     }

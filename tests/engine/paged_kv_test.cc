@@ -10,6 +10,7 @@
 #include "engine/device/ref_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/wait_until.h"
 
 namespace winnow {
 namespace {
@@ -316,10 +317,7 @@ TEST(PagedKvTest, BlocksThatAreZeroedAsideAreZeroWhenTheyAreFreeAgain) {
   const std::vector<int32_t> blocks = BlocksOf(*pool.kv, handle);
   pool.kv->Free(handle);
   EXPECT_EQ(pool.kv->Find(handle), nullptr);  // at once
-  for (int i = 0; i < 1000 && pool.kv->free_blocks() < 40; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  EXPECT_EQ(pool.kv->free_blocks(), 40);
+  EXPECT_TRUE(WaitUntil([&] { return pool.kv->free_blocks() == 40; }));
   for (int32_t block : blocks) {
     for (int rank = 0; rank < 2; ++rank) {
       EXPECT_THAT(pool.BlockContents(rank, block), Each(0.0f)) << "rank " << rank;

@@ -8,7 +8,6 @@
 #include <deque>
 #include <functional>
 #include <random>
-#include <thread>
 
 #include "engine/comm/forwarding_communicator.h"
 #include "engine/comm/local_communicator.h"
@@ -18,6 +17,7 @@
 #include "gtest/gtest.h"
 #include "tests/engine/host_copies.h"
 #include "tests/engine/prefill_fixture.h"
+#include "tests/testing/gate.h"
 
 namespace winnow {
 namespace {
@@ -288,50 +288,67 @@ TEST(PrefillEngineTest, AFailureAmongSumsByCopiesLeavesNothingBehind) {
   }
 }
 
-// A device whose queues stand still while they are held.
+// Whether a device's queues stand still.
+struct Hold {
+  std::atomic<bool> is_on{false};
+  std::atomic<int> num_looks{0};
+  Gate looked_thrice;  // at an event while it is on
+
+  bool Look() {
+    if (is_on && ++num_looks == 3) looked_thrice.Open();
+    return !is_on;
+  }
+};
+
 class HeldBackend final : public RefBackend {
  public:
-  explicit HeldBackend(const std::atomic<bool>& held) : RefBackend(DType::kF32), held_(held) {}
+  explicit HeldBackend(Hold& hold) : RefBackend(DType::kF32), hold_(hold) {}
   EventPtr Record() override {
-    if (!held_) return RefBackend::Record();
-    return std::make_shared<HeldEvent>(held_);
+    if (!hold_.is_on) return RefBackend::Record();
+    return std::make_shared<HeldEvent>(hold_);
   }
 
  private:
   struct HeldEvent final : public Event {
-    explicit HeldEvent(const std::atomic<bool>& held) : held(held) {}
-    bool IsDone() const override { return !held; }
+    explicit HeldEvent(Hold& hold) : hold(hold) {}
+    bool IsDone() const override { return hold.Look(); }
     absl::Status Wait(const Clock&, Deadline) override { return absl::OkStatus(); }
-    const std::atomic<bool>& held;
+    Hold& hold;
   };
-  const std::atomic<bool>& held_;
+  Hold& hold_;
 };
 
+// `staging` for the engine, which opens `freed` when the engine lets go of it.
+std::shared_ptr<KvStaging> Watched(std::shared_ptr<KvStaging> staging, Gate& freed) {
+  KvStaging* const at = staging.get();
+  return {at, [owned = std::move(staging), &freed](KvStaging*) mutable {
+            owned.reset();
+            freed.Open();
+          }};
+}
+
 TEST(PrefillEngineTest, AReleasedSequenceKeepsItsMemoryUntilTheQueuesAreDone) {
-  std::atomic<bool> held{false};
-  PrefillFixture fixture({.use_device = [&held](ModelRanks::Options& options) {
-    options.make_backend = [&held](int) { return std::make_unique<HeldBackend>(held); };
+  Hold hold;
+  Gate freed;
+  PrefillFixture fixture({.use_device = [&hold](ModelRanks::Options& options) {
+    options.make_backend = [&hold](int) { return std::make_unique<HeldBackend>(hold); };
     return absl::OkStatus();
   }});
   TensorParallelPrefill& engine = fixture.engine();
   PrefillSpec spec{RandomIds(20, 9), fixture.Resolve(Claa(0.5)), {}};
   spec.plan = MakeKvPlan(engine.shape(), spec.selection, 20);
-  std::shared_ptr<KvStaging> staging = *engine.AllocateStaging(spec.plan);
-  const std::weak_ptr<KvStaging> watched = staging;
+  std::shared_ptr<KvStaging> staging = Watched(*engine.AllocateStaging(spec.plan), freed);
   class : public KvSink {
     void OnKvReady(const KvReady&, EventPtr) override {}
   } sink;
   const int64_t sequence = *engine.Admit(std::move(spec), std::move(staging), &sink);
   ASSERT_TRUE(engine.Step({{sequence, PrefillPhase::kPrompt, 0, 10}}).ok());
-  held = true;
+  hold.is_on = true;
   engine.Release(sequence);
-  std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  EXPECT_FALSE(watched.expired());
-  held = false;
-  for (int i = 0; i < 1000 && !watched.expired(); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  EXPECT_TRUE(watched.expired());
+  EXPECT_TRUE(hold.looked_thrice.Wait());
+  EXPECT_FALSE(freed.is_open());
+  hold.is_on = false;
+  EXPECT_TRUE(freed.Wait());
 }
 
 // Says at one of the reductions of scores that one was not a number.
@@ -384,18 +401,34 @@ TEST(PrefillEngineTest, AFailingRankFailsTheStepOnAllAndTheNextOneWorks) {
   EXPECT_TRUE(fixture.Prefill(RandomIds(100, 6), Claa(0.2)).ok());
 }
 
+// Opens a gate when a sum fails.
+class FailureGate final : public ForwardingCommunicator {
+ public:
+  FailureGate(Communicator& inner, Gate& failed) : ForwardingCommunicator(inner), failed_(failed) {}
+  absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) override {
+    const absl::Status status = ForwardingCommunicator::AllReduceSum(data, dtype, count, deadline);
+    if (!status.ok()) failed_.Open();
+    return status;
+  }
+
+ private:
+  Gate& failed_;
+};
+
 TEST(PrefillEngineTest, ALateRankFailsTheStepWithinTheDeadline) {
-  PrefillFixture fixture({.tensor_parallel = 2,
-                          .step_timeout = absl::Seconds(2),
-                          .wrap = [](int rank, Communicator& inner) {
-                            return std::make_unique<FaultyCommunicator>(
-                                inner, rank == 1 ? 3 : -1, [] {
-                                  std::this_thread::sleep_for(std::chrono::milliseconds(2500));
-                                  return absl::OkStatus();
-                                });
-                          }});
+  Gate failed;  // on rank 0, that rank 1 is later than
+  PrefillFixture fixture(
+      {.tensor_parallel = 2,
+       .step_timeout = absl::Seconds(2),
+       .wrap = [&failed](int rank, Communicator& inner) -> std::unique_ptr<Communicator> {
+         if (rank == 0) return std::make_unique<FailureGate>(inner, failed);
+         return std::make_unique<FaultyCommunicator>(inner, 3, [&failed] {
+           EXPECT_TRUE(failed.Wait());
+           return absl::OkStatus();
+         });
+       }});
   const auto late = fixture.Prefill(RandomIds(20, 7), Claa(0.2));
-  EXPECT_FALSE(late.ok());
+  EXPECT_EQ(late.status().code(), absl::StatusCode::kDeadlineExceeded) << late.status();
   EXPECT_TRUE(fixture.Prefill(RandomIds(20, 7), Claa(0.2)).ok());
 }
 

@@ -10,6 +10,7 @@
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
 #include "tests/rpc/test_certificates.h"
+#include "tests/testing/wait_until.h"
 #include "winnow/v1/model.grpc.pb.h"
 
 namespace winnow {
@@ -101,13 +102,7 @@ TEST_F(TlsTest, ChangedFilesAreReadAgain) {
                                std::filesystem::copy_options::overwrite_existing);
   }
   ours_.Make();
-  absl::Status renewed;
-  for (int i = 0; i < 100; ++i) {
-    renewed = Call(ours_.all());
-    if (renewed.ok()) break;
-    absl::SleepFor(absl::Milliseconds(200));
-  }
-  EXPECT_EQ(renewed, absl::OkStatus());
+  EXPECT_TRUE(WaitUntil([this] { return Call(ours_.all()).ok(); }));
   EXPECT_FALSE(Call(old.all()).ok());
 }
 

@@ -1,9 +1,6 @@
 // Workers and routers, each with its side of the registration, over real connections.
 #include "worker/worker_registration.h"
 
-#include <functional>
-#include <thread>
-
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router/worker_registry_service.h"
@@ -13,6 +10,7 @@
 #include "rpc/server.h"
 #include "tests/rpc/test_certificates.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/wait_until.h"
 
 namespace winnow {
 namespace {
@@ -20,11 +18,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-bool WaitUntil(const std::function<bool()>& done) {
-  for (int i = 0; i < 4000 && !done(); ++i) absl::SleepFor(absl::Milliseconds(5));
-  return done();
-}
 
 v1::WorkerInfo Info() {
   v1::WorkerInfo info;
