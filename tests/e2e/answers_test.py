@@ -18,11 +18,25 @@ class AnswersTest(ClusterTest):
             with self.subTest(policy=policy):
                 self.assert_answers(DOCUMENT, policy=policy)
 
-    def test_keeping_everything_equals_full(self):
+    def test_dropping_the_least_token_alone_equals_full(self):
+        # The pruned way through the model, with C = N − 1: every kept row at another index than its position from the
+        # dropped one on, and nothing lost that the answer needs.
+        full = self.ask(DOCUMENT, policy="full")
+        count = full["prompt_tokens"]
+        pruned = self.ask(DOCUMENT, policy="claa", keep_ratio=(count - 0.5) / count, explain=True)
+        self.assertEqual(pruned["kept_tokens"], count - 1)
+        dropped = set(range(count)) - set(pruned["kept_positions"])
+        self.assertEqual(len(dropped), 1)
+        self.assertLess(dropped.pop(), count - WINDOW)
+        self.assertGreater(pruned["ledger"]["kv_bytes_full"], pruned["ledger"]["kv_bytes_shipped"])
+        self.assertEqual(pruned["token_ids"], full["token_ids"])
+
+    def test_keeping_everything_prunes_nothing(self):
         full = self.ask(DOCUMENT, policy="full")
         kept = self.ask(DOCUMENT, policy="claa", keep_ratio=1.0)
         self.assertEqual(kept["token_ids"], full["token_ids"])
         self.assertEqual(kept["kept_tokens"], full["prompt_tokens"])
+        self.assertEqual(kept["ledger"]["kv_bytes_shipped"], full["ledger"]["kv_bytes_full"])
 
     def test_the_profile_of_the_model_prunes_by_default(self):
         result = self.ask(LONG)
