@@ -14,26 +14,34 @@ namespace {
 
 using Json = nlohmann::json;
 
-// What sets a family apart from Llama.
+// A family of models: how its config.json names it, and what the file leaves unsaid of its layers.
+// A row starts from Llama's and says what differs.
 struct Family {
   const char* model_type;
   const char* architecture;
-  bool qkv_bias = false;
-  bool qk_norm = false;
+  LayerSpec layer;
   // The field counts. Qwen's files name a window that use_sliding_window switches off.
-  bool sliding_window = true;
+  bool has_window = true;
 };
 constexpr Family kFamilies[] = {
     {.model_type = "llama", .architecture = "LlamaForCausalLM"},
     {.model_type = "mistral", .architecture = "MistralForCausalLM"},
     {.model_type = "qwen2",
      .architecture = "Qwen2ForCausalLM",
-     .qkv_bias = true,
-     .sliding_window = false},
+     .layer = {.attention = {.qkv_bias = true}},
+     .has_window = false},
     {.model_type = "qwen3",
      .architecture = "Qwen3ForCausalLM",
-     .qk_norm = true,
-     .sliding_window = false},
+     .layer = {.attention = {.qk_norm = true}},
+     .has_window = false},
+    // Refused: experts are not computed.
+    {.model_type = "mixtral",
+     .architecture = "MixtralForCausalLM",
+     .layer = {.feed_forward = {.kind = FeedForwardKind::kExperts}}},
+    {.model_type = "qwen3_moe",
+     .architecture = "Qwen3MoeForCausalLM",
+     .layer = {.attention = {.qk_norm = true}, .feed_forward = {.kind = FeedForwardKind::kExperts}},
+     .has_window = false},
 };
 
 absl::Status CheckArchitectures(const ConfigFields& fields, const Family& family) {
@@ -53,18 +61,18 @@ absl::StatusOr<Family> ReadFamily(const ConfigFields& fields) {
     WINNOW_RETURN_IF_ERROR(CheckArchitectures(fields, family));
     return family;
   }
-  return fields.Unsupported("model_type", *type, "'llama', 'mistral', 'qwen2' or 'qwen3'");
+  std::string supported;
+  for (const Family& family : kFamilies) {
+    if (family.layer.feed_forward.kind == FeedForwardKind::kExperts) continue;
+    absl::StrAppend(&supported, supported.empty() ? "'" : ", '", family.model_type, "'");
+  }
+  return fields.Unsupported("model_type", *type, absl::StrCat("one of ", supported).c_str());
 }
 
-// Refuses what the engine would otherwise silently compute differently.
-absl::Status CheckVariants(const ConfigFields& fields) {
-  WINNOW_RETURN_IF_ERROR(fields.OneOf("hidden_act", {"silu"}));
+// Refuses weights that the loader would otherwise silently misread.
+absl::Status CheckNumberFormat(const ConfigFields& fields) {
   WINNOW_RETURN_IF_ERROR(fields.OneOf("torch_dtype", {"bfloat16", "float16", "float32"}));
   WINNOW_RETURN_IF_ERROR(fields.OneOf("dtype", {"bfloat16", "float16", "float32"}));
-  for (const char* field : {"attention_bias", "mlp_bias", "use_sliding_window"}) {
-    WINNOW_ASSIGN_OR_RETURN(const bool on, fields.Bool(field));
-    if (on) return fields.Unsupported(field, true, "false");
-  }
   if (const Json* value = fields.Get("quantization_config")) {
     return fields.Unsupported("quantization_config", *value, "absent");
   }
@@ -95,18 +103,17 @@ absl::Status ReadShape(const ConfigFields& fields, ModelShape* shape) {
   return absl::OkStatus();
 }
 
-// The tokens that the model can see at once: a prompt within a sliding window is not cut by it, and
-// a longer one is refused. YaRN's context is the stretched one.
-absl::StatusOr<int64_t> ReadMaxContext(const ConfigFields& fields, const Family& family,
-                                       const RopeConfig& rope, int64_t max_positions) {
+// The longest text of which every layer sees all tokens. The engine attends to all of them, so that
+// a prompt within the narrowest window is right, and a longer one is refused. YaRN's context is the
+// stretched one.
+int64_t MaxContext(const ModelConfig& config, int64_t max_positions) {
   int64_t context = max_positions;
-  if (rope.type == RopeConfig::Type::kYarn) {
-    const double stretched = static_cast<double>(rope.original_context) * rope.factor;
+  if (config.rope.type == RopeConfig::Type::kYarn) {
+    const double stretched = static_cast<double>(config.rope.original_context) * config.rope.factor;
     context = std::max(context, static_cast<int64_t>(std::lround(stretched)));
   }
-  if (family.sliding_window && fields.Get("sliding_window") != nullptr) {
-    WINNOW_ASSIGN_OR_RETURN(const int64_t window, fields.Positive("sliding_window"));
-    context = std::min(context, window);
+  for (const LayerSpec& layer : config.layers) {
+    if (layer.attention.window > 0) context = std::min(context, layer.attention.window);
   }
   return context;
 }
@@ -153,16 +160,15 @@ absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir) {
   WINNOW_ASSIGN_OR_RETURN(Json json, ReadJsonObject(path));
   const ConfigFields fields(path, std::move(json));
   WINNOW_ASSIGN_OR_RETURN(const Family family, ReadFamily(fields));
-  WINNOW_RETURN_IF_ERROR(CheckVariants(fields));
+  WINNOW_RETURN_IF_ERROR(CheckNumberFormat(fields));
   ModelConfig config;
   config.family = family.model_type;
-  config.qkv_bias = family.qkv_bias;
-  config.qk_norm = family.qk_norm;
   WINNOW_RETURN_IF_ERROR(ReadShape(fields, &config.shape));
+  WINNOW_ASSIGN_OR_RETURN(config.layers,
+                          ReadLayers(fields, family.layer, family.has_window, config.shape));
   WINNOW_ASSIGN_OR_RETURN(config.rms_norm_eps, fields.PositiveNumber("rms_norm_eps"));
   WINNOW_ASSIGN_OR_RETURN(config.rope, ReadRopeConfig(fields, config.shape.max_context));
-  WINNOW_ASSIGN_OR_RETURN(config.shape.max_context,
-                          ReadMaxContext(fields, family, config.rope, config.shape.max_context));
+  config.shape.max_context = MaxContext(config, config.shape.max_context);
   WINNOW_ASSIGN_OR_RETURN(config.tie_word_embeddings, fields.Bool("tie_word_embeddings"));
   WINNOW_RETURN_IF_ERROR(ReadTokenIds(fields, &config));
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "checkpoint/layer_spec.h"
 #include "checkpoint/rope_config.h"
 #include "plan/model_shape.h"
 
@@ -12,13 +13,12 @@ namespace winnow {
 // What a Hugging Face config.json says, in our terms. Reads older and newer field names (rope_theta
 // or rope_parameters, torch_dtype or dtype).
 struct ModelConfig {
-  std::string family;  // "llama", "mistral", "qwen2" or "qwen3"
-  ModelShape shape;    // max_context is what the model can do without a sliding window
+  std::string family;             // the model_type: "llama", "mistral", "qwen2" or "qwen3"
+  ModelShape shape;               // max_context ends where a layer's window would hide tokens
+  std::vector<LayerSpec> layers;  // [shape.num_layers]
   double rms_norm_eps = 1e-5;
   RopeConfig rope;
   bool tie_word_embeddings = false;
-  bool qkv_bias = false;           // of the query, key and value projections (qwen2)
-  bool qk_norm = false;            // RMSNorm of each query and key head before RoPE (qwen3)
   std::vector<int> eos_token_ids;  // of generation_config.json where it has them, else config.json
   int bos_token_id = -1;           // −1: none
 };

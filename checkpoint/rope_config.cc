@@ -43,6 +43,10 @@ absl::Status ReadScaling(const ConfigFields& scaling, int64_t max_context, RopeC
   if (const auto* part = scaling.Get("partial_rotary_factor"); part != nullptr && *part != 1.0) {
     return scaling.Unsupported("partial_rotary_factor", *part, "1");
   }
+  for (const char* field : {"full_attention", "sliding_attention"}) {
+    const auto* of_some_layers = scaling.Get(field);
+    if (of_some_layers != nullptr) return scaling.Unsupported(field, *of_some_layers, "absent");
+  }
   WINNOW_ASSIGN_OR_RETURN(rope->type, ReadType(scaling));
   if (rope->type == RopeConfig::Type::kDefault) return absl::OkStatus();
   WINNOW_ASSIGN_OR_RETURN(rope->factor, scaling.PositiveNumber("factor"));

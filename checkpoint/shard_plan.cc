@@ -33,10 +33,13 @@ int64_t NumWeights(const ModelConfig& config, const ShardPlan& shard) {
   const int64_t hidden = shape.hidden;
   const int64_t q = int64_t{shard.heads.q_count} * shape.head_dim;
   const int64_t kv = 2 * int64_t{shard.heads.kv_count} * shape.head_dim;
-  int64_t layer = hidden * (2 * q + kv + 3 * shard.mlp_count) + 2 * hidden;
-  if (config.qkv_bias) layer += q + kv;
-  if (config.qk_norm) layer += 2 * shape.head_dim;
-  return shape.num_layers * layer + 2 * shard.vocab_count * hidden + hidden;
+  int64_t weights = 2 * shard.vocab_count * hidden + hidden;
+  for (const LayerSpec& layer : config.layers) {
+    weights += hidden * (2 * q + kv + 3 * shard.mlp_count) + 2 * hidden;
+    if (layer.attention.qkv_bias) weights += q + kv;
+    if (layer.attention.qk_norm) weights += 2 * shape.head_dim;
+  }
+  return weights;
 }
 
 }  // namespace winnow

@@ -55,20 +55,21 @@ class Loader {
     const Range q{shard_.heads.q_begin * d, shard_.heads.q_count * d};
     const Range kv{shard_.heads.kv_begin * d, shard_.heads.kv_count * d};
     const Range mlp{shard_.mlp_begin, shard_.mlp_count};
+    const AttentionSpec& attention = config_.layers[layer].attention;
     LayerWeights out;
     WINNOW_ASSIGN_OR_RETURN(out.input_norm,
                             Vector(prefix + "input_layernorm.weight", shape_.hidden));
     WINNOW_ASSIGN_OR_RETURN(out.q, RowParts({{prefix + "self_attn.q_proj.weight", q_rows, q}}));
     WINNOW_ASSIGN_OR_RETURN(out.kv, RowParts({{prefix + "self_attn.k_proj.weight", kv_rows, kv},
                                               {prefix + "self_attn.v_proj.weight", kv_rows, kv}}));
-    if (config_.qkv_bias) {
+    if (attention.qkv_bias) {
       WINNOW_ASSIGN_OR_RETURN(out.q_bias,
                               VectorParts({{prefix + "self_attn.q_proj.bias", q_rows, q}}));
       WINNOW_ASSIGN_OR_RETURN(out.kv_bias,
                               VectorParts({{prefix + "self_attn.k_proj.bias", kv_rows, kv},
                                            {prefix + "self_attn.v_proj.bias", kv_rows, kv}}));
     }
-    if (config_.qk_norm) {
+    if (attention.qk_norm) {
       WINNOW_ASSIGN_OR_RETURN(out.q_norm, Vector(prefix + "self_attn.q_norm.weight", d));
       WINNOW_ASSIGN_OR_RETURN(out.k_norm, Vector(prefix + "self_attn.k_norm.weight", d));
     }

@@ -126,6 +126,10 @@ TEST(ModelConfigTest, RefusesWhatTheEngineWouldComputeDifferently) {
       {"quantization_config", {{"quant_method", "fp8"}}},
       {"sliding_window", "wide"},
       {"use_sliding_window", true},
+      {"partial_rotary_factor", 0.5},
+      {"num_local_experts", 8},
+      {"num_experts", 128},
+      {"n_routed_experts", 256},
       {"rope_scaling", "yarn"},
       {"rope_theta", -1.0},
       {"rope_theta", "10000"},
@@ -192,9 +196,48 @@ TEST(ModelConfigTest, KnowsWhatSetsTheFamiliesApart) {
     const auto config = Load(json);
     ASSERT_TRUE(config.ok()) << config.status();
     EXPECT_EQ(config->family, type);
-    EXPECT_EQ(config->qkv_bias, bias) << type;
-    EXPECT_EQ(config->qk_norm, norm) << type;
+    const LayerSpec layer{.attention = {.rotary_dims = 16,
+                                        .qkv_bias = bias,
+                                        .qk_norm = norm}};  // the rest is Llama's
+    EXPECT_THAT(config->layers, ElementsAre(layer, layer, layer)) << type;
   }
+}
+
+TEST(ModelConfigTest, RefusesExpertsByName) {
+  for (const auto& [type, architecture] : {std::pair("mixtral", "MixtralForCausalLM"),
+                                           std::pair("qwen3_moe", "Qwen3MoeForCausalLM")}) {
+    Json json = Valid();
+    json["model_type"] = type;
+    json["architectures"] = Json::array({architecture});
+    const absl::Status status = Load(json).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr(type), HasSubstr("experts are not supported")));
+  }
+}
+
+TEST(ModelConfigTest, NamesTheSupportedFamilies) {
+  Json json = Valid();
+  json["model_type"] = "gemma3";
+  EXPECT_THAT(std::string(Load(json).status().message()),
+              HasSubstr("must be one of 'llama', 'mistral', 'qwen2', 'qwen3', got \"gemma3\""));
+}
+
+TEST(ModelConfigTest, WhatSaysNoExpertsIsDense) {
+  Json json = Valid();
+  json["num_experts"] = 0;
+  json["num_local_experts"] = nullptr;
+  json["partial_rotary_factor"] = 1.0;
+  EXPECT_TRUE(Load(json).ok()) << Load(json).status();
+}
+
+TEST(ModelConfigTest, ASlidingWindowIsOfEveryLayer) {
+  Json json = Valid();
+  EXPECT_EQ(Load(json)->layers[0].attention.window, 0);
+  json["sliding_window"] = 1024;
+  const auto config = Load(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  for (const LayerSpec& layer : config->layers) EXPECT_EQ(layer.attention.window, 1024);
 }
 
 TEST(ModelConfigTest, ASlidingWindowBoundsTheContext) {

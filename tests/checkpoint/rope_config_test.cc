@@ -58,6 +58,8 @@ TEST(RopeConfigTest, RefusesWhatItDoesNotKnow) {
       {{{"rope_type", "linear"}, {"factor", 0.0}}, "factor"},
       {{{"rope_type", "llama3"}, {"factor", 8.0}}, "original_max_position_embeddings"},
       {{{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}, "partial_rotary_factor"},
+      {{{"full_attention", {{"rope_theta", 1e6}}}}, "full_attention"},
+      {{{"sliding_attention", {{"rope_theta", 1e4}}}}, "sliding_attention"},
       {{{"rope_type", "llama3"},
         {"factor", 8.0},
         {"low_freq_factor", 4.0},
