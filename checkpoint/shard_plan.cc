@@ -28,18 +28,4 @@ absl::StatusOr<ShardPlan> MakeShardPlan(const ModelShape& shape, int tensor_para
   return plan;
 }
 
-int64_t NumWeights(const ModelConfig& config, const ShardPlan& shard) {
-  const ModelShape& shape = config.shape;
-  const int64_t hidden = shape.hidden;
-  const int64_t q = int64_t{shard.heads.q_count} * shape.head_dim;
-  const int64_t kv = 2 * int64_t{shard.heads.kv_count} * shape.head_dim;
-  int64_t weights = 2 * shard.vocab_count * hidden + hidden;
-  for (const LayerSpec& layer : config.layers) {
-    weights += hidden * (2 * q + kv + 3 * shard.mlp_count) + 2 * hidden;
-    if (layer.attention.qkv_bias) weights += q + kv;
-    if (layer.attention.qk_norm) weights += 2 * shape.head_dim;
-  }
-  return weights;
-}
-
 }  // namespace winnow

@@ -3,7 +3,6 @@
 #include <cstdint>
 
 #include "absl/status/statusor.h"
-#include "checkpoint/model_config.h"
 #include "plan/head_split.h"
 #include "plan/model_shape.h"
 
@@ -20,10 +19,6 @@ struct ShardPlan {
   int64_t vocab_begin = 0;  // of the vocabulary
   int64_t vocab_count = 0;
 };
-
-// Weights that the rank holds, in elements. A tied head is counted: it is kept apart from the
-// embedding, in the layout that products want.
-int64_t NumWeights(const ModelConfig& config, const ShardPlan& shard);
 
 // INVALID_ARGUMENT, with the numbers, when T does not divide heads, MLP width or vocabulary.
 absl::StatusOr<ShardPlan> MakeShardPlan(const ModelShape& shape, int tensor_parallel, int rank);

@@ -6,6 +6,7 @@
 #include "checkpoint/model_config.h"
 #include "checkpoint/selection_profile.h"
 #include "checkpoint/shard_plan.h"
+#include "checkpoint/weight_table.h"
 #include "client/cli/args.h"
 #include "client/cli/commands.h"
 #include "common/status_macros.h"

@@ -44,29 +44,24 @@ void Fill(DType dtype, uint64_t seed, int64_t place, int64_t count, bool is_norm
 
 }  // namespace
 
-absl::Status RandomTensors::AppendMatrix(const std::string& name, int64_t num_rows,
-                                         int64_t num_columns, Range rows, Range columns,
-                                         std::vector<std::byte>& out) {
-  const uint64_t seed = Seed(name);
-  const int64_t row_bytes = columns.count * ElementSize(dtype_);
+absl::Status RandomTensors::Append(const TensorPart& part, std::vector<std::byte>& out) {
+  const uint64_t seed = Seed(part.name);
+  const int64_t bytes = part.num_elements() * ElementSize(dtype_);
   const size_t before = out.size();
-  out.resize(before + rows.count * row_bytes);
-#pragma omp parallel for
-  for (int64_t i = 0; i < rows.count; ++i) {
-    Fill(dtype_, seed, (rows.begin + i) * num_columns + columns.begin, columns.count, false,
-         out.data() + before + i * row_bytes);
+  out.resize(before + bytes);
+  std::byte* to = out.data() + before;
+  bytes_read_ += bytes;
+  if (part.is_vector()) {
+    const bool is_norm = part.name.find("norm") != std::string::npos;
+    Fill(dtype_, seed, part.rows.begin, part.rows.count, is_norm, to);
+    return absl::OkStatus();
   }
-  bytes_read_ += rows.count * row_bytes;
-  return absl::OkStatus();
-}
-
-absl::Status RandomTensors::AppendVector(const std::string& name, int64_t size, Range part,
-                                         std::vector<std::byte>& out) {
-  const bool is_norm = name.find("norm") != std::string::npos;
-  const size_t before = out.size();
-  out.resize(before + part.count * ElementSize(dtype_));
-  Fill(dtype_, Seed(name), part.begin, part.count, is_norm, out.data() + before);
-  bytes_read_ += part.count * ElementSize(dtype_);
+  const int64_t row_bytes = part.columns.count * ElementSize(dtype_);
+#pragma omp parallel for
+  for (int64_t i = 0; i < part.rows.count; ++i) {
+    Fill(dtype_, seed, (part.rows.begin + i) * part.num_columns + part.columns.begin,
+         part.columns.count, false, to + i * row_bytes);
+  }
   return absl::OkStatus();
 }
 

@@ -11,10 +11,7 @@ class RandomTensors final : public TensorSource {
  public:
   using TensorSource::TensorSource;
 
-  absl::Status AppendMatrix(const std::string& name, int64_t num_rows, int64_t num_columns,
-                            Range rows, Range columns, std::vector<std::byte>& out) override;
-  absl::Status AppendVector(const std::string& name, int64_t size, Range part,
-                            std::vector<std::byte>& out) override;
+  absl::Status Append(const TensorPart& part, std::vector<std::byte>& out) override;
 };
 
 }  // namespace winnow

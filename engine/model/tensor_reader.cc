@@ -59,14 +59,14 @@ void ConvertTo(DType dtype, const std::byte* from, int element_size, Load load, 
 
 }  // namespace
 
-absl::Status TensorReader::Append(const TensorInfo& tensor, int64_t first_element, int64_t count,
-                                  std::vector<std::byte>& out) {
+absl::Status TensorReader::AppendElements(const TensorInfo& tensor, int64_t first, int64_t count,
+                                          std::vector<std::byte>& out) {
   const size_t old_size = out.size();
   out.resize(old_size + count * ElementSize(dtype_));
   std::byte* to = out.data() + old_size;
   const std::byte* data = checkpoint_.Data(tensor).data();
   const int source_size = tensor.dtype == "F32" ? 4 : 2;
-  const std::byte* from = data + first_element * source_size;
+  const std::byte* from = data + first * source_size;
   const bool same = (tensor.dtype == "F32" && dtype_ == DType::kF32) ||
                     (tensor.dtype == "BF16" && dtype_ == DType::kBf16);
   if (same) {
@@ -86,24 +86,21 @@ absl::Status TensorReader::Append(const TensorInfo& tensor, int64_t first_elemen
   return absl::OkStatus();
 }
 
-absl::Status TensorReader::AppendMatrix(const std::string& name, int64_t num_rows,
-                                        int64_t num_columns, Range rows, Range columns,
-                                        std::vector<std::byte>& out) {
-  WINNOW_ASSIGN_OR_RETURN(const TensorInfo* tensor,
-                          checkpoint_.Find(name, {num_rows, num_columns}));
-  if (columns.count == num_columns) {
-    return Append(*tensor, rows.begin * num_columns, rows.count * num_columns, out);
+absl::Status TensorReader::Append(const TensorPart& part, std::vector<std::byte>& out) {
+  if (part.is_vector()) {
+    WINNOW_ASSIGN_OR_RETURN(const TensorInfo* vector, checkpoint_.Find(part.name, {part.num_rows}));
+    return AppendElements(*vector, part.rows.begin, part.rows.count, out);
   }
-  for (int64_t row = rows.begin; row < rows.begin + rows.count; ++row) {
-    WINNOW_RETURN_IF_ERROR(Append(*tensor, row * num_columns + columns.begin, columns.count, out));
+  WINNOW_ASSIGN_OR_RETURN(const TensorInfo* matrix,
+                          checkpoint_.Find(part.name, {part.num_rows, part.num_columns}));
+  if (part.columns.count == part.num_columns) {  // whole rows follow each other in the file
+    return AppendElements(*matrix, part.rows.begin * part.num_columns, part.num_elements(), out);
+  }
+  for (int64_t row = part.rows.begin; row < part.rows.begin + part.rows.count; ++row) {
+    WINNOW_RETURN_IF_ERROR(AppendElements(*matrix, row * part.num_columns + part.columns.begin,
+                                          part.columns.count, out));
   }
   return absl::OkStatus();
-}
-
-absl::Status TensorReader::AppendVector(const std::string& name, int64_t size, Range part,
-                                        std::vector<std::byte>& out) {
-  WINNOW_ASSIGN_OR_RETURN(const TensorInfo* tensor, checkpoint_.Find(name, {size}));
-  return Append(*tensor, part.begin, part.count, out);
 }
 
 }  // namespace winnow

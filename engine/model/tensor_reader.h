@@ -13,14 +13,11 @@ class TensorReader final : public TensorSource {
   TensorReader(const Checkpoint& checkpoint, DType dtype)
       : TensorSource(dtype), checkpoint_(checkpoint) {}
 
-  absl::Status AppendMatrix(const std::string& name, int64_t num_rows, int64_t num_columns,
-                            Range rows, Range columns, std::vector<std::byte>& out) override;
-  absl::Status AppendVector(const std::string& name, int64_t size, Range part,
-                            std::vector<std::byte>& out) override;
+  absl::Status Append(const TensorPart& part, std::vector<std::byte>& out) override;
 
  private:
-  absl::Status Append(const TensorInfo& tensor, int64_t first_element, int64_t count,
-                      std::vector<std::byte>& out);
+  absl::Status AppendElements(const TensorInfo& tensor, int64_t first, int64_t count,
+                              std::vector<std::byte>& out);
 
   const Checkpoint& checkpoint_;
 };

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "checkpoint/weight_table.h"
 #include "common/log.h"
 #include "common/status_macros.h"
 #include "engine/comm/local_communicator.h"
