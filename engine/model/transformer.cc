@@ -1,6 +1,5 @@
 #include "engine/model/transformer.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,27 +22,18 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
                                                                  int64_t max_rows,
                                                                  int64_t max_logit_rows) {
   auto t = std::unique_ptr<Transformer>(new Transformer(weights, backend, communicator));
-  const ModelShape& shape = weights.config.shape;
-  const ShardPlan& shard = weights.shard;
-  const int64_t element = ElementSize(backend.dtype());
-  const int64_t row = max_rows * element;
-  WINNOW_ASSIGN_OR_RETURN(t->normed_, backend.Allocate(row * shape.hidden));
-  WINNOW_ASSIGN_OR_RETURN(t->q_, backend.Allocate(row * shard.heads.q_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->kv_,
-                          backend.Allocate(row * 2 * shard.heads.kv_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->attention_,
-                          backend.Allocate(row * shard.heads.q_count * shape.head_dim));
-  WINNOW_ASSIGN_OR_RETURN(t->mlp_, backend.Allocate(row * shard.mlp_count));
-  const int64_t gated_bytes = backend.WorkspaceBytes(*weights.layers[0].gate_up,
-                                                     {.rows = max_rows, .x_stride = shape.hidden});
-  WINNOW_ASSIGN_OR_RETURN(t->gated_workspace_, backend.Allocate(gated_bytes));
+  const int64_t row_bytes = t->hidden_bytes();
+  WINNOW_ASSIGN_OR_RETURN(t->normed_, backend.Allocate(max_rows * row_bytes));
+  WINNOW_ASSIGN_OR_RETURN(t->attention_, AttentionBlock::Create(weights, backend, max_rows));
+  WINNOW_ASSIGN_OR_RETURN(t->feed_forward_, DenseFeedForward::Create(weights, backend, max_rows));
   if (communicator.size() > 1) {
-    WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(row * shape.hidden));
+    WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(max_rows * row_bytes));
     if (t->Split(max_rows).front().is_aside) {
-      const int64_t part = (max_rows / 2 + kPartRows) * shape.hidden * element;  // no part has more
-      WINNOW_ASSIGN_OR_RETURN(t->inbox_, backend.Allocate(2 * (communicator.size() - 1) * part));
+      const int64_t part_bytes = (max_rows / 2 + kPartRows) * row_bytes;  // no part has more
+      WINNOW_ASSIGN_OR_RETURN(t->inbox_,
+                              backend.Allocate(2 * (communicator.size() - 1) * part_bytes));
     }
-    const int64_t shard_bytes = max_logit_rows * shard.vocab_count * int64_t{sizeof(float)};
+    const int64_t shard_bytes = max_logit_rows * weights.shard.vocab_count * int64_t{sizeof(float)};
     WINNOW_ASSIGN_OR_RETURN(t->logits_shard_, backend.Allocate(shard_bytes));
     WINNOW_ASSIGN_OR_RETURN(t->logits_gathered_,
                             backend.Allocate(shard_bytes * communicator.size()));
@@ -67,11 +57,7 @@ absl::Status Transformer::Embed(const int32_t* ids, int64_t rows, void* x, Deadl
 
 absl::StatusOr<Transformer::Input> Transformer::ProjectInput(const InputParams& params,
                                                              Deadline deadline) {
-  const ModelShape& shape = weights_.config.shape;
-  const LayerWeights& w = weights_.layers[params.layer];
-  const int64_t element = ElementSize(backend_.dtype());
-  const int64_t q_row = int64_t{weights_.shard.heads.q_count} * shape.head_dim * element;
-  const int64_t kv_row = 2 * int64_t{weights_.shard.heads.kv_count} * shape.head_dim * element;
+  const void* norm = weights_.layers[params.layer].input_norm.data();
   const bool is_whole = unfinished_.empty();
   const Parts parts = is_whole ? Parts{{.count = params.rows}} : std::exchange(unfinished_, {});
   for (const Part& part : parts) {
@@ -79,84 +65,22 @@ absl::StatusOr<Transformer::Input> Transformer::ProjectInput(const InputParams& 
     if (!is_whole) {
       WINNOW_ASSIGN_OR_RETURN(delta, JoinSum(part, deadline));
     }
-    void* normed = At(normed_.data(), part.begin * shape.hidden * element);
-    AddAndNorm(part, params.x, delta, w.input_norm.data(), normed);
-    if (params.with_kv) MatmulKv(params, part, normed, At(kv_.data(), part.begin * kv_row));
-    if (params.with_q) {
-      MatmulQ(params.layer, normed, params.positions + part.begin, part.count,
-              At(q_.data(), part.begin * q_row));
-    }
+    void* normed = normed_.at(part.begin * hidden_bytes());
+    AddAndNorm(part, params.x, delta, norm, normed);
+    const AttentionBlock::Rows rows = {.normed = normed,
+                                       .positions = params.positions + part.begin,
+                                       .begin = part.begin,
+                                       .count = part.count};
+    if (params.with_kv) attention_->ProjectKv(params.layer, rows, params.slots);
+    if (params.with_q) attention_->ProjectQ(params.layer, rows);
   }
-  return Input{normed_.data(), q_.data(), kv_.data()};
+  return Input{normed_.data(), attention_->q(), attention_->kv()};
 }
 
 const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* positions,
                                   int64_t rows) {
-  MatmulQ(layer, normed, positions, rows, q_.data());
-  return q_.data();
-}
-
-void Transformer::MatmulQ(int layer, const void* normed, const int32_t* positions, int64_t rows,
-                          void* out) {
-  const ModelShape& shape = weights_.config.shape;
-  const LayerWeights& w = weights_.layers[layer];
-  const int heads = weights_.shard.heads.q_count;
-  backend_.MatmulRope(*w.q,
-                      {.x = normed,
-                       .out = out,
-                       .rows = rows,
-                       .x_stride = shape.hidden,
-                       .out_dtype = backend_.dtype(),
-                       .bias = w.q_bias.data()},
-                      {.x = out,
-                       .positions = positions,
-                       .inv_freq = weights_.inv_freq.data<float>(),
-                       .dtype = backend_.dtype(),
-                       .rows = rows,
-                       .x_stride = int64_t{heads} * shape.head_dim,
-                       .heads = heads,
-                       .head_dim = shape.head_dim,
-                       .scale = rope_scale(),
-                       .norm = Norm(w.q_norm)});
-}
-
-void Transformer::MatmulKv(const InputParams& params, const Part& part, const void* normed,
-                           void* out) {
-  const ModelShape& shape = weights_.config.shape;
-  const LayerWeights& w = weights_.layers[params.layer];
-  const int heads = weights_.shard.heads.kv_count;
-  const int64_t kv_row = 2 * int64_t{heads} * shape.head_dim * ElementSize(backend_.dtype());
-  const MatmulParams matmul = {.x = normed,
-                               .out = out,
-                               .rows = part.count,
-                               .x_stride = shape.hidden,
-                               .out_dtype = backend_.dtype(),
-                               .bias = w.kv_bias.data()};
-  std::vector<StoreKvParams> stores;  // of the sequences that have rows in the part
-  int64_t sequence_begin = 0;
-  for (const KvSlots& slots : params.slots) {
-    const int64_t begin = std::max(part.begin, sequence_begin);
-    const int64_t end = std::min(part.begin + part.count, sequence_begin + slots.rows);
-    if (begin < end) {
-      stores.push_back({.kv = At(out, (begin - part.begin) * kv_row),
-                        .positions = params.positions + begin,
-                        .inv_freq = weights_.inv_freq.data<float>(),
-                        .k_cache = slots.keys,
-                        .v_cache = slots.values,
-                        .dtype = backend_.dtype(),
-                        .rows = end - begin,
-                        .slot_begin = slots.slot_begin + begin - sequence_begin,
-                        .capacity = slots.capacity,
-                        .heads = heads,
-                        .head_dim = shape.head_dim,
-                        .scale = rope_scale(),
-                        .norm = key_norm(params.layer)});
-    }
-    sequence_begin += slots.rows;
-  }
-  if (stores.size() == 1) return backend_.MatmulStoreKv(*w.kv, matmul, stores.front());
-  backend_.Matmul(*w.kv, matmul);
-  for (const StoreKvParams& store : stores) backend_.StoreKv(store);
+  attention_->ProjectQ(layer, {.normed = normed, .positions = positions, .count = rows});
+  return attention_->q();
 }
 
 Transformer::Parts Transformer::Split(int64_t rows) const {
@@ -169,8 +93,7 @@ Transformer::Parts Transformer::Split(int64_t rows) const {
 }
 
 void* Transformer::Delta(const Part& part, void* x) const {
-  const int64_t row_bytes = int64_t{weights_.config.shape.hidden} * ElementSize(backend_.dtype());
-  return At(is_alone() ? x : delta_.data(), part.begin * row_bytes);
+  return At(is_alone() ? x : delta_.data(), part.begin * hidden_bytes());
 }
 
 Communicator::Sum Transformer::SumOf(const Part& part) const {
@@ -199,7 +122,7 @@ absl::StatusOr<Addends> Transformer::JoinSum(const Part& part, Deadline deadline
 void Transformer::AddAndNorm(const Part& part, void* x, const Addends& delta, const void* weight,
                              void* out) {
   const int hidden = weights_.config.shape.hidden;
-  backend_.RmsNorm({.x = At(x, part.begin * hidden * ElementSize(backend_.dtype())),
+  backend_.RmsNorm({.x = At(x, part.begin * hidden_bytes()),
                     .delta = delta,
                     .weight = weight,
                     .out = out,
@@ -211,41 +134,32 @@ void Transformer::AddAndNorm(const Part& part, void* x, const Addends& delta, co
 
 absl::Status Transformer::FinishLayer(int layer, const void* attention, void* x, int64_t rows,
                                       Deadline deadline) {
-  const ModelShape& shape = weights_.config.shape;
-  const ShardPlan& shard = weights_.shard;
-  const LayerWeights& w = weights_.layers[layer];
-  const DType dtype = backend_.dtype();
-  const int64_t element = ElementSize(dtype);
-  const int64_t q_row = int64_t{shard.heads.q_count} * shape.head_dim;
+  const void* norm = weights_.layers[layer].post_attention_norm.data();
   const Parts parts = Split(rows);
   for (const Part& part : parts) {
-    backend_.Matmul(*w.o, {.x = At(attention, part.begin * q_row * element),
-                           .out = Delta(part, x),
-                           .rows = part.count,
-                           .x_stride = q_row,
-                           .out_dtype = dtype,
-                           .accumulate = is_alone()});
+    attention_->ProjectOutput({.layer = layer,
+                               .attention = At(attention, part.begin * attention_->q_row_bytes()),
+                               .rows = part.count,
+                               .out = Delta(part, x),
+                               .accumulate = is_alone()});
     WINNOW_RETURN_IF_ERROR(BeginSum(part, deadline));
   }
   for (const Part& part : parts) {
     WINNOW_ASSIGN_OR_RETURN(const Addends delta, JoinSum(part, deadline));
-    void* normed = At(normed_.data(), part.begin * shape.hidden * element);
-    AddAndNorm(part, x, delta, w.post_attention_norm.data(), normed);
-    void* mlp = At(mlp_.data(), part.begin * shard.mlp_count * element);
-    backend_.GatedMatmul(*w.gate_up,
-                         {.x = normed, .out = mlp, .rows = part.count, .x_stride = shape.hidden},
-                         gated_workspace_.data());
-    backend_.Matmul(*w.down, {.x = mlp,
-                              .out = Delta(part, x),
-                              .rows = part.count,
-                              .x_stride = shard.mlp_count,
-                              .out_dtype = dtype,
-                              .accumulate = is_alone()});
+    void* normed = normed_.at(part.begin * hidden_bytes());
+    AddAndNorm(part, x, delta, norm, normed);
+    feed_forward_->Run({.layer = layer,
+                        .normed = normed,
+                        .row_begin = part.begin,
+                        .rows = part.count,
+                        .out = Delta(part, x),
+                        .accumulate = is_alone()});
     WINNOW_RETURN_IF_ERROR(BeginSum(part, deadline));
   }
   if (is_alone()) return absl::OkStatus();
   unfinished_ = parts;
-  return layer + 1 == shape.num_layers ? Settle(x, deadline) : absl::OkStatus();
+  const bool is_last = layer + 1 == weights_.config.shape.num_layers;
+  return is_last ? Settle(x, deadline) : absl::OkStatus();
 }
 
 absl::Status Transformer::Settle(void* x, Deadline deadline) {

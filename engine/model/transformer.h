@@ -8,14 +8,20 @@
 #include "absl/types/span.h"
 #include "engine/comm/communicator.h"
 #include "engine/device/backend.h"
+#include "engine/model/attention_block.h"
+#include "engine/model/dense_feed_forward.h"
 #include "engine/model/weights.h"
 
 namespace winnow {
 
-// The forward pieces of a decoder layer that prefill and decode share, on one rank. Hidden rows `x`
-// are whole on every rank; heads and MLP columns are the rank's. Everything goes to the backend's
-// queue; row counts are ≤ max_rows (≤ max_logit_rows for Logits), so the scratch memory is
-// allocated once. All pointers are device memory of the backend's dtype unless said otherwise.
+// The forward pieces of a model that prefill and decode share, on one rank. Transformer itself
+// keeps the residual stream: embedding, norms, the sums over the ranks that are still on their way,
+// logits. What a layer adds to the stream comes from AttentionBlock and DenseFeedForward.
+//
+// Hidden rows `x` are whole on every rank; heads and MLP columns are the rank's. Everything goes to
+// the backend's queue; row counts are ≤ max_rows (≤ max_logit_rows for Logits), so the scratch
+// memory is allocated once. All pointers are device memory of the backend's dtype unless said
+// otherwise.
 class Transformer {
  public:
   // `weights`, `backend` and `communicator` must outlive it. RESOURCE_EXHAUSTED: no memory for the
@@ -32,14 +38,7 @@ class Transformer {
   // Before the first call for a step: what a failed one has left is forgotten.
   void BeginStep() { unfinished_.clear(); }
 
-  // Where a sequence's new keys, rotated, and values go: slots slot_begin to slot_begin + rows.
-  struct KvSlots {
-    void* keys = nullptr;  // [kv_count][capacity][head_dim]
-    void* values = nullptr;
-    int64_t rows = 0;
-    int64_t slot_begin = 0;
-    int64_t capacity = 0;
-  };
+  using KvSlots = AttentionBlock::KvSlots;
   struct InputParams {
     int layer = 0;
     void* x = nullptr;
@@ -61,7 +60,7 @@ class Transformer {
   // Queries of more normed rows, into the scratch of an Input without any.
   const void* ProjectQ(int layer, const void* normed, const int32_t* positions, int64_t rows);
   // Scratch for an attention op's output: [rows][q_count][head_dim].
-  void* attention_out() { return attention_.data(); }
+  void* attention_out() { return attention_->attention_out(); }
 
   // x += o(attention), then x += mlp(norm(x)), with the all-reduces of tensor parallelism. Between
   // layers x is whole only after the next ProjectInput, of the same rows, or Settle.
@@ -73,8 +72,8 @@ class Transformer {
   absl::Status Logits(void* x, int64_t rows, float* logits, Deadline deadline);
 
   // How a layer's keys are normed and rotated when they are stored.
-  HeadNorm key_norm(int layer) const { return Norm(weights_.layers[layer].k_norm); }
-  float rope_scale() const { return static_cast<float>(weights_.config.rope.attention_factor); }
+  HeadNorm key_norm(int layer) const { return attention_->key_norm(layer); }
+  float rope_scale() const { return attention_->rope_scale(); }
 
  private:
   Transformer(const ModelWeights& weights, Backend& backend, Communicator& communicator)
@@ -100,17 +99,16 @@ class Transformer {
   absl::StatusOr<Addends> JoinSum(const Part& part, Deadline deadline);
   // x += delta and its norm into `out` (null: none), of the part's rows of both.
   void AddAndNorm(const Part& part, void* x, const Addends& delta, const void* weight, void* out);
-  void MatmulQ(int layer, const void* normed, const int32_t* positions, int64_t rows, void* out);
-  void MatmulKv(const InputParams& params, const Part& part, const void* normed, void* out);
-  HeadNorm Norm(const Buffer& weight) const {
-    return {weight.data(), static_cast<float>(weights_.config.rms_norm_eps)};
+  int64_t hidden_bytes() const {  // of a row of x
+    return int64_t{weights_.config.shape.hidden} * ElementSize(backend_.dtype());
   }
 
   const ModelWeights& weights_;
   Backend& backend_;
   Communicator& communicator_;
-  Buffer normed_, q_, kv_, attention_, delta_, mlp_, gated_workspace_, logits_shard_,
-      logits_gathered_;
+  std::unique_ptr<AttentionBlock> attention_;
+  std::unique_ptr<DenseFeedForward> feed_forward_;
+  Buffer normed_, delta_, logits_shard_, logits_gathered_;
   Buffer inbox_;      // [parts 2][size − 1][a part's rows][hidden], where sums are made aside
   Parts unfinished_;  // of the last layer, whose last sums are not yet added to x
 };

@@ -22,25 +22,25 @@ Destination DestinationOf(WeightTarget target, int layer, ModelWeights& weights)
     case WeightTarget::kInputNorm:
       return {.buffer = &l->input_norm};
     case WeightTarget::kQ:
-      return {.packed = &l->q};
+      return {.packed = &l->attention.q};
     case WeightTarget::kKv:
-      return {.packed = &l->kv};
+      return {.packed = &l->attention.kv};
     case WeightTarget::kQBias:
-      return {.buffer = &l->q_bias};
+      return {.buffer = &l->attention.q_bias};
     case WeightTarget::kKvBias:
-      return {.buffer = &l->kv_bias};
+      return {.buffer = &l->attention.kv_bias};
     case WeightTarget::kQNorm:
-      return {.buffer = &l->q_norm};
+      return {.buffer = &l->attention.q_norm};
     case WeightTarget::kKNorm:
-      return {.buffer = &l->k_norm};
+      return {.buffer = &l->attention.k_norm};
     case WeightTarget::kO:
-      return {.packed = &l->o};
+      return {.packed = &l->attention.o};
     case WeightTarget::kPostAttentionNorm:
       return {.buffer = &l->post_attention_norm};
     case WeightTarget::kGateUp:
-      return {.packed = &l->gate_up};
+      return {.packed = &l->feed_forward.gate_up};
     case WeightTarget::kDown:
-      return {.packed = &l->down};
+      return {.packed = &l->feed_forward.down};
     case WeightTarget::kFinalNorm:
       return {.buffer = &weights.final_norm};
     case WeightTarget::kHead:

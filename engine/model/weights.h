@@ -12,17 +12,27 @@
 
 namespace winnow {
 
-// One layer's weights of one rank. q, kv, gate_up are split by rows, o and down by columns.
-struct LayerWeights {
-  Buffer input_norm;                      // [hidden]
-  Buffer post_attention_norm;             // [hidden]
-  std::unique_ptr<PackedWeight> q;        // [q_count·head_dim][hidden]
-  std::unique_ptr<PackedWeight> kv;       // [2·kv_count·head_dim][hidden]: K rows, then V rows
-  Buffer q_bias, kv_bias;                 // as many as rows; empty: none
-  Buffer q_norm, k_norm;                  // [head_dim]; empty: none
-  std::unique_ptr<PackedWeight> o;        // [hidden][q_count·head_dim]
+// What AttentionBlock needs of one layer. q and kv are split by rows, o by columns.
+struct AttentionWeights {
+  std::unique_ptr<PackedWeight> q;   // [q_count·head_dim][hidden]
+  std::unique_ptr<PackedWeight> kv;  // [2·kv_count·head_dim][hidden]: K rows, then V rows
+  Buffer q_bias, kv_bias;            // as many as rows; empty: none
+  Buffer q_norm, k_norm;             // [head_dim]; empty: none
+  std::unique_ptr<PackedWeight> o;   // [hidden][q_count·head_dim]
+};
+
+// What DenseFeedForward needs of one layer. gate_up is split by rows, down by columns.
+struct FeedForwardWeights {
   std::unique_ptr<PackedWeight> gate_up;  // [2·mlp_count][hidden]: gate rows, then up rows
   std::unique_ptr<PackedWeight> down;     // [hidden][mlp_count]
+};
+
+// One layer's weights of one rank.
+struct LayerWeights {
+  Buffer input_norm;  // [hidden]
+  AttentionWeights attention;
+  Buffer post_attention_norm;  // [hidden]
+  FeedForwardWeights feed_forward;
 };
 
 // One rank's shard of a model, on its backend.
