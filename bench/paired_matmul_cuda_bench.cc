@@ -15,9 +15,9 @@
 
 #include "bench/cuda_random.h"
 #include "kernels/cublas_matmul.h"
+#include "kernels/gated_act.h"
 #include "kernels/gated_matmul.h"
 #include "kernels/rotated_matmul.h"
-#include "kernels/silu_mul.h"
 
 namespace winnow {
 namespace {
@@ -103,7 +103,7 @@ int Main(const std::vector<int64_t>& sizes) {
         "gate_up", rows, flop(gate_up),
         [&] {
           matmul(gate_up, product);
-          SiluMulCuda({between, out, DType::kBf16, rows, kMlp}, nullptr);
+          GatedActCuda({between, out, DType::kBf16, rows, kMlp}, nullptr);
         },
         [&] {
           GatedMatmulSm90(gate_up, {x, out, rows, kHidden}, nullptr);

@@ -7,13 +7,13 @@
 #include "bench/bench_main.h"
 #include "bench/peak_flops.h"
 #include "benchmark/benchmark.h"
+#include "kernels/gated_act.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
-#include "kernels/silu_mul.h"
+#include "tests/kernels/gated_act_cases.h"
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/rms_norm_cases.h"
 #include "tests/kernels/rope_cases.h"
-#include "tests/kernels/silu_mul_cases.h"
 
 namespace winnow {
 namespace {
@@ -79,11 +79,11 @@ void BM_StoreKv(benchmark::State& state, RopeCase c, DType dtype) {
   Measure(state, 4 * c.rows * width * ElementSize(dtype), [&] { StoreKvCpu(params); });
 }
 
-void BM_SiluMul(benchmark::State& state, SiluMulCase c, DType dtype) {
+void BM_GatedAct(benchmark::State& state, GatedActCase c, DType dtype) {
   HostArray gate_up = HostArray::Random(dtype, c.rows * 2 * c.width, 1, -8.0f, 8.0f),
             out(dtype, c.rows * c.width);
-  const SiluMulParams params{gate_up.data(), out.data(), dtype, c.rows, c.width};
-  Measure(state, 3 * c.rows * c.width * ElementSize(dtype), [&] { SiluMulCpu(params); });
+  const GatedActParams params{gate_up.data(), out.data(), dtype, c.rows, c.width};
+  Measure(state, 3 * c.rows * c.width * ElementSize(dtype), [&] { GatedActCpu(params); });
 }
 
 template <typename F>
@@ -110,9 +110,9 @@ void RegisterAll() {
       Register("store_kv", dtype, c.rows, c.heads * c.head_dim,
                [=](benchmark::State& s) { BM_StoreKv(s, c, dtype); });
     }
-    for (const SiluMulCase& c : SiluMulBenchCases()) {
-      Register("silu_mul", dtype, c.rows, c.width,
-               [=](benchmark::State& s) { BM_SiluMul(s, c, dtype); });
+    for (const GatedActCase& c : GatedActBenchCases()) {
+      Register("gated_act", dtype, c.rows, c.width,
+               [=](benchmark::State& s) { BM_GatedAct(s, c, dtype); });
     }
   }
 }

@@ -21,11 +21,11 @@ void Backend::GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& p
                   .rows = params.rows,
                   .x_stride = params.x_stride,
                   .out_dtype = dtype()});
-  SiluMul({.gate_up = workspace,
-           .out = params.out,
-           .dtype = dtype(),
-           .rows = params.rows,
-           .width = weight.out_features() / 2});
+  GatedAct({.gate_up = workspace,
+            .out = params.out,
+            .dtype = dtype(),
+            .rows = params.rows,
+            .width = weight.out_features() / 2});
 }
 
 int64_t Backend::WorkspaceBytes(const PackedWeight& weight, const GatedMatmulParams& params) const {

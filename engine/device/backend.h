@@ -12,6 +12,7 @@
 #include "kernels/argmax.h"
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
+#include "kernels/gated_act.h"
 #include "kernels/gated_matmul.h"
 #include "kernels/gather_rows.h"
 #include "kernels/matmul.h"
@@ -19,7 +20,6 @@
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 #include "kernels/select_tokens.h"
-#include "kernels/silu_mul.h"
 #include "kernels/types.h"
 #include "kernels/window_scores.h"
 
@@ -116,8 +116,8 @@ class Backend {
                           const RopeParams& rope);
   virtual void MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
                              const StoreKvParams& store);
-  virtual void SiluMul(const SiluMulParams& params) = 0;
-  // In two steps, Matmul and SiluMul, where a backend has no better way. `workspace`:
+  virtual void GatedAct(const GatedActParams& params) = 0;
+  // In two steps, Matmul and GatedAct, where a backend has no better way. `workspace`:
   // WorkspaceBytes(weight, params) of device memory.
   virtual void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
                            void* workspace);

@@ -48,7 +48,9 @@ void CpuBackend::Matmul(const PackedWeight& weight, const MatmulParams& params) 
 void CpuBackend::RmsNorm(const RmsNormParams& params) { UseThreads(kManyFlop), RmsNormCpu(params); }
 void CpuBackend::Rope(const RopeParams& params) { UseThreads(kManyFlop), RopeCpu(params); }
 void CpuBackend::StoreKv(const StoreKvParams& params) { UseThreads(kManyFlop), StoreKvCpu(params); }
-void CpuBackend::SiluMul(const SiluMulParams& params) { UseThreads(kManyFlop), SiluMulCpu(params); }
+void CpuBackend::GatedAct(const GatedActParams& params) {
+  UseThreads(kManyFlop), GatedActCpu(params);
+}
 void CpuBackend::Embedding(const EmbeddingParams& params) {
   UseThreads(kManyFlop), EmbeddingCpu(params);
 }

@@ -21,7 +21,7 @@ class CpuBackend final : public HostBackend {
   void RmsNorm(const RmsNormParams& params) override;
   void Rope(const RopeParams& params) override;
   void StoreKv(const StoreKvParams& params) override;
-  void SiluMul(const SiluMulParams& params) override;
+  void GatedAct(const GatedActParams& params) override;
   void Embedding(const EmbeddingParams& params) override;
   void Attention(const AttentionParams& params) override;
   void PagedAttention(const PagedAttentionParams& params, void*) override;

@@ -67,7 +67,7 @@ class CudaBackend final : public Backend {
                   const RopeParams& rope) override;
   void MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
                      const StoreKvParams& store) override;
-  void SiluMul(const SiluMulParams& params) override;
+  void GatedAct(const GatedActParams& params) override;
   void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
                    void* workspace) override;
   int64_t WorkspaceBytes(const PackedWeight& weight,
@@ -108,7 +108,7 @@ class CudaBackend final : public Backend {
   template <typename Rotation>
   bool TryRotatedMatmul(const PackedWeight& weight, const MatmulParams& params,
                         const Rotation& rotation);
-  // Whether one kernel does the product and SwiGLU.
+  // Whether one kernel does the product and the gated activation.
   bool IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const;
   void Use() const;  // makes the device this thread's
   // Runs `launch`, which enqueues, and keeps the error of what was launched since the last look.

@@ -87,8 +87,8 @@ void CudaBackend::MatmulStoreKv(const PackedWeight& weight, const MatmulParams& 
                                 const StoreKvParams& store) {
   if (!TryRotatedMatmul(weight, params, store)) Backend::MatmulStoreKv(weight, params, store);
 }
-void CudaBackend::SiluMul(const SiluMulParams& params) {
-  Launch("SwiGLU", [&] { SiluMulCuda(params, stream_); });
+void CudaBackend::GatedAct(const GatedActParams& params) {
+  Launch("gated activation", [&] { GatedActCuda(params, stream_); });
 }
 bool CudaBackend::IsOneStep(const PackedWeight& weight, const GatedMatmulParams& params) const {
   const MatmulWeight& w = static_cast<const CudaWeight&>(weight).weight();

@@ -16,7 +16,7 @@ class RefBackend : public HostBackend {
   void RmsNorm(const RmsNormParams& params) override { RmsNormRef(params); }
   void Rope(const RopeParams& params) override { RopeRef(params); }
   void StoreKv(const StoreKvParams& params) override { StoreKvRef(params); }
-  void SiluMul(const SiluMulParams& params) override { SiluMulRef(params); }
+  void GatedAct(const GatedActParams& params) override { GatedActRef(params); }
   void Embedding(const EmbeddingParams& params) override { EmbeddingRef(params); }
   void Attention(const AttentionParams& params) override { AttentionRef(params); }
   void PagedAttention(const PagedAttentionParams& params, void*) override {

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda_types.cuh"
-#include "kernels/silu_mul.h"
+#include "kernels/gated_act.h"
 
 namespace winnow {
 namespace {
@@ -14,7 +14,7 @@ __device__ float Silu(float z, __nv_bfloat16) { return __fdividef(z, 1.0f + __ex
 
 // A row per blockIdx.y; kWidth elements of output per thread, moved at once.
 template <typename T, int kWidth>
-__global__ void SiluMulKernel(const T* gate_up, T* out, int64_t width, int64_t first_row) {
+__global__ void GatedActKernel(const T* gate_up, T* out, int64_t width, int64_t first_row) {
   struct alignas(kWidth * sizeof(T)) Unit {
     T v[kWidth];
   };
@@ -34,12 +34,12 @@ __global__ void SiluMulKernel(const T* gate_up, T* out, int64_t width, int64_t f
 
 }  // namespace
 
-void SiluMulCuda(const SiluMulParams& p, CudaStream stream) {
+void GatedActCuda(const GatedActParams& p, CudaStream stream) {
   if (p.rows == 0 || p.width == 0) return;
   DispatchDType(p.dtype, [&]<typename T>() {
     constexpr int kWide = Vec16<T>::kSize;
     const bool wide = p.width % kWide == 0 && IsAligned16(p.gate_up) && IsAligned16(p.out);
-    const auto kernel = wide ? SiluMulKernel<T, kWide> : SiluMulKernel<T, 1>;
+    const auto kernel = wide ? GatedActKernel<T, kWide> : GatedActKernel<T, 1>;
     constexpr int64_t kMaxRows = 65535;  // of a grid
     for (int64_t row = 0; row < p.rows; row += kMaxRows) {
       const dim3 grid(NumBlocks(p.width / (wide ? kWide : 1), kThreads),

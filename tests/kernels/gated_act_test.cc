@@ -1,12 +1,12 @@
-#include "kernels/silu_mul.h"
+#include "kernels/gated_act.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "kernels/fast_exp.h"
+#include "tests/kernels/gated_act_cases.h"
 #include "tests/kernels/host_array.h"
-#include "tests/kernels/silu_mul_cases.h"
 #include "tests/kernels/tolerance.h"
 #ifdef WINNOW_CUDA
 #include "tests/kernels/on_gpu.h"
@@ -21,16 +21,16 @@ constexpr double kTolerance = kExpTolerance + 3 * UnitRoundoff(DType::kF32);
 
 struct Implementation {
   const char* name;
-  void (*run)(const SiluMulParams&);
+  void (*run)(const GatedActParams&);
   DType dtype;
 };
-class SiluMulTest : public ::testing::TestWithParam<Implementation> {};
+class GatedActTest : public ::testing::TestWithParam<Implementation> {};
 
-double SiluMul(double gate, double up) { return gate / (1.0 + std::exp(-gate)) * up; }
+double GatedAct(double gate, double up) { return gate / (1.0 + std::exp(-gate)) * up; }
 
-TEST_P(SiluMulTest, EqualsTheFormulaInDouble) {
+TEST_P(GatedActTest, EqualsTheFormulaInDouble) {
   const auto [name, run, dtype] = GetParam();
-  for (const SiluMulCase& size : SiluMulTestCases()) {
+  for (const GatedActCase& size : GatedActTestCases()) {
     SCOPED_TRACE(testing::Message() << size.rows << "x" << size.width);
     const HostArray gate_up =
         HostArray::Random(dtype, size.rows * 2 * size.width, 1, -30.0f, 30.0f);
@@ -39,7 +39,7 @@ TEST_P(SiluMulTest, EqualsTheFormulaInDouble) {
     EXPECT_TRUE(out.GuardsIntact());
     for (int64_t i = 0; i < out.count(); ++i) {
       const int64_t at = i / size.width * 2 * size.width + i % size.width;
-      const double expected = SiluMul(gate_up[at], gate_up[at + size.width]);
+      const double expected = GatedAct(gate_up[at], gate_up[at + size.width]);
       const double tolerance = (kTolerance + UnitRoundoff(dtype)) * std::abs(expected);
       ASSERT_TRUE(std::abs(out[i] - expected) <= tolerance)
           << "element " << i << ": expected " << expected << ", got " << out[i];
@@ -47,14 +47,14 @@ TEST_P(SiluMulTest, EqualsTheFormulaInDouble) {
   }
 }
 
-TEST_P(SiluMulTest, ExtremesNeitherOverflowNorBecomeNan) {
+TEST_P(GatedActTest, ExtremesNeitherOverflowNorBecomeNan) {
   const auto [name, run, dtype] = GetParam();
   const float gates[] = {0.0f, -0.0f, 80.0f, -80.0f, 1000.0f, -1000.0f, 1e30f, -1e30f};
   HostArray gate_up(dtype, 16), out(dtype, 8);
   for (int i = 0; i < 8; ++i) gate_up.Set(i, gates[i]), gate_up.Set(8 + i, 2.0f);
   run({gate_up.data(), out.data(), dtype, 1, 8});
   for (int i = 0; i < 8; ++i) {
-    const double expected = SiluMul(gate_up[i], 2.0);
+    const double expected = GatedAct(gate_up[i], 2.0);
     // Below e^−87 the exponential is clamped: what should vanish is at most |gate| · 2 / e^88.
     const double clamp = gates[i] < -80.0f ? std::abs(2.0 * gate_up[i]) * 1e-38 : 0.0;
     EXPECT_NEAR(out[i], expected, (kTolerance + UnitRoundoff(dtype)) * std::abs(expected) + clamp)
@@ -62,7 +62,7 @@ TEST_P(SiluMulTest, ExtremesNeitherOverflowNorBecomeNan) {
   }
 }
 
-TEST_P(SiluMulTest, NanIsNotHidden) {
+TEST_P(GatedActTest, NanIsNotHidden) {
   const auto [name, run, dtype] = GetParam();
   HostArray gate_up = HostArray::Random(dtype, 64, 1), out(dtype, 32);
   gate_up.Set(3, NAN);
@@ -71,20 +71,20 @@ TEST_P(SiluMulTest, NanIsNotHidden) {
   for (int64_t i = 0; i < 32; ++i) EXPECT_EQ(std::isnan(out[i]), i == 3 || i == 20) << i;
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SiluMulTest,
-                         ::testing::Values(Implementation{"ref", SiluMulRef, DType::kF32},
-                                           Implementation{"ref", SiluMulRef, DType::kBf16},
-                                           Implementation{"cpu", SiluMulCpu, DType::kF32},
-                                           Implementation{"cpu", SiluMulCpu, DType::kBf16}),
+INSTANTIATE_TEST_SUITE_P(All, GatedActTest,
+                         ::testing::Values(Implementation{"ref", GatedActRef, DType::kF32},
+                                           Implementation{"ref", GatedActRef, DType::kBf16},
+                                           Implementation{"cpu", GatedActCpu, DType::kF32},
+                                           Implementation{"cpu", GatedActCpu, DType::kBf16}),
                          [](const auto& info) {
                            return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
                          });
 
 #ifdef WINNOW_CUDA
 INSTANTIATE_TEST_SUITE_P(
-    Gpu, SiluMulTest,
-    ::testing::Values(Implementation{"cuda", OnGpu<SiluMulParams, SiluMulCuda>, DType::kF32},
-                      Implementation{"cuda", OnGpu<SiluMulParams, SiluMulCuda>, DType::kBf16}),
+    Gpu, GatedActTest,
+    ::testing::Values(Implementation{"cuda", OnGpu<GatedActParams, GatedActCuda>, DType::kF32},
+                      Implementation{"cuda", OnGpu<GatedActParams, GatedActCuda>, DType::kBf16}),
     [](const auto& info) {
       return std::string(info.param.name) + "_" + DTypeName(info.param.dtype);
     });

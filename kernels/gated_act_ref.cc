@@ -1,12 +1,12 @@
 #include <cmath>
 
-#include "kernels/silu_mul.h"
+#include "kernels/gated_act.h"
 
 namespace winnow {
 namespace {
 
 template <typename T>
-void Run(const SiluMulParams& p) {
+void Run(const GatedActParams& p) {
   for (int64_t i = 0; i < p.rows; ++i) {
     const T* gate = static_cast<const T*>(p.gate_up) + i * 2 * p.width;
     const T* up = gate + p.width;
@@ -20,6 +20,6 @@ void Run(const SiluMulParams& p) {
 
 }  // namespace
 
-void SiluMulRef(const SiluMulParams& p) { p.dtype == DType::kF32 ? Run<float>(p) : Run<Bf16>(p); }
+void GatedActRef(const GatedActParams& p) { p.dtype == DType::kF32 ? Run<float>(p) : Run<Bf16>(p); }
 
 }  // namespace winnow
