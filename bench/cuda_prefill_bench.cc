@@ -2,7 +2,7 @@
 // host, random weights of the Llama-3.1-8B shape, one request, one chunk.
 //
 //   cuda_prefill_bench [--config DIR] [--tokens 2048,8192,32768] [--keep 0.1,0.2] [--repeats 5]
-//                      [--tp 1] [--sums-aside-from N] [--as-served] [--nodetails]
+//                      [--tp 1] [--min-overlap-elements N] [--as-served] [--nodetails]
 //
 // Prints a JSON object: {"device", "commit", "dense_ms": {N: …}, "dense_untrimmed_ms": {N: …},
 // "claa_ms": {keep: {N: …}}, "shipping_ms": {N: …}, "op_ms": {run: {N: {op: …}}}, "stage_ms":
@@ -42,9 +42,8 @@ ABSL_FLAG(Words, tokens, (Words{"2048", "8192", "32768"}), "of the prompts");
 ABSL_FLAG(Words, keep, (Words{"0.1", "0.2", "0.4"}), "keep ratios of the CLAA runs");
 ABSL_FLAG(int, repeats, 5, "timed, after one");
 ABSL_FLAG(int, tp, 1, "GPUs that share the model");
-ABSL_FLAG(
-    std::optional<int64_t>, sums_aside_from, std::nullopt,
-    "from how many elements on sums are made beside the queue, instead of the engine's choice");
+ABSL_FLAG(std::optional<int64_t>, min_overlap_elements, std::nullopt,
+          "the smallest sum that overlaps with compute, instead of the engine's choice");
 ABSL_FLAG(bool, as_served, false, "CLAA keeps the profile's minimum of a short prompt");
 ABSL_FLAG(bool, details, true, "what comes after claa_ms");
 
@@ -62,7 +61,7 @@ class Engine {
                              .tensor_parallel = tensor_parallel,
                              .clock = &clock_,
                              .log_progress = true,
-                             .sums_aside_from = absl::GetFlag(FLAGS_sums_aside_from),
+                             .min_overlap_elements = absl::GetFlag(FLAGS_min_overlap_elements),
                              .random_weights = true};
     if (absl::Status status = UseCuda(load); !status.ok()) Die(status);
     if (tensor_parallel > 1) {
@@ -232,7 +231,8 @@ int Main() {
   Json json = {{"device", properties.name},
                {"tensor_parallel", absl::GetFlag(FLAGS_tp)},
                {"commit", WINNOW_COMMIT}};
-  if (const auto least = absl::GetFlag(FLAGS_sums_aside_from)) json["sums_aside_from"] = *least;
+  if (const auto least = absl::GetFlag(FLAGS_min_overlap_elements))
+    json["min_overlap_elements"] = *least;
   std::mt19937 random(1);
   int64_t drains = 0;
   std::vector<std::vector<int32_t>> prompts;

@@ -2,13 +2,13 @@
 """Measures prefill over several GPUs in one go and writes bench/results/tensor_parallel.json.
 
     bench/tensor_parallel_table.py [--models llama-3.1-8b,llama-3.1-70b] [--tp 1,2,4,8] [--tokens 8192,32768]
-                                   [--keep 0.1] [--repeats 5] [--sums-aside-from N] [--bench FILE] [--out FILE]
+                                   [--keep 0.1] [--repeats 5] [--min-overlap-elements N] [--bench FILE] [--out FILE]
 
 Random weights. Sizes that this machine has too few GPUs for, or whose weights do not fit, are listed under
 "not_run" with the reason. Per model, dense and CLAA: "ms" {T: {N: median}}; "efficiency" (T0·time at T0) /
 (T·time at T), T0 the smallest that ran; "allreduce_share": how long the queue waited for the layers' sums, for slower
-ranks too; "score_allreduce_us" and its share of CLAA's time. --sums-aside-from N: sums of at least N elements are made
-beside the queue, instead of what the engine chooses.
+ranks too; "score_allreduce_us" and its share of CLAA's time. --min-overlap-elements N: sums of at least N elements overlap
+with compute, instead of what the engine chooses.
 """
 
 import argparse
@@ -25,8 +25,8 @@ def run(args, model, size):
     """What the bench says, or (None, its last words)."""
     command = [args.bench, "--config", str(ROOT / "bench/configs" / model), "--tokens", args.tokens, "--keep", args.keep,
                "--repeats", str(args.repeats), "--tp", str(size), "--nodetails"]
-    if args.sums_aside_from:
-        command += ["--sums-aside-from", str(args.sums_aside_from)]
+    if args.min_overlap_elements:
+        command += ["--min-overlap-elements", str(args.min_overlap_elements)]
     print("$", *command, file=sys.stderr, flush=True)
     child = subprocess.run(command, capture_output=True, text=True, check=False,
                            env={**os.environ, "NCCL_NVLS_ENABLE": "0"})
@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--tokens", default="8192,32768")
     parser.add_argument("--keep", default="0.1")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--sums-aside-from", type=int)
+    parser.add_argument("--min-overlap-elements", type=int)
     parser.add_argument("--bench", default=str(ROOT / "build/cuda-release/bin/cuda_prefill_bench"))
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench/results/tensor_parallel.json")
     args = parser.parse_args()
@@ -82,8 +82,8 @@ def main():
             heads = {"device": result["device"], "commit": result["commit"]}
         if results:
             made[model] = table(results, args.keep)
-    if args.sums_aside_from:
-        heads["sums_aside_from"] = args.sums_aside_from
+    if args.min_overlap_elements:
+        heads["min_overlap_elements"] = args.min_overlap_elements
     text = json.dumps({**heads, "keep_ratio": float(args.keep), **made, "not_run": not_run}, indent=1)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@
 namespace winnow {
 
 // Communicators whose rank 0 notes how long each collective held its queue, the wait for slower
-// ranks included; of a sum aside, how long the queue waited for it.
+// ranks included; of an overlapped sum, how long the queue waited for it.
 class TimedGroup final : public CommunicatorGroup {
  public:
   struct Times {

@@ -88,7 +88,7 @@ absl::Status Run() {
   const int64_t block_bytes = PagedKv::BlockBytes(kv_options.shape, load.tensor_parallel,
                                                   kv_options.block_size, ElementSize(load.dtype));
   kv_options.num_blocks = KvCacheBytes(*ranks) / block_bytes;
-  kv_options.zero_freed = kv_options.zeroes_aside = absl::GetFlag(FLAGS_zero_freed_kv);
+  kv_options.zero_freed = kv_options.zero_in_background = absl::GetFlag(FLAGS_zero_freed_kv);
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<PagedKv> kv, PagedKv::Create(kv_options));
   engine_options.kv = kv.get();
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelDecode> engine,

@@ -23,12 +23,12 @@ class Communicator {
   virtual int size() const = 0;
 
   virtual absl::Status AllReduceSum(void* data, DType dtype, int64_t count, Deadline deadline) = 0;
-  // A sum beside the rank's queue whose additions are left to its reader. It begins when all that
-  // was enqueued before BeginSum is done; what is enqueued later does not wait for it until
-  // JoinSum, one for each, in order, at most kMaxBegunSums at a time. JoinSum returns what to add.
-  // `data` and `inbox` are the sum's until it is joined, and what reads them must be enqueued
-  // before the next BeginSum that has them. Where nothing goes beside the queue, BeginSum is
-  // AllReduceSum.
+  // Starts an all-reduce that overlaps with compute. The all-reduce only moves the addends; whoever
+  // reads the result adds them. It begins when all work enqueued before BeginSum is done; work
+  // enqueued later does not wait until JoinSum, which returns the addends. Every BeginSum needs one
+  // JoinSum, in the same order, with at most kMaxBegunSums begun at a time. `data` and `inbox`
+  // belong to the sum until it is joined, and their readers must be enqueued before the next
+  // BeginSum that uses them. Communicators that cannot overlap make BeginSum an AllReduceSum.
   static constexpr int kMaxBegunSums = 2;
   struct Sum {
     void* data = nullptr;
@@ -40,9 +40,9 @@ class Communicator {
     return AllReduceSum(sum.data, sum.dtype, sum.count, deadline);
   }
   virtual absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline) { return Addends(sum.data); }
-  // From how many elements on that is worth its cost.
-  static constexpr int64_t kNeverAside = std::numeric_limits<int64_t>::max();
-  virtual int64_t least_aside() const { return kNeverAside; }
+  // The smallest sum for which overlap is worth its cost.
+  static constexpr int64_t kNeverOverlapped = std::numeric_limits<int64_t>::max();
+  virtual int64_t min_overlap_elements() const { return kNeverOverlapped; }
   virtual absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) = 0;
   // out: [size][bytes].
   virtual absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) = 0;

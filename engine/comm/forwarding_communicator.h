@@ -21,7 +21,7 @@ class ForwardingCommunicator : public Communicator {
   absl::StatusOr<Addends> JoinSum(const Sum& sum, Deadline deadline) override {
     return inner_.JoinSum(sum, deadline);
   }
-  int64_t least_aside() const override { return inner_.least_aside(); }
+  int64_t min_overlap_elements() const override { return inner_.min_overlap_elements(); }
   absl::Status AllReduceMax(float* data, int64_t count, Deadline deadline) override {
     return inner_.AllReduceMax(data, count, deadline);
   }

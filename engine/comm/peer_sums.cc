@@ -20,8 +20,12 @@ struct PeerSums::State {
     uint64_t num_ready = 0, num_sent = 0;  // of its sums so far
     std::array<Sum, Communicator::kMaxBegunSums> sums;
   };
-  State(std::unique_ptr<PeerCopies> copies, int size, int64_t least_aside, const Clock& clock)
-      : copies(std::move(copies)), least_aside(least_aside), clock(clock), ranks(size) {}
+  State(std::unique_ptr<PeerCopies> copies, int size, int64_t min_overlap_elements,
+        const Clock& clock)
+      : copies(std::move(copies)),
+        min_overlap_elements(min_overlap_elements),
+        clock(clock),
+        ranks(size) {}
 
   int size() const { return static_cast<int>(ranks.size()); }
 
@@ -32,7 +36,7 @@ struct PeerSums::State {
   absl::Status Break(absl::Status why);
 
   const std::unique_ptr<PeerCopies> copies;
-  const int64_t least_aside;
+  const int64_t min_overlap_elements;
   const Clock& clock;
   std::mutex mutex;
   std::condition_variable wake;
@@ -82,7 +86,7 @@ class PeerSums::Endpoint final : public ForwardingCommunicator {
  public:
   Endpoint(Communicator& inner, State& state) : ForwardingCommunicator(inner), state_(state) {}
 
-  int64_t least_aside() const override { return state_.least_aside; }
+  int64_t min_overlap_elements() const override { return state_.min_overlap_elements; }
 
   absl::Status BeginSum(const Sum& sum, Deadline deadline) override {
     const int slot = Slot(num_begun_++);
@@ -153,9 +157,9 @@ class PeerSums::Endpoint final : public ForwardingCommunicator {
 };
 
 PeerSums::PeerSums(std::unique_ptr<CommunicatorGroup> inner, std::unique_ptr<PeerCopies> copies,
-                   int size, int64_t least_aside, const Clock& clock)
+                   int size, int64_t min_overlap_elements, const Clock& clock)
     : inner_(std::move(inner)),
-      state_(std::make_unique<State>(std::move(copies), size, least_aside, clock)) {
+      state_(std::make_unique<State>(std::move(copies), size, min_overlap_elements, clock)) {
   for (int rank = 0; rank < size; ++rank) {
     endpoints_.push_back(std::make_unique<Endpoint>(inner_->communicator(rank), *state_));
   }

@@ -75,8 +75,8 @@ class Backend {
   virtual EventPtr Record() = 0;
   // The moment at which all that was enqueued so far is done.
   virtual MomentPtr Mark() = 0;
-  // The deferred error, if there is one: what it concerned did not run, and all events tell it for
-  // ever. Thread-safe.
+  // The first asynchronous device error, or OK. Sticky: the failed work did not run, and every
+  // later Event returns this error. Thread-safe.
   virtual absl::Status Health() const { return absl::OkStatus(); }
   // Bytes that Allocate could give now, roughly; int64's end where nobody counts.
   virtual int64_t FreeBytes() const = 0;

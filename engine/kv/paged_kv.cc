@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
     const RealClock clock;
     WINNOW_RETURN_IF_ERROR(o.backends[rank]->Record()->Wait(clock, Deadline::Infinite()));
   }
-  if (o.zero_freed && o.zeroes_aside) kv->zeroer_ = std::make_unique<Executor>("kv-zero", 1);
+  if (o.zero_freed && o.zero_in_background) kv->zeroer_ = std::make_unique<Executor>("kv-zero", 1);
   kv->free_.resize(o.num_blocks);
   std::iota(kv->free_.rbegin(), kv->free_.rend(), 0);  // block 0 goes out first
   return kv;

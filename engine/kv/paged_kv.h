@@ -28,9 +28,9 @@ class PagedKv {
     int block_size = 16;
     int64_t num_blocks = 0;
     bool zero_freed = true;  // KV is prompt text: overwrite it when its sequence ends
-    // By a thread of its own, so that whoever frees does not wait: the blocks are free a little
-    // later.
-    bool zeroes_aside = false;
+    // A thread of its own overwrites, so that the caller that frees does not wait: the blocks are
+    // free a little later.
+    bool zero_in_background = false;
   };
   // A live sequence. Never changes, so that it can be read without a lock.
   struct Sequence {

@@ -28,7 +28,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelWeig
   WINNOW_ASSIGN_OR_RETURN(t->feed_forward_, DenseFeedForward::Create(weights, backend, max_rows));
   if (communicator.size() > 1) {
     WINNOW_ASSIGN_OR_RETURN(t->delta_, backend.Allocate(max_rows * row_bytes));
-    if (t->Split(max_rows).front().is_aside) {
+    if (t->Split(max_rows).front().overlapped) {
       const int64_t part_bytes = (max_rows / 2 + kPartRows) * row_bytes;  // no part has more
       WINNOW_ASSIGN_OR_RETURN(t->inbox_,
                               backend.Allocate(2 * (communicator.size() - 1) * part_bytes));
@@ -86,10 +86,10 @@ const void* Transformer::ProjectQ(int layer, const void* normed, const int32_t* 
 Transformer::Parts Transformer::Split(int64_t rows) const {
   const int64_t first = rows / 2 / kPartRows * kPartRows;
   const bool splits =
-      first > 0 && first * weights_.config.shape.hidden >= communicator_.least_aside();
+      first > 0 && first * weights_.config.shape.hidden >= communicator_.min_overlap_elements();
   if (!splits || is_alone()) return {{.count = rows}};
-  return {{.count = first, .is_aside = true},
-          {.index = 1, .begin = first, .count = rows - first, .is_aside = true}};
+  return {{.count = first, .overlapped = true},
+          {.index = 1, .begin = first, .count = rows - first, .overlapped = true}};
 }
 
 void* Transformer::Delta(const Part& part, void* x) const {
@@ -108,14 +108,14 @@ Communicator::Sum Transformer::SumOf(const Part& part) const {
 absl::Status Transformer::BeginSum(const Part& part, Deadline deadline) {
   if (is_alone()) return absl::OkStatus();
   const Communicator::Sum sum = SumOf(part);
-  return part.is_aside ? communicator_.BeginSum(sum, deadline)
-                       : communicator_.AllReduceSum(sum.data, sum.dtype, sum.count, deadline);
+  return part.overlapped ? communicator_.BeginSum(sum, deadline)
+                         : communicator_.AllReduceSum(sum.data, sum.dtype, sum.count, deadline);
 }
 
 absl::StatusOr<Addends> Transformer::JoinSum(const Part& part, Deadline deadline) {
   if (is_alone()) return Addends();
   const Communicator::Sum sum = SumOf(part);
-  if (part.is_aside) return communicator_.JoinSum(sum, deadline);
+  if (part.overlapped) return communicator_.JoinSum(sum, deadline);
   return Addends(sum.data);
 }
 

@@ -82,11 +82,11 @@ class Transformer {
   struct Part {
     int index = 0;
     int64_t begin = 0, count = 0;
-    bool is_aside = false;  // its sums are made beside the queue
+    bool overlapped = false;  // its sums overlap with the other part's compute
   };
   using Parts = std::vector<Part>;
-  // All rows, or two parts where sums of half of them are worth being made aside: one part computes
-  // while the sums of the other are on their way.
+  // All rows, or two parts where the sums of half the rows are large enough to overlap: one part
+  // computes while the sums of the other are on their way.
   Parts Split(int64_t rows) const;
 
   // One rank's products are the whole sum and go straight into the residual stream.
@@ -109,7 +109,7 @@ class Transformer {
   std::unique_ptr<AttentionBlock> attention_;
   std::unique_ptr<DenseFeedForward> feed_forward_;
   Buffer normed_, delta_, logits_shard_, logits_gathered_;
-  Buffer inbox_;      // [parts 2][size − 1][a part's rows][hidden], where sums are made aside
+  Buffer inbox_;      // [parts 2][size − 1][a part's rows][hidden], for overlapped sums
   Parts unfinished_;  // of the last layer, whose last sums are not yet added to x
 };
 

@@ -15,8 +15,10 @@
 namespace winnow {
 namespace {
 
-// Elements from which on sums beside the queue pay (docs/performance.md).
-int64_t LeastAside(int num_ranks) { return num_ranks == 2 ? 1'000'000 : Communicator::kNeverAside; }
+// The smallest sum whose overlap with compute pays (docs/performance.md).
+int64_t MinOverlapElements(int num_ranks) {
+  return num_ranks == 2 ? 1'000'000 : Communicator::kNeverOverlapped;
+}
 
 // NCCL and its group, which lives no longer.
 class OwnedNcclGroup final : public CommunicatorGroup {
@@ -50,7 +52,8 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
   };
   options.make_communicators =
       [clock = options.clock, on_abort = options.on_nccl_abort, peers, shares,
-       least_aside = options.sums_aside_from.value_or(LeastAside(options.tensor_parallel))](
+       min_overlap_elements =
+           options.min_overlap_elements.value_or(MinOverlapElements(options.tensor_parallel))](
           const auto& backends) -> absl::StatusOr<std::unique_ptr<CommunicatorGroup>> {
     const auto size = static_cast<int>(backends.size());
     const bool is_local = shares || (size == 1 && peers == CudaPeers::kAuto);
@@ -70,11 +73,12 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
           OwnedNcclGroup::Create(
               {.clock = clock, .devices = devices, .streams = streams, .on_abort = on_abort}));
     }
-    if (size == 1 || size > kMaxAddends || least_aside == Communicator::kNeverAside) return group;
+    if (size == 1 || size > kMaxAddends || min_overlap_elements == Communicator::kNeverOverlapped)
+      return group;
     auto copies = CudaPeerCopies::Create(devices, streams);
     if (copies == nullptr) return group;
-    return std::make_unique<PeerSums>(std::move(group), std::move(copies), size, least_aside,
-                                      *clock);
+    return std::make_unique<PeerSums>(std::move(group), std::move(copies), size,
+                                      min_overlap_elements, *clock);
   };
   return absl::OkStatus();
 }

@@ -33,9 +33,9 @@ struct ModelRanks {
         make_communicators;
     // NcclGroup::Options::on_abort, where the ranks talk through NCCL. Set before ChooseDevice.
     std::function<void(const absl::Status& reason)> on_nccl_abort;
-    // From how many elements on ranks on GPUs that reach each other's memory make sums beside their
-    // queues (PeerSums); by default where it was measured to pay: from a million on two ranks.
-    std::optional<int64_t> sums_aside_from;
+    // The smallest sum that overlaps with compute (PeerSums), on GPUs that reach each other's
+    // memory; by default where overlap was measured to pay: a million elements on two ranks.
+    std::optional<int64_t> min_overlap_elements;
     // Weights are made up (random_tensors.h): only config.json is read.
     bool random_weights = false;
   };

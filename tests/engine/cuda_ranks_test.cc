@@ -22,17 +22,17 @@ using ::testing::IsEmpty;
 struct Joined {
   CudaPeers peers;
   int size;
-  bool sums_aside = false;  // all that can be in two parts
+  bool overlapped = false;  // all that can be in two parts
 };
 std::string Name(const Joined& joined) {
   const std::string way = joined.peers == CudaPeers::kOneGpu ? "one_gpu_"
                           : joined.peers == CudaPeers::kNccl ? "nccl_"
                                                              : "alone_";
-  return way + std::to_string(joined.size) + (joined.sums_aside ? "_aside" : "");
+  return way + std::to_string(joined.size) + (joined.overlapped ? "_overlapped" : "");
 }
 
 absl::Status Join(const Joined& joined, ModelRanks::Options& options) {
-  if (joined.sums_aside) options.sums_aside_from = 1;
+  if (joined.overlapped) options.min_overlap_elements = 1;
   return UseCuda(options, joined.peers);
 }
 
@@ -85,7 +85,7 @@ struct Gpus {
   }
 
   // What the reader of a sum that is begun and joined adds up.
-  std::vector<float> SumAside(int rank, const std::vector<float>& mine) {
+  std::vector<float> OverlappedSum(int rank, const std::vector<float>& mine) {
     const auto count = static_cast<int64_t>(mine.size());
     const int size = group->communicator(rank).size();
     std::vector<float> memory((size + 1) * count);  // the part, the inbox and the sum
@@ -160,7 +160,7 @@ TEST_P(CudaRanksTest, CollectivesAreExact) {
       }
       EXPECT_EQ(*sum, sums) << count;
       if (count <= 1000) {
-        EXPECT_EQ(gpus.SumAside(rank, mine), sums) << count;
+        EXPECT_EQ(gpus.OverlappedSum(rank, mine), sums) << count;
       }
       EXPECT_EQ(*max, highest) << count;
       EXPECT_EQ(*all, gathered) << count;
@@ -270,13 +270,13 @@ TEST_P(CudaRanksTest, DecodeAgreesWithTheGoldens) {
 INSTANTIATE_TEST_SUITE_P(Ways, CudaRanksTest,
                          ::testing::Values(Joined{CudaPeers::kAuto, 1}, Joined{CudaPeers::kNccl, 1},
                                            Joined{CudaPeers::kNccl, 2}, Joined{CudaPeers::kNccl, 4},
-                                           Joined{CudaPeers::kNccl, 2, /*sums_aside=*/true},
-                                           Joined{CudaPeers::kNccl, 4, /*sums_aside=*/true},
+                                           Joined{CudaPeers::kNccl, 2, /*overlapped=*/true},
+                                           Joined{CudaPeers::kNccl, 4, /*overlapped=*/true},
                                            Joined{CudaPeers::kOneGpu, 1},
                                            Joined{CudaPeers::kOneGpu, 2},
                                            Joined{CudaPeers::kOneGpu, 4},
-                                           Joined{CudaPeers::kOneGpu, 2, /*sums_aside=*/true},
-                                           Joined{CudaPeers::kOneGpu, 4, /*sums_aside=*/true}),
+                                           Joined{CudaPeers::kOneGpu, 2, /*overlapped=*/true},
+                                           Joined{CudaPeers::kOneGpu, 4, /*overlapped=*/true}),
                          [](const auto& info) { return Name(info.param); });
 
 }  // namespace

@@ -50,13 +50,13 @@ KvPlan Plan(const ModelShape& shape, int64_t prompt, int64_t kept) {
 class Pool {
  public:
   Pool(const ModelShape& shape, int tensor_parallel, int64_t num_blocks, int block_size = 16,
-       bool zero_freed = true, bool zeroes_aside = false)
+       bool zero_freed = true, bool zero_in_background = false)
       : shape(shape) {
     PagedKv::Options options{.shape = shape,
                              .block_size = block_size,
                              .num_blocks = num_blocks,
                              .zero_freed = zero_freed,
-                             .zeroes_aside = zeroes_aside};
+                             .zero_in_background = zero_in_background};
     for (int rank = 0; rank < tensor_parallel; ++rank) {
       backends_.push_back(std::make_unique<RefBackend>(DType::kF32));
       options.backends.push_back(backends_.back().get());
@@ -309,9 +309,9 @@ TEST_P(PagedKvRanksTest, FreedBlocksAreZeroOnEveryRankAndOthersAreUntouched) {
 
 INSTANTIATE_TEST_SUITE_P(TensorParallel, PagedKvRanksTest, ::testing::Values(1, 2, 4, 8));
 
-TEST(PagedKvTest, BlocksThatAreZeroedAsideAreZeroWhenTheyAreFreeAgain) {
+TEST(PagedKvTest, BlocksThatAreZeroedInTheBackgroundAreZeroWhenTheyAreFreeAgain) {
   const ModelShape shape = Shape(3, 2);
-  Pool pool(shape, 2, 40, 16, /*zero_freed=*/true, /*zeroes_aside=*/true);
+  Pool pool(shape, 2, 40, 16, /*zero_freed=*/true, /*zero_in_background=*/true);
   const int64_t handle = *pool.kv->Reserve(Plan(shape, 40, 20), 3);
   pool.WriteAll(handle, 1, 16);
   const std::vector<int32_t> blocks = BlocksOf(*pool.kv, handle);

@@ -24,7 +24,7 @@ struct Ranks {
   explicit Ranks(int size)
       : copies(new HostCopies),
         group(std::make_unique<LocalGroup>(size, clock), std::unique_ptr<PeerCopies>(copies), size,
-              /*least_aside=*/100, clock),
+              /*min_overlap_elements=*/100, clock),
         threads(size, nullptr) {}
 
   absl::Status Run(const std::function<absl::Status(Communicator&)>& fn) {
@@ -73,7 +73,7 @@ TEST(PeerSumsTest, EveryRankGetsAllPartsInOrderTwoSumsAtATime) {
   for (const int size : {2, 3, 4}) {
     Ranks ranks(size);
     EXPECT_EQ(ranks.Run([&](Communicator& comm) -> absl::Status {
-      EXPECT_EQ(comm.least_aside(), 100);
+      EXPECT_EQ(comm.min_overlap_elements(), 100);
       std::optional<Part> before;
       for (int i = 0; i < 200; ++i) {
         Part part(comm.rank(), i, 1 + i * 7 % 50, size);

@@ -184,12 +184,14 @@ class FaultyCommunicator final : public ForwardingCommunicator {
   std::function<absl::Status()> fault_;
 };
 
-// Sums aside that come as late as they may.
+// Overlapped sums that come as late as they may.
 class LateSums final : public ForwardingCommunicator {
  public:
-  LateSums(Communicator& inner, int64_t least_aside, std::atomic<int>& num_begun)
-      : ForwardingCommunicator(inner), least_aside_(least_aside), num_begun_(num_begun) {}
-  int64_t least_aside() const override { return least_aside_; }
+  LateSums(Communicator& inner, int64_t min_overlap_elements, std::atomic<int>& num_begun)
+      : ForwardingCommunicator(inner),
+        min_overlap_elements_(min_overlap_elements),
+        num_begun_(num_begun) {}
+  int64_t min_overlap_elements() const override { return min_overlap_elements_; }
   absl::Status BeginSum(const Sum& sum, Deadline) override {
     ++num_begun_;
     begun_.push_back(sum.data);
@@ -212,22 +214,22 @@ class LateSums final : public ForwardingCommunicator {
   }
 
  private:
-  const int64_t least_aside_;
+  const int64_t min_overlap_elements_;
   std::atomic<int>& num_begun_;
   std::deque<const void*> begun_;
 };
 
-TEST(PrefillEngineTest, SumsAsideChangeNothing) {
+TEST(PrefillEngineTest, OverlappedSumsChangeNothing) {
   PrefillFixture plain({.tensor_parallel = 2});
   std::atomic<int> num_begun{0};
   const int64_t hidden = plain.engine().shape().hidden;
-  PrefillFixture aside({.tensor_parallel = 2, .wrap = [&](int, Communicator& inner) {
-                          return std::make_unique<LateSums>(inner, 128 * hidden, num_begun);
-                        }});
+  PrefillFixture overlapped({.tensor_parallel = 2, .wrap = [&](int, Communicator& inner) {
+                               return std::make_unique<LateSums>(inner, 128 * hidden, num_begun);
+                             }});
   for (const int tokens : {700, 256, 255}) {  // the last one is too short for two parts
     num_begun = 0;
     const auto expected = plain.Prefill(RandomIds(tokens, 8), Claa(0.4));
-    const auto run = aside.Prefill(RandomIds(tokens, 8), Claa(0.4));
+    const auto run = overlapped.Prefill(RandomIds(tokens, 8), Claa(0.4));
     ASSERT_TRUE(expected.ok() && run.ok()) << run.status();
     EXPECT_EQ(num_begun > 0, tokens >= 256) << tokens;
     EXPECT_EQ(run->output.kept_positions, expected->output.kept_positions);
