@@ -47,7 +47,6 @@ class CpuMatmul {
 
   int64_t out_features() const;
   int64_t in_features() const;
-  int64_t packed_bytes() const;
 
  private:
   struct Impl;

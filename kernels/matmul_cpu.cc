@@ -156,9 +156,6 @@ void CpuMatmul::Run(const MatmulParams& p) {
 
 int64_t CpuMatmul::out_features() const { return impl_->out_features; }
 int64_t CpuMatmul::in_features() const { return impl_->in_features; }
-int64_t CpuMatmul::packed_bytes() const {
-  return static_cast<int64_t>(impl_->packed_desc.get_size());
-}
 
 bool CpuHasBf16() {
   unsigned eax, ebx, ecx, edx;

@@ -16,8 +16,6 @@ struct ModelShape {
   int vocab_size = 0;
   int64_t max_context = 0;  // prompt + generated tokens, at most
 
-  int q_heads_per_kv_head() const { return num_q_heads / num_kv_heads; }
-
   // The shape served with no more context than this; 0: the model's.
   ModelShape WithContext(int64_t most) const {
     ModelShape shape = *this;

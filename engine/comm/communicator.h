@@ -47,8 +47,6 @@ class Communicator {
   // out: [size][bytes].
   virtual absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) = 0;
 
-  // All ranks learn the first error in rank order, or that there was none. Host only.
-  virtual absl::Status Agree(const absl::Status& mine, Deadline deadline) = 0;
   // Wakes every rank that waits. Thread-safe, from any thread.
   virtual void Abort(const absl::Status& reason) = 0;
 };

@@ -28,9 +28,6 @@ class ForwardingCommunicator : public Communicator {
   absl::Status AllGather(const void* in, void* out, int64_t bytes, Deadline deadline) override {
     return inner_.AllGather(in, out, bytes, deadline);
   }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-    return inner_.Agree(mine, deadline);
-  }
   void Abort(const absl::Status& reason) override { inner_.Abort(reason); }
 
  private:

@@ -15,7 +15,7 @@
 namespace winnow {
 namespace {
 
-enum class Op { kSum, kMax, kGather, kAgree };
+enum class Op { kSum, kMax, kGather };
 
 const char* OpName(Op op) {
   switch (op) {
@@ -25,19 +25,16 @@ const char* OpName(Op op) {
       return "AllReduceMax";
     case Op::kGather:
       return "AllGather";
-    case Op::kAgree:
-      return "Agree";
   }
   return "?";
 }
 
 // What one rank brings to a collective; its peers read it between the two phases.
 struct Call {
-  Op op = Op::kAgree;
+  Op op = Op::kSum;
   DType dtype = DType::kF32;
   int64_t count = 0;     // elements, or bytes of a gather
   void* data = nullptr;  // reduced in place, or read by a gather
-  absl::Status status;   // Agree
 
   bool Matches(const Call& other) const {
     return op == other.op && dtype == other.dtype && count == other.count;
@@ -234,14 +231,6 @@ class LocalGroup::Endpoint final : public Communicator {
         to += bytes;
       }
     });
-  }
-
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-    WINNOW_RETURN_IF_ERROR(state_.Enter(rank_, {.op = Op::kAgree, .status = mine}, deadline));
-    absl::Status first;
-    for (const Call& call : state_.calls) first.Update(call.status);
-    WINNOW_RETURN_IF_ERROR(state_.Leave(rank_, deadline));
-    return first;
   }
 
   void Abort(const absl::Status& reason) override { state_.Abort(reason); }

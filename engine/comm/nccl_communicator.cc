@@ -24,10 +24,7 @@ struct NcclGroup::State {
     std::mutex mutex;
     NcclComm comm = nullptr;  // null while broken
   };
-  explicit State(Options o)
-      : options(std::move(o)),
-        host(static_cast<int>(options.devices.size()), *options.clock),
-        ranks(options.devices.size()) {}
+  explicit State(Options o) : options(std::move(o)), ranks(options.devices.size()) {}
 
   absl::Status Init();
   // Follows a call until it is enqueued. Any failure breaks the group.
@@ -38,7 +35,6 @@ struct NcclGroup::State {
   void Break(const absl::Status& why) { Break(why, why); }
 
   const Options options;
-  LocalGroup host;  // Agree
   std::vector<Rank> ranks;
   std::mutex mutex;  // never held while a rank's is taken
   absl::Status broken = absl::FailedPreconditionError("NCCL: not initialised");
@@ -122,13 +118,7 @@ class NcclGroup::Endpoint final : public Communicator {
       return state_.options.api->AllGather(comm, in, out, bytes, stream);
     });
   }
-  absl::Status Agree(const absl::Status& mine, Deadline deadline) override {
-    return state_.host.communicator(rank_).Agree(mine, deadline);
-  }
-  void Abort(const absl::Status& reason) override {
-    state_.Break(GroupAborted(reason), reason);
-    state_.host.communicator(rank_).Abort(reason);
-  }
+  void Abort(const absl::Status& reason) override { state_.Break(GroupAborted(reason), reason); }
 
  private:
   absl::Status Reduce(const char* what, void* data, DType dtype, int64_t count, Reduction reduction,
@@ -181,7 +171,6 @@ Communicator& NcclGroup::communicator(int rank) { return *endpoints_[rank]; }
 
 absl::Status NcclGroup::Reset() {
   state_->Break(absl::CancelledError("NCCL: the group begins anew"), absl::OkStatus());
-  WINNOW_RETURN_IF_ERROR(state_->host.Reset());
   return state_->Init();
 }
 

@@ -7,7 +7,6 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "engine/comm/communicator.h"
-#include "engine/comm/local_communicator.h"
 #include "engine/comm/nccl_api.h"
 
 namespace winnow {
@@ -15,7 +14,7 @@ namespace winnow {
 // Collectives over NCCL among the rank threads of one process, a GPU each (NCCL refuses two ranks
 // on one). A collective is enqueued on its rank's stream and returns: it is done when an Event
 // recorded after it is, and a peer that is late shows there, too. Whoever waits in vain calls
-// Abort, which stops the kernels on all ranks. Agree goes through host memory.
+// Abort, which stops the kernels on all ranks.
 class NcclGroup final : public CommunicatorGroup {
  public:
   struct Options {

@@ -18,9 +18,9 @@ class RankGroup {
 
   int size() const;
   // Runs fn(rank) on every rank's thread, waits for all of them and returns the first error in rank
-  // order. A rank that returns an error has already told its peers (Communicator::Abort or Agree),
-  // or they would wait for their deadline: `on_error`, when given, is called on the failing rank's
-  // thread at once for just that.
+  // order. The peers of a rank that returns an error must learn of it (Communicator::Abort), or
+  // they wait for their deadline: `on_error`, when given, is called for that at once, on the
+  // failing rank's thread.
   absl::Status Run(const std::function<absl::Status(int rank)>& fn,
                    const std::function<void(const absl::Status&)>& on_error = nullptr);
 

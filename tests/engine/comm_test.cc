@@ -143,25 +143,6 @@ TEST(LocalCommunicatorTest, GathersInRankOrderAlsoInPlace) {
   }
 }
 
-TEST(LocalCommunicatorTest, AgreeGivesEveryRankTheFirstErrorInRankOrder) {
-  Ranks ranks(4);
-  std::vector<absl::Status> seen(4);
-  const auto agree = [&](std::vector<absl::Status> mine) {
-    return ranks.Run([&, mine](Communicator& comm) {
-      seen[comm.rank()] = comm.Agree(mine[comm.rank()], ranks.Soon());
-      return seen[comm.rank()];
-    });
-  };
-  EXPECT_EQ(agree({absl::OkStatus(), absl::OkStatus(), absl::OkStatus(), absl::OkStatus()}),
-            absl::OkStatus());
-  const absl::Status nan = absl::InternalError("NaN in a score");
-  EXPECT_EQ(agree({absl::OkStatus(), nan, absl::OkStatus(), absl::CancelledError("client left")}),
-            nan);
-  for (const absl::Status& status : seen) EXPECT_EQ(status, nan);
-  EXPECT_EQ(agree({absl::OkStatus(), absl::OkStatus(), absl::OkStatus(), absl::OkStatus()}),
-            absl::OkStatus());
-}
-
 TEST(LocalCommunicatorTest, ManyCollectivesInARowStayInStep) {
   Ranks ranks(4);
   EXPECT_EQ(ranks.Run([&](Communicator& comm) {
@@ -223,7 +204,8 @@ TEST(LocalCommunicatorTest, AnAbortFromOutsideWakesAWaitingRank) {
   const absl::Status status = ranks.threads.Run([&](int rank) -> absl::Status {
     if (rank == 1) return absl::OkStatus();  // never comes
     entered = true;
-    return ranks.group.communicator(0).Agree(absl::OkStatus(), ranks.Soon());
+    float x = 0;
+    return ranks.group.communicator(0).AllReduceMax(&x, 1, ranks.Soon());
   });
   outsider.join();
   EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
@@ -254,7 +236,8 @@ TEST(LocalCommunicatorTest, ALateRankFailsAllRanksAndIsNamed) {
   }
   EXPECT_EQ(group.Reset(), absl::OkStatus());
   EXPECT_EQ(threads.Run([&](int rank) {
-    return group.communicator(rank).Agree(absl::OkStatus(), Deadline::After(clock, kLong));
+    float x = 0;
+    return group.communicator(rank).AllReduceMax(&x, 1, Deadline::After(clock, kLong));
   }),
             absl::OkStatus());
 }
