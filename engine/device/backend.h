@@ -60,37 +60,28 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
+  // Device.
+
   virtual std::string name() const = 0;  // "cpu", "cpu-ref", "cuda"
   virtual DType dtype() const = 0;       // of weights, activations and KV
+  // The first asynchronous device error, or OK. Sticky: the failed work did not run, and every
+  // later Event returns this error. Thread-safe.
+  virtual absl::Status Health() const { return absl::OkStatus(); }
+
+  // Memory.
 
   // RESOURCE_EXHAUSTED says how much was asked for. Contents are undefined.
   virtual absl::StatusOr<Buffer> Allocate(size_t bytes) = 0;
   // Host memory that the device can copy to and from at full speed.
   virtual absl::StatusOr<Buffer> AllocateHost(size_t bytes) = 0;
-
-  virtual void Copy(void* to, const void* from,
-                    size_t bytes) = 0;  // device or AllocateHost memory, either side
-  virtual void Fill(float* to, float value, int64_t count) = 0;
-  // Everything enqueued so far.
-  virtual EventPtr Record() = 0;
-  // The moment at which all that was enqueued so far is done.
-  virtual MomentPtr Mark() = 0;
-  // The first asynchronous device error, or OK. Sticky: the failed work did not run, and every
-  // later Event returns this error. Thread-safe.
-  virtual absl::Status Health() const { return absl::OkStatus(); }
   // Bytes that Allocate could give now, roughly; int64's end where nobody counts.
   virtual int64_t FreeBytes() const = 0;
+  // Copies `weight` (host memory) into the backend's layout at once.
+  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) = 0;
 
-  // Copies out of the device go beside the queue: each begins when what was enqueued before it is
-  // done, and what is enqueued later need not wait for it. So what they read must not be
-  // overwritten before an event that RecordOut gave later is done; freeing it is safe. Into
-  // AllocateHost memory.
-  virtual void CopyOut(void* to, const void* from, size_t bytes) = 0;
-  // GatherRows whose out is such memory, [heads][rows][row_bytes], dense. `workspace`: as many
-  // bytes of device memory; the next call must have another, the one after it may have the same.
-  virtual void GatherRowsOut(const GatherRowsParams& params, void* workspace) = 0;
-  // All copies out so far, and with them everything enqueued before the last.
-  virtual EventPtr RecordOut() = 0;
+  // Either side is device or AllocateHost memory.
+  virtual void Copy(void* to, const void* from, size_t bytes) = 0;
+  virtual void Fill(float* to, float value, int64_t count) = 0;
 
   // Both are done when they return and wait for nothing in the queue. Thread-safe. Errors are
   // deferred as the queue's are. `rows` rows of `width` bytes, from any host memory.
@@ -98,38 +89,43 @@ class Backend {
                         size_t width, size_t rows) = 0;
   virtual void ZeroNow(void* at, size_t bytes) = 0;
 
+  // Copies out of the device overlap with the queue: each begins when all work enqueued before the
+  // copy is done, and work enqueued later need not wait for the copy. So the source must not be
+  // overwritten before an event that RecordOut gives later is done; freeing it is safe. Into
+  // AllocateHost memory.
+  virtual void CopyOut(void* to, const void* from, size_t bytes) = 0;
+  // GatherRows whose out is such memory, [heads][rows][row_bytes], dense. `workspace`: as many
+  // bytes of device memory; the next call must have another, the one after it may have the same.
+  virtual void GatherRowsOut(const GatherRowsParams& params, void* workspace) = 0;
+
+  // Events.
+
+  // All work enqueued so far.
+  virtual EventPtr Record() = 0;
+  // All copies out so far, and with them all work enqueued before the last of these.
+  virtual EventPtr RecordOut() = 0;
+  // The moment at which all work enqueued so far is done.
+  virtual MomentPtr Mark() = 0;
   // Runs `enqueue`, which enqueues the same calls on the same memory whenever `key` is the same and
   // waits for nothing. A backend may record them and play the recording from then on.
   virtual absl::Status Replay(int64_t key, const std::function<absl::Status()>& enqueue) {
     return enqueue();
   }
 
-  // Copies `weight` (host memory) into the backend's layout at once.
-  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) = 0;
-  virtual void Matmul(const PackedWeight& weight, const MatmulParams& params) = 0;
+  // Ops. kernels/ defines each.
 
+  virtual void Matmul(const PackedWeight& weight, const MatmulParams& params) = 0;
+  virtual void Embedding(const EmbeddingParams& params) = 0;
   virtual void RmsNorm(const RmsNormParams& params) = 0;
   virtual void Rope(const RopeParams& params) = 0;
   virtual void StoreKv(const StoreKvParams& params) = 0;
-  // Matmul, then Rope of all that it wrote, or StoreKv of it, whose own output is then undefined.
-  virtual void MatmulRope(const PackedWeight& weight, const MatmulParams& params,
-                          const RopeParams& rope);
-  virtual void MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
-                             const StoreKvParams& store);
   virtual void GatedAct(const GatedActParams& params) = 0;
-  // In two steps, Matmul and GatedAct, where a backend has no better way. `workspace`:
-  // WorkspaceBytes(weight, params) of device memory.
-  virtual void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
-                           void* workspace);
-  // For as many rows as `params` has, or fewer.
-  virtual int64_t WorkspaceBytes(const PackedWeight& weight, const GatedMatmulParams& params) const;
-  virtual void Embedding(const EmbeddingParams& params) = 0;
   virtual void Attention(const AttentionParams& params) = 0;
+  virtual void PagedStoreKv(const PagedStoreKvParams& params) = 0;
   // `workspace`: WorkspaceBytes(params) of device memory, all zero before its first use and left
   // fit for the next.
   virtual void PagedAttention(const PagedAttentionParams& params, void* workspace) = 0;
   virtual int64_t WorkspaceBytes(const PagedAttentionParams& params) const = 0;
-  virtual void PagedStoreKv(const PagedStoreKvParams& params) = 0;
   virtual void GatherWindow(const GatherWindowParams& params) = 0;
   // `workspace`: WorkspaceBytes(params) of device memory.
   virtual void WindowScores(const WindowScoresParams& params, void* workspace) = 0;
@@ -138,6 +134,20 @@ class Backend {
   virtual void SelectTokens(const SelectTokensParams& params) = 0;
   virtual void GatherRows(const GatherRowsParams& params) = 0;
   virtual void ArgMax(const ArgMaxParams& params) = 0;
+
+  // Fusions: two ops in one. These defaults run them one after the other; a backend with a faster
+  // kernel overrides.
+
+  // Matmul, then Rope of all that it wrote, or StoreKv of it, whose own output is then undefined.
+  virtual void MatmulRope(const PackedWeight& weight, const MatmulParams& params,
+                          const RopeParams& rope);
+  virtual void MatmulStoreKv(const PackedWeight& weight, const MatmulParams& params,
+                             const StoreKvParams& store);
+  // Matmul, then GatedAct. `workspace`: WorkspaceBytes(weight, params) of device memory.
+  virtual void GatedMatmul(const PackedWeight& weight, const GatedMatmulParams& params,
+                           void* workspace);
+  // For as many rows as `params` has, or fewer.
+  virtual int64_t WorkspaceBytes(const PackedWeight& weight, const GatedMatmulParams& params) const;
 };
 
 }  // namespace winnow
