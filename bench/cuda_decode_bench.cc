@@ -57,7 +57,7 @@ class Engine {
  public:
   Engine(const std::string& config, int max_batch, int64_t kv_bytes, int64_t max_context) {
     ModelRanks::Options load{.model_dir = config,
-                             .dtype = DType::kBf16,
+                             .types = DType::kBf16,
                              .clock = &clock_,
                              .log_progress = true,
                              .random_weights = true};

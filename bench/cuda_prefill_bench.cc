@@ -57,7 +57,7 @@ class Engine {
   explicit Engine(int64_t max_tokens) {
     const int tensor_parallel = absl::GetFlag(FLAGS_tp);
     ModelRanks::Options load{.model_dir = absl::GetFlag(FLAGS_config),
-                             .dtype = DType::kBf16,
+                             .types = DType::kBf16,
                              .tensor_parallel = tensor_parallel,
                              .clock = &clock_,
                              .log_progress = true,

@@ -189,7 +189,7 @@ int Main() {
   if (device.make_backend) {
     backend = Unwrap(device.make_backend(0));
   } else {
-    backend = std::make_unique<CpuBackend>(CpuBackend::Options{.dtype = DType::kBf16});
+    backend = std::make_unique<CpuBackend>(CpuBackend::Options{.types = DType::kBf16});
   }
   SelectionConfig full;
   full.policy = SelectionPolicy::kFull;

@@ -28,7 +28,7 @@ class Engine {
   Engine(int tensor_parallel, int threads) {
     ModelRanks::Options options;
     options.model_dir = kModelDir;
-    options.dtype = CpuHasBf16() ? DType::kBf16 : DType::kF32;
+    options.types = CpuHasBf16() ? DType::kBf16 : DType::kF32;
     options.tensor_parallel = tensor_parallel;
     options.threads_per_rank = std::max(1, threads / tensor_parallel);
     options.clock = &clock_;

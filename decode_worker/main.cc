@@ -85,8 +85,8 @@ absl::Status Run() {
   PagedKv::Options kv_options{.shape = ranks->config.shape,
                               .block_size = absl::GetFlag(FLAGS_kv_block_size)};
   for (const auto& backend : ranks->backends) kv_options.backends.push_back(backend.get());
-  const int64_t block_bytes = PagedKv::BlockBytes(kv_options.shape, load.tensor_parallel,
-                                                  kv_options.block_size, ElementSize(load.dtype));
+  const int64_t block_bytes = PagedKv::BlockBytes(
+      kv_options.shape, load.tensor_parallel, kv_options.block_size, ElementSize(load.types.kv));
   kv_options.num_blocks = KvCacheBytes(*ranks) / block_bytes;
   kv_options.zero_freed = kv_options.zero_in_background = absl::GetFlag(FLAGS_zero_freed_kv);
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<PagedKv> kv, PagedKv::Create(kv_options));
@@ -103,7 +103,7 @@ absl::Status Run() {
   WorkerIdentity identity{.role = v1::WORKER_ROLE_DECODE,
                           .incarnation = NewIncarnation(),
                           .tensor_parallel = load.tensor_parallel,
-                          .kv_dtype = DTypeName(load.dtype),
+                          .kv_dtype = DTypeName(load.types.kv),
                           .model_id = ModelId(load.model_dir),
                           .shape = engine->shape(),
                           .eos_token_ids = ranks->config.eos_token_ids,
@@ -118,7 +118,7 @@ absl::Status Run() {
   DecodeScheduler* activated = nullptr;
   ReservationTable table(
       {.shape = engine->shape(),
-       .kv_element_bytes = ElementSize(load.dtype),
+       .kv_element_bytes = ElementSize(load.types.kv),
        .layout_digest = identity.layout_digest,
        .incarnation = identity.incarnation,
        .ttl = absl::Milliseconds(absl::GetFlag(FLAGS_lease_ttl_ms)),

@@ -45,7 +45,9 @@ class TensorParallelPrefill final : public PrefillEngine {
 
   const ModelShape& shape() const override { return shape_; }
   int tensor_parallel() const override { return static_cast<int>(options_.ranks.size()); }
-  int kv_element_bytes() const override { return ElementSize(options_.ranks[0].backend->dtype()); }
+  int kv_element_bytes() const override {
+    return ElementSize(options_.ranks[0].backend->types().kv);
+  }
   int64_t max_step_rows() const override { return options_.max_step_rows; }
   PrefillRoom RoomFor(const KvPlan& plan, const SelectionConfig& selection) const override;
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;

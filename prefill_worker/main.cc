@@ -126,7 +126,7 @@ absl::Status Run() {
   WorkerIdentity identity{.role = v1::WORKER_ROLE_PREFILL,
                           .incarnation = NewIncarnation(),
                           .tensor_parallel = load.tensor_parallel,
-                          .kv_dtype = DTypeName(load.dtype),
+                          .kv_dtype = DTypeName(load.types.kv),
                           .model_id = ModelId(load.model_dir),
                           .shape = engine->shape(),
                           .eos_token_ids = ranks->config.eos_token_ids,
@@ -142,7 +142,7 @@ absl::Status Run() {
   GrpcKvHandoffs handoffs({.incarnation = identity.incarnation,
                            .layout_digest = identity.layout_digest,
                            .tensor_parallel = load.tensor_parallel,
-                           .kv_element_bytes = ElementSize(load.dtype),
+                           .kv_element_bytes = ElementSize(load.types.kv),
                            .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
                            .tls = TlsFilesOfFlags(),
                            .clock = &clock});

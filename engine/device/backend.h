@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "common/deadline.h"
 #include "engine/device/buffer.h"
+#include "engine/device/model_types.h"
 #include "kernels/argmax.h"
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
@@ -63,7 +64,8 @@ class Backend {
   // Device.
 
   virtual std::string name() const = 0;  // "cpu", "cpu-ref", "cuda"
-  virtual DType dtype() const = 0;       // of weights, activations and KV
+  virtual ModelTypes types() const = 0;
+  DType dtype() const { return types().activations; }  // of the rows that ops read and write
   // The first asynchronous device error, or OK. Sticky: the failed work did not run, and every
   // later Event returns this error. Thread-safe.
   virtual absl::Status Health() const { return absl::OkStatus(); }

@@ -9,11 +9,11 @@ namespace winnow {
 class CpuBackend final : public HostBackend {
  public:
   struct Options {
-    DType dtype = DType::kF32;
+    ModelTypes types;
     int num_threads = 1;
   };
   explicit CpuBackend(Options options)
-      : HostBackend(options.dtype), num_threads_(options.num_threads) {}
+      : HostBackend(options.types), num_threads_(options.num_threads) {}
 
   std::string name() const override { return "cpu"; }
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) override;

@@ -24,14 +24,14 @@ class CudaBackend final : public Backend {
  public:
   struct Options {
     int device = 0;
-    DType dtype = DType::kBf16;
+    ModelTypes types = DType::kBf16;
   };
   // UNAVAILABLE: no driver, or no such GPU. RESOURCE_EXHAUSTED: no memory.
   static absl::StatusOr<std::unique_ptr<CudaBackend>> Create(const Options& options);
   ~CudaBackend() override;
 
   std::string name() const override { return "cuda"; }
-  DType dtype() const override { return options_.dtype; }
+  ModelTypes types() const override { return options_.types; }
   CudaStream stream() const { return stream_; }
   // Milliseconds that each kind of op took since it was switched on; waits for the queue.
   void TimeOps(bool on) { time_ops_ = on; }

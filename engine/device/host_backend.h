@@ -10,9 +10,9 @@ namespace winnow {
 // that every call is done when it returns and every event is done when it is recorded.
 class HostBackend : public Backend {
  public:
-  explicit HostBackend(DType dtype) : dtype_(dtype) {}
+  explicit HostBackend(ModelTypes types) : types_(types) {}
 
-  DType dtype() const final { return dtype_; }
+  ModelTypes types() const final { return types_; }
   absl::StatusOr<Buffer> Allocate(size_t bytes) final;
   absl::StatusOr<Buffer> AllocateHost(size_t bytes) final { return Allocate(bytes); }
   void Copy(void* to, const void* from, size_t bytes) final;
@@ -30,7 +30,7 @@ class HostBackend : public Backend {
   int64_t WorkspaceBytes(const WindowScoresParams&) const final { return 0; }
 
  private:
-  const DType dtype_;
+  const ModelTypes types_;
 };
 
 }  // namespace winnow

@@ -8,7 +8,7 @@ namespace winnow {
 // sanitizer builds run, since neither OpenMP nor oneDNN is instrumented.
 class RefBackend : public HostBackend {
  public:
-  explicit RefBackend(DType dtype) : HostBackend(dtype) {}
+  explicit RefBackend(ModelTypes types) : HostBackend(types) {}
 
   std::string name() const override { return "cpu-ref"; }
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatmulWeight& weight) override;

@@ -24,7 +24,7 @@ absl::StatusOr<std::unique_ptr<PagedKv>> PagedKv::Create(Options options) {
   auto kv = std::unique_ptr<PagedKv>(new PagedKv(std::move(options)));
   const Options& o = kv->options_;
   const auto ranks = static_cast<int>(o.backends.size());
-  kv->row_bytes_ = int64_t{o.shape.head_dim} * ElementSize(o.backends[0]->dtype());
+  kv->row_bytes_ = int64_t{o.shape.head_dim} * ElementSize(o.backends[0]->types().kv);
   for (int rank = 0; rank < ranks; ++rank) {
     Pool pool;
     WINNOW_ASSIGN_OR_RETURN(pool.heads, SplitHeads(o.shape, ranks, rank));

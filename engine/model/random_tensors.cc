@@ -44,22 +44,23 @@ void Fill(DType dtype, uint64_t seed, int64_t place, int64_t count, bool is_norm
 
 }  // namespace
 
-absl::Status RandomTensors::Append(const TensorPart& part, std::vector<std::byte>& out) {
+absl::Status RandomTensors::Append(const TensorPart& part, DType dtype,
+                                   std::vector<std::byte>& out) {
   const uint64_t seed = Seed(part.name);
-  const int64_t bytes = part.num_elements() * ElementSize(dtype_);
+  const int64_t bytes = part.num_elements() * ElementSize(dtype);
   const size_t before = out.size();
   out.resize(before + bytes);
   std::byte* to = out.data() + before;
   bytes_read_ += bytes;
   if (part.is_vector()) {
     const bool is_norm = part.name.find("norm") != std::string::npos;
-    Fill(dtype_, seed, part.rows.begin, part.rows.count, is_norm, to);
+    Fill(dtype, seed, part.rows.begin, part.rows.count, is_norm, to);
     return absl::OkStatus();
   }
-  const int64_t row_bytes = part.columns.count * ElementSize(dtype_);
+  const int64_t row_bytes = part.columns.count * ElementSize(dtype);
 #pragma omp parallel for
   for (int64_t i = 0; i < part.rows.count; ++i) {
-    Fill(dtype_, seed, (part.rows.begin + i) * part.num_columns + part.columns.begin,
+    Fill(dtype, seed, (part.rows.begin + i) * part.num_columns + part.columns.begin,
          part.columns.count, false, to + i * row_bytes);
   }
   return absl::OkStatus();

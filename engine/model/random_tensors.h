@@ -9,9 +9,7 @@ namespace winnow {
 // tensor's name and its place alone, so that any number of ranks computes the same model.
 class RandomTensors final : public TensorSource {
  public:
-  using TensorSource::TensorSource;
-
-  absl::Status Append(const TensorPart& part, std::vector<std::byte>& out) override;
+  absl::Status Append(const TensorPart& part, DType dtype, std::vector<std::byte>& out) override;
 };
 
 }  // namespace winnow

@@ -60,23 +60,23 @@ void ConvertTo(DType dtype, const std::byte* from, int element_size, Load load, 
 }  // namespace
 
 absl::Status TensorReader::AppendElements(const TensorInfo& tensor, int64_t first, int64_t count,
-                                          std::vector<std::byte>& out) {
+                                          DType dtype, std::vector<std::byte>& out) {
   const size_t old_size = out.size();
-  out.resize(old_size + count * ElementSize(dtype_));
+  out.resize(old_size + count * ElementSize(dtype));
   std::byte* to = out.data() + old_size;
   const std::byte* data = checkpoint_.Data(tensor).data();
   const int source_size = tensor.dtype == "F32" ? 4 : 2;
   const std::byte* from = data + first * source_size;
-  const bool same = (tensor.dtype == "F32" && dtype_ == DType::kF32) ||
-                    (tensor.dtype == "BF16" && dtype_ == DType::kBf16);
+  const bool same = (tensor.dtype == "F32" && dtype == DType::kF32) ||
+                    (tensor.dtype == "BF16" && dtype == DType::kBf16);
   if (same) {
     std::memcpy(to, from, count * source_size);
   } else if (tensor.dtype == "BF16") {
-    ConvertTo(dtype_, from, 2, LoadBf16, count, to);
+    ConvertTo(dtype, from, 2, LoadBf16, count, to);
   } else if (tensor.dtype == "F16") {
-    ConvertTo(dtype_, from, 2, LoadHalf, count, to);
+    ConvertTo(dtype, from, 2, LoadHalf, count, to);
   } else if (tensor.dtype == "F32") {
-    ConvertTo(dtype_, from, 4, LoadFloat, count, to);
+    ConvertTo(dtype, from, 4, LoadFloat, count, to);
   } else {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", tensor.name, " in ", tensor.file,
                                                    ": dtype must be BF16, F16 or F32, got ",
@@ -86,19 +86,21 @@ absl::Status TensorReader::AppendElements(const TensorInfo& tensor, int64_t firs
   return absl::OkStatus();
 }
 
-absl::Status TensorReader::Append(const TensorPart& part, std::vector<std::byte>& out) {
+absl::Status TensorReader::Append(const TensorPart& part, DType dtype,
+                                  std::vector<std::byte>& out) {
   if (part.is_vector()) {
     WINNOW_ASSIGN_OR_RETURN(const TensorInfo* vector, checkpoint_.Find(part.name, {part.num_rows}));
-    return AppendElements(*vector, part.rows.begin, part.rows.count, out);
+    return AppendElements(*vector, part.rows.begin, part.rows.count, dtype, out);
   }
   WINNOW_ASSIGN_OR_RETURN(const TensorInfo* matrix,
                           checkpoint_.Find(part.name, {part.num_rows, part.num_columns}));
   if (part.columns.count == part.num_columns) {  // whole rows follow each other in the file
-    return AppendElements(*matrix, part.rows.begin * part.num_columns, part.num_elements(), out);
+    return AppendElements(*matrix, part.rows.begin * part.num_columns, part.num_elements(), dtype,
+                          out);
   }
   for (int64_t row = part.rows.begin; row < part.rows.begin + part.rows.count; ++row) {
     WINNOW_RETURN_IF_ERROR(AppendElements(*matrix, row * part.num_columns + part.columns.begin,
-                                          part.columns.count, out));
+                                          part.columns.count, dtype, out));
   }
   return absl::OkStatus();
 }

@@ -10,13 +10,12 @@ namespace winnow {
 // dtype that is not BF16, F16 or F32.
 class TensorReader final : public TensorSource {
  public:
-  TensorReader(const Checkpoint& checkpoint, DType dtype)
-      : TensorSource(dtype), checkpoint_(checkpoint) {}
+  explicit TensorReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  absl::Status Append(const TensorPart& part, std::vector<std::byte>& out) override;
+  absl::Status Append(const TensorPart& part, DType dtype, std::vector<std::byte>& out) override;
 
  private:
-  absl::Status AppendElements(const TensorInfo& tensor, int64_t first, int64_t count,
+  absl::Status AppendElements(const TensorInfo& tensor, int64_t first, int64_t count, DType dtype,
                               std::vector<std::byte>& out);
 
   const Checkpoint& checkpoint_;

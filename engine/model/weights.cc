@@ -62,17 +62,19 @@ absl::StatusOr<Buffer> Upload(const void* data, size_t bytes, Backend& backend) 
 // Parts of one target, one under the other. REQUIRES: matrices have equal columns.
 absl::Status Load(absl::Span<const TensorPart> parts, TensorSource& source, Backend& backend,
                   const Destination& destination) {
+  const bool is_packed = destination.packed != nullptr;
+  const DType dtype = is_packed ? backend.types().weights : backend.types().activations;
   std::vector<std::byte> host;
   int64_t rows = 0;
   for (const TensorPart& part : parts) {
-    WINNOW_RETURN_IF_ERROR(source.Append(part, host));
+    WINNOW_RETURN_IF_ERROR(source.Append(part, dtype, host));
     rows += part.rows.count;
   }
-  if (destination.packed == nullptr) {
+  if (!is_packed) {
     WINNOW_ASSIGN_OR_RETURN(*destination.buffer, Upload(host.data(), host.size(), backend));
     return absl::OkStatus();
   }
-  const MatmulWeight weight = {host.data(), source.dtype(), rows, parts.front().columns.count};
+  const MatmulWeight weight = {host.data(), dtype, rows, parts.front().columns.count};
   WINNOW_ASSIGN_OR_RETURN(*destination.packed, backend.Pack(weight));
   return absl::OkStatus();
 }

@@ -46,8 +46,8 @@ struct ModelWeights {
   Buffer inv_freq;                        // [head_dim / 2] f32
 };
 
-// Loads what WeightTable(config, shard) lists. `source` has `backend`'s dtype. `progress`, when
-// given, is called with the bytes read so far. Errors are the source's and the backend's.
+// Loads what WeightTable(config, shard) lists, in the types of `backend`. `progress`, when given,
+// is called with the bytes read so far. Errors are the source's and the backend's.
 absl::StatusOr<std::unique_ptr<ModelWeights>> LoadWeights(
     TensorSource& source, const ModelConfig& config, const ShardPlan& shard, Backend& backend,
     const std::function<void(int64_t)>& progress = nullptr);

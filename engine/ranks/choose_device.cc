@@ -47,9 +47,10 @@ absl::Status ChooseDevice(const std::string& device, const std::string& dtype,
   }
   const bool on_gpu =
       device == "cuda" || (device == "auto" && NumGpus() >= options.tensor_parallel);
-  WINNOW_ASSIGN_OR_RETURN(options.dtype, ChooseDType(dtype, on_gpu));
+  WINNOW_ASSIGN_OR_RETURN(const DType chosen, ChooseDType(dtype, on_gpu));
+  options.types = chosen;
   if (on_gpu) WINNOW_RETURN_IF_ERROR(UseCuda(options));
-  spdlog::info("device: {}, {}", on_gpu ? "cuda" : "cpu", DTypeName(options.dtype));
+  spdlog::info("device: {}, {}", on_gpu ? "cuda" : "cpu", DTypeName(chosen));
   return absl::OkStatus();
 }
 

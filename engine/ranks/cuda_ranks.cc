@@ -46,9 +46,9 @@ absl::Status UseCuda(ModelRanks::Options& options, CudaPeers peers) {
     return absl::UnavailableError(absl::StrCat("--tp ", options.tensor_parallel, " needs ", needed,
                                                " GPU(s), there are ", devices));
   }
-  const DType dtype = options.dtype;
-  options.make_backend = [dtype, shares](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
-    return CudaBackend::Create({.device = shares ? 0 : rank, .dtype = dtype});
+  options.make_backend = [types = options.types,
+                          shares](int rank) -> absl::StatusOr<std::unique_ptr<Backend>> {
+    return CudaBackend::Create({.device = shares ? 0 : rank, .types = types});
   };
   options.make_communicators =
       [clock = options.clock, on_abort = options.on_nccl_abort, peers, shares,

@@ -49,15 +49,23 @@ class LoadProgress {
 };
 
 // Null: random weights.
-std::unique_ptr<TensorSource> MakeSource(const Checkpoint* checkpoint, DType dtype) {
-  if (checkpoint == nullptr) return std::make_unique<RandomTensors>(dtype);
-  return std::make_unique<TensorReader>(*checkpoint, dtype);
+std::unique_ptr<TensorSource> MakeSource(const Checkpoint* checkpoint) {
+  if (checkpoint == nullptr) return std::make_unique<RandomTensors>();
+  return std::make_unique<TensorReader>(*checkpoint);
+}
+
+// Kernels take one type for a weight and its rows, and one for queries and stored keys.
+absl::Status CheckTypes(const ModelTypes& types) {
+  if (types == ModelTypes(types.activations)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "model: weights, activations and KV must be of one type, got ", DTypeName(types.weights),
+      ", ", DTypeName(types.activations), " and ", DTypeName(types.kv)));
 }
 
 // Before minutes are spent on reading what cannot be held.
 absl::Status CheckWeightsFit(const ModelConfig& config, const ShardPlan& shard,
                              const Backend& backend) {
-  const int64_t needed = NumWeights(config, shard) * ElementSize(backend.dtype());
+  const int64_t needed = NumWeights(config, shard) * ElementSize(backend.types().weights);
   const int64_t free = backend.FreeBytes();
   if (needed <= free) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
@@ -109,8 +117,9 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
       ranks->backends.push_back(std::move(backend));
     } else {
       ranks->backends.push_back(std::make_unique<CpuBackend>(
-          CpuBackend::Options{.dtype = options.dtype, .num_threads = threads}));
+          CpuBackend::Options{.types = options.types, .num_threads = threads}));
     }
+    WINNOW_RETURN_IF_ERROR(CheckTypes(ranks->backends.back()->types()));
     WINNOW_RETURN_IF_ERROR(CheckWeightsFit(ranks->config, shard, *ranks->backends.back()));
   }
   ranks->weights.resize(size);
@@ -128,7 +137,7 @@ absl::StatusOr<std::unique_ptr<ModelRanks>> LoadModelRanks(const ModelRanks::Opt
       progress.Add(bytes - read);
       read = bytes;
     };
-    const std::unique_ptr<TensorSource> source = MakeSource(checkpoint.get(), options.dtype);
+    const std::unique_ptr<TensorSource> source = MakeSource(checkpoint.get());
     WINNOW_ASSIGN_OR_RETURN(ranks->weights[rank], LoadWeights(*source, ranks->config, shards[rank],
                                                               *ranks->backends[rank], add));
     return absl::OkStatus();

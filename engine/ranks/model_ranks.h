@@ -20,7 +20,7 @@ namespace winnow {
 struct ModelRanks {
   struct Options {
     std::string model_dir;
-    DType dtype = DType::kF32;
+    ModelTypes types;
     int tensor_parallel = 1;
     int threads_per_rank = 0;  // 0: the machine's cores shared among the ranks, at least 1
     const Clock* clock = nullptr;

@@ -49,7 +49,7 @@ class CudaRanksTest : public ::testing::TestWithParam<Joined> {
 struct Gpus {
   explicit Gpus(const Joined& joined) : threads(joined.size, nullptr) {
     ModelRanks::Options options{
-        .dtype = DType::kBf16, .tensor_parallel = joined.size, .clock = &clock};
+        .types = DType::kBf16, .tensor_parallel = joined.size, .clock = &clock};
     EXPECT_EQ(Join(joined, options), absl::OkStatus());
     for (int rank = 0; rank < joined.size; ++rank) {
       auto backend = options.make_backend(rank);

@@ -55,7 +55,7 @@ struct Decoder {
                    const std::string& model_dir = PrefillFixture::DemoModel(),
                    const std::function<absl::Status(ModelRanks::Options&)>& use_device = nullptr) {
     ModelRanks::Options load{.model_dir = model_dir,
-                             .dtype = dtype,
+                             .types = dtype,
                              .tensor_parallel = tensor_parallel,
                              .threads_per_rank = 1,
                              .clock = &clock};

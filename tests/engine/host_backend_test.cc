@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <omp.h>
 
@@ -10,6 +11,7 @@
 #include "common/clock.h"
 #include "engine/device/cpu_backend.h"
 #include "engine/device/ref_backend.h"
+#include "engine/ranks/model_ranks.h"
 #include "tests/testing/fake_clock.h"
 
 namespace winnow {
@@ -18,7 +20,7 @@ namespace {
 using MakeBackend = std::unique_ptr<Backend> (*)(DType);
 
 std::unique_ptr<Backend> MakeCpu(DType dtype) {
-  return std::make_unique<CpuBackend>(CpuBackend::Options{.dtype = dtype, .num_threads = 2});
+  return std::make_unique<CpuBackend>(CpuBackend::Options{.types = dtype, .num_threads = 2});
 }
 std::unique_ptr<Backend> MakeRef(DType dtype) { return std::make_unique<RefBackend>(dtype); }
 
@@ -90,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(All, HostBackendTest, ::testing::Values(&MakeCpu, &Make
 TEST(CpuBackendTest, UsesItsOwnNumberOfThreadsOnWhateverThreadCalls) {
   std::thread([] {
     omp_set_num_threads(1);
-    CpuBackend backend({.dtype = DType::kF32, .num_threads = 3});
+    CpuBackend backend({.types = DType::kF32, .num_threads = 3});
     float x = 1.0f, weight = 1.0f, out = 0.0f;
     backend.RmsNorm(
         {.x = &x, .weight = &weight, .out = &out, .dtype = DType::kF32, .rows = 1, .hidden = 1});
@@ -99,9 +101,22 @@ TEST(CpuBackendTest, UsesItsOwnNumberOfThreadsOnWhateverThreadCalls) {
 }
 
 TEST(CpuBackendTest, RefusesBf16WithoutItsInstructions) {
-  CpuBackend backend({.dtype = DType::kBf16});
+  CpuBackend backend({.types = DType::kBf16});
   const Bf16 weight[4] = {};
   EXPECT_EQ(backend.Pack({weight, DType::kBf16, 2, 2}).ok(), CpuHasBf16());
+}
+
+TEST(ModelTypesTest, AMixThatNoKernelComputesIsRefused) {
+  const RealClock clock;
+  for (const ModelTypes types : {ModelTypes(DType::kF32, DType::kF32, DType::kBf16),
+                                 ModelTypes(DType::kBf16, DType::kF32, DType::kF32)}) {
+    const absl::Status status =
+        LoadModelRanks(
+            {.model_dir = WINNOW_SOURCE_DIR "/models/demo", .types = types, .clock = &clock})
+            .status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("must be of one type"));
+  }
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ std::string PrefillFixture::DemoModel() { return std::string(WINNOW_SOURCE_DIR) 
 
 PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.model_dir) {
   ModelRanks::Options load{.model_dir = model_dir_,
-                           .dtype = options.dtype,
+                           .types = options.dtype,
                            .tensor_parallel = options.tensor_parallel,
                            .threads_per_rank = 1,
                            .clock = &clock_};

@@ -24,9 +24,9 @@ TensorPart Part(const std::string& name, int64_t num_rows, int64_t num_columns, 
 }
 
 std::vector<float> Matrix(const std::string& name, Range rows, Range columns) {
-  RandomTensors tensors(DType::kF32);
+  RandomTensors tensors;
   std::vector<std::byte> out;
-  EXPECT_TRUE(tensors.Append(Part(name, 64, 48, rows, columns), out).ok());
+  EXPECT_TRUE(tensors.Append(Part(name, 64, 48, rows, columns), DType::kF32, out).ok());
   EXPECT_EQ(tensors.bytes_read(), rows.count * columns.count * 4);
   return Floats(out);
 }
@@ -51,20 +51,20 @@ TEST(RandomTensorsTest, HasTheDeviationOfFreshModels) {
 }
 
 TEST(RandomTensorsTest, NormsAreNearOne) {
-  RandomTensors tensors(DType::kF32);
+  RandomTensors tensors;
   std::vector<std::byte> norm, bias;
-  ASSERT_TRUE(tensors.Append(Part("model.norm.weight", 100, 0, {0, 100}), norm).ok());
-  ASSERT_TRUE(tensors.Append(Part("q_proj.bias", 100, 0, {20, 30}), bias).ok());
+  ASSERT_TRUE(tensors.Append(Part("model.norm.weight", 100, 0, {0, 100}), DType::kF32, norm).ok());
+  ASSERT_TRUE(tensors.Append(Part("q_proj.bias", 100, 0, {20, 30}), DType::kF32, bias).ok());
   for (const float x : Floats(norm)) EXPECT_NEAR(x, 1.0f, 0.05f);
   ASSERT_EQ(Floats(bias).size(), 30u);
   for (const float x : Floats(bias)) EXPECT_NEAR(x, 0.0f, 0.05f);
 }
 
 TEST(RandomTensorsTest, Bf16IsTheFloatRounded) {
-  RandomTensors f32(DType::kF32), bf16(DType::kBf16);
+  RandomTensors tensors;
   std::vector<std::byte> a, b;
-  ASSERT_TRUE(f32.Append(Part("w", 8, 8, {0, 8}, {0, 8}), a).ok());
-  ASSERT_TRUE(bf16.Append(Part("w", 8, 8, {0, 8}, {0, 8}), b).ok());
+  ASSERT_TRUE(tensors.Append(Part("w", 8, 8, {0, 8}, {0, 8}), DType::kF32, a).ok());
+  ASSERT_TRUE(tensors.Append(Part("w", 8, 8, {0, 8}, {0, 8}), DType::kBf16, b).ok());
   const std::vector<float> floats = Floats(a);
   for (size_t i = 0; i < floats.size(); ++i) {
     Bf16 got;
