@@ -17,14 +17,14 @@
 
 namespace winnow {
 
-// Which decode worker gets a prompt's KV, and on whose behalf.
+// A request, and the decode worker that gets its prompt's KV.
 struct HandoffTarget {
   std::string request_id;
   uint32_t attempt = 0;
   std::string decode_address;
   uint64_t decode_incarnation = 0;  // 0: any
   Deadline deadline = Deadline::Infinite();
-  TraceContext trace;
+  TraceContext trace;  // with a span of this worker's own
 };
 
 // One attempt to hand a prompt's KV to one decode worker: Reserve, then Open, then Commit; Abort at

@@ -8,29 +8,23 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "common/deadline.h"
 #include "common/stop_flag.h"
-#include "common/trace_context.h"
 #include "plan/ledger.h"
 #include "plan/sampling_params.h"
 #include "plan/selection_config.h"
+#include "prefill_worker/kv_handoff.h"
 
 namespace winnow {
 
 // One prefill request, as a worker's core sees it.
 struct PrefillJob {
-  std::string request_id;
-  uint32_t attempt = 0;
+  HandoffTarget target;  // without an address only with max_tokens 1
   std::vector<int32_t> prompt_ids;
   SelectionConfig selection;  // resolved
   SamplingParams sampling;
-  std::string decode_address;  // empty only with max_tokens 1
-  uint64_t decode_incarnation = 0;
   std::vector<int32_t> forced_tokens;
   bool explain = false;
   int priority = 0;
-  Deadline deadline = Deadline::Infinite();
-  TraceContext trace;  // with a span of this worker's own
   std::shared_ptr<StopFlag> stop = std::make_shared<StopFlag>();
 };
 

@@ -24,7 +24,7 @@ absl::Status StoppedStatus(const PrefillJob& job, const Clock& clock) {
   if (job.stop->IsStopped()) {
     return absl::Status(job.stop->reason(), "prefill: the request was stopped by its caller");
   }
-  if (job.deadline.HasPassed(clock))
+  if (job.target.deadline.HasPassed(clock))
     return absl::DeadlineExceededError("prefill: the request's deadline passed");
   return absl::OkStatus();
 }
@@ -53,7 +53,7 @@ PrefillScheduler::~PrefillScheduler() {
 
 absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
     PrefillJob job, PrefillCallbacks callbacks) const {
-  if (job.sampling.max_tokens > 1 && job.decode_address.empty()) {
+  if (job.sampling.max_tokens > 1 && job.target.decode_address.empty()) {
     return absl::InvalidArgumentError(
         "prefill: decode_address is empty, but max_tokens is more than 1");
   }
@@ -97,7 +97,8 @@ absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
 absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks) {
   WINNOW_ASSIGN_OR_RETURN(Task made, MakeTask(std::move(job), std::move(callbacks)));
   const auto task = std::make_shared<Task>(std::move(made));
-  WINNOW_ASSIGN_OR_RETURN(const PrefillLoad load, intake_.Take(task->ticket, task->job.deadline));
+  WINNOW_ASSIGN_OR_RETURN(const PrefillLoad load,
+                          intake_.Take(task->ticket, task->job.target.deadline));
   task->callbacks.accepted(load);
   // One that has been stopped is dropped in the scheduler's next turn.
   if (task->ticket.has_place && StoppedStatus(task->job, clock_).ok()) Begin(*task);
@@ -112,18 +113,13 @@ absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks
   return absl::OkStatus();
 }
 
-absl::Status PrefillScheduler::Resend(const std::string& request_id, const HandoffTarget& target,
-                                      std::shared_ptr<StopFlag> stop, PrefillCallbacks callbacks) {
+absl::Status PrefillScheduler::Resend(HandoffTarget target, std::shared_ptr<StopFlag> stop,
+                                      PrefillCallbacks callbacks) {
   const auto task = std::make_shared<Task>();
   task->ticket.is_short = true;
   task->resent = true;
-  task->job = {.request_id = request_id,
-               .attempt = target.attempt,
-               .decode_address = target.decode_address,
-               .decode_incarnation = target.decode_incarnation,
-               .deadline = target.deadline,
-               .trace = target.trace,
-               .stop = std::move(stop)};
+  task->job.target = std::move(target);
+  task->job.stop = std::move(stop);
   task->callbacks = std::move(callbacks);
   task->submitted = clock_.Now();
   WINNOW_RETURN_IF_ERROR(intake_.TakeResend(task->ticket));
@@ -133,7 +129,7 @@ absl::Status PrefillScheduler::Resend(const std::string& request_id, const Hando
 
 void PrefillScheduler::StartResend(int64_t id, Task& resent) {
   Task& task = tasks_.emplace(id, std::move(resent)).first->second;
-  const std::string& request_id = task.job.request_id;
+  const std::string& request_id = task.job.target.request_id;
   const std::optional<RetainedKv::Entry> entry = retained_.Find(request_id, clock_.Now());
   if (!entry) {
     Fail(id,
@@ -233,12 +229,7 @@ void PrefillScheduler::Begin(Task& task) {
   task.state = task.needs_decode() ? State::kReserving : State::kGranted;
   if (!task.needs_decode()) return;
   task.reserve_begin = clock_.Now();
-  task.handoff = handoffs_.Create({.request_id = task.job.request_id,
-                                   .attempt = task.job.attempt,
-                                   .decode_address = task.job.decode_address,
-                                   .decode_incarnation = task.job.decode_incarnation,
-                                   .deadline = task.job.deadline,
-                                   .trace = task.job.trace});
+  task.handoff = handoffs_.Create(task.job.target);
 }
 
 void PrefillScheduler::Reserve(int64_t id, KvHandoff& handoff, const KvPlan& plan, int max_tokens) {
@@ -455,7 +446,7 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
     if (StoppedStatus(shipped->job, clock_).ok()) {  // else nobody will ask for it
       events_.OnTransferFailed(summary.status());
       shipped->computed_tokens = 0;  // not wasted: a resend may follow
-      retained_.Put(shipped->job.request_id,
+      retained_.Put(shipped->job.target.request_id,
                     {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
                     clock_.Now());
     }
@@ -463,7 +454,7 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
     return;
   }
   Task task = Take(id);
-  if (task.resent) retained_.Erase(task.job.request_id);
+  if (task.resent) retained_.Erase(task.job.target.request_id);
   task.summary.kv_payload_bytes_sent = summary->kv_payload_bytes;
   task.summary.decode_follows = true;
   task.callbacks.committed(task.summary);

@@ -69,10 +69,11 @@ class PrefillScheduler {
   // A job that has a place at once is reserved for at once, while a step runs.
   absl::Status Submit(PrefillJob job, PrefillCallbacks callbacks);
 
-  // Ships retained KV to another decode worker: reserved, then committed or failed. NOT_FOUND when
-  // it is not retained.
-  absl::Status Resend(const std::string& request_id, const HandoffTarget& target,
-                      std::shared_ptr<StopFlag> stop, PrefillCallbacks callbacks);
+  // Ships the retained KV of the target's request to another decode worker: reserved, then
+  // committed, or failed with NOT_FOUND when it is not retained. UNAVAILABLE when draining;
+  // `callbacks` are not called then.
+  absl::Status Resend(HandoffTarget target, std::shared_ptr<StopFlag> stop,
+                      PrefillCallbacks callbacks);
 
   // Looks at stop flags now; call it after setting one.
   void Wake();

@@ -13,6 +13,18 @@
 namespace winnow {
 namespace {
 
+// What Prefill and Resend say alike.
+template <typename Request>
+HandoffTarget TargetOf(const grpc::CallbackServerContext& context, const Request& request,
+                       const Clock& clock) {
+  return {.request_id = request.request_id(),
+          .attempt = request.attempt(),
+          .decode_address = request.decode_address(),
+          .decode_incarnation = request.decode_incarnation(),
+          .deadline = DeadlineOf(context, clock),
+          .trace = TraceOf(context).Child()};
+}
+
 void FillReserved(const std::string& decode_address, const std::string& reservation_id,
                   v1::Reserved* out) {
   out->set_decode_address(decode_address);
@@ -79,16 +91,11 @@ absl::StatusOr<PrefillJob> PrefillService::ParseJob(grpc::CallbackServerContext&
                                                      options_.shape.vocab_size, "), got ", id));
     }
   }
-  job.request_id = request.request_id();
-  job.attempt = request.attempt();
+  job.target = TargetOf(context, request, clock_);
   job.prompt_ids.assign(request.prompt_ids().begin(), request.prompt_ids().end());
-  job.decode_address = request.decode_address();
-  job.decode_incarnation = request.decode_incarnation();
   job.forced_tokens.assign(request.forced_tokens().begin(), request.forced_tokens().end());
   job.explain = request.explain();
   job.priority = request.priority();
-  job.deadline = DeadlineOf(context, clock_);
-  job.trace = TraceOf(context).Child();
   return job;
 }
 
@@ -100,7 +107,8 @@ grpc::ServerWriteReactor<v1::PrefillResponse>* PrefillService::Prefill(
     writer->Finish(job.status());
     return writer.get();
   }
-  PrefillCallbacks callbacks = StreamTo(writer, scheduler_, {job->request_id, job->trace.trace_id});
+  PrefillCallbacks callbacks =
+      StreamTo(writer, scheduler_, {job->target.request_id, job->target.trace.trace_id});
   callbacks.token = [writer](int32_t token, bool is_stop) {
     v1::PrefillResponse event;
     event.mutable_token()->set_index(0);
@@ -136,15 +144,10 @@ grpc::ServerWriteReactor<v1::ResendResponse>* PrefillService::Resend(
     grpc::CallbackServerContext* context, const v1::ResendRequest* request) {
   auto writer = QueuedWriter<v1::ResendResponse>::Create(*context);
   auto stop = std::make_shared<StopFlag>();
-  const HandoffTarget target{.request_id = request->request_id(),
-                             .attempt = request->attempt(),
-                             .decode_address = request->decode_address(),
-                             .decode_incarnation = request->decode_incarnation(),
-                             .deadline = DeadlineOf(*context, clock_),
-                             .trace = TraceOf(*context).Child()};
-  const absl::Status status =
-      scheduler_.Resend(request->request_id(), target, stop,
-                        StreamTo(writer, scheduler_, {target.request_id, target.trace.trace_id}));
+  HandoffTarget target = TargetOf(*context, *request, clock_);
+  PrefillCallbacks callbacks =
+      StreamTo(writer, scheduler_, {target.request_id, target.trace.trace_id});
+  const absl::Status status = scheduler_.Resend(std::move(target), stop, std::move(callbacks));
   if (!status.ok()) {
     writer->Finish(status);
     return writer.get();

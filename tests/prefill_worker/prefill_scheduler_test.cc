@@ -44,12 +44,11 @@ class PrefillSchedulerTest : public ::testing::Test {
   }
   PrefillJob Job(const std::string& id, int prompt_tokens, int max_tokens = 5) {
     PrefillJob job;
-    job.request_id = id;
+    job.target = {.request_id = id, .decode_address = "d:1"};
     job.prompt_ids.assign(prompt_tokens, 1);
     job.selection.policy = SelectionPolicy::kFull;
     job.sampling.max_tokens = max_tokens;
     job.sampling.stop_token_ids = {42};
-    job.decode_address = "d:1";
     return job;
   }
 
@@ -95,7 +94,7 @@ TEST_F(PrefillSchedulerTest, OneTokenNeedsNoDecodeWorker) {
   Start();
   JobLog log;
   PrefillJob job = Job("a", 30, /*max_tokens=*/1);
-  job.decode_address.clear();
+  job.target.decode_address.clear();
   ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
   EXPECT_THAT(log.Wait(), ElementsAre("token 30", "committed alone"));
   EXPECT_THAT(handoffs_.calls(), IsEmpty());
@@ -153,11 +152,10 @@ TEST_F(PrefillSchedulerTest, KvOfAFailedHandoffCanBeSentAgain) {
   const int steps = engine_.steps;
   handoffs_.FailCommit("a", absl::OkStatus());
   const HandoffTarget other{.request_id = "a", .attempt = 2, .decode_address = "e:1"};
-  ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), again.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Resend(other, std::make_shared<StopFlag>(), again.callbacks()).ok());
   EXPECT_THAT(again.Wait(), ElementsAre("reserved reservation of a", "committed"));
   EXPECT_EQ(engine_.steps, steps);
-  ASSERT_TRUE(
-      scheduler_->Resend("a", other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Resend(other, std::make_shared<StopFlag>(), unknown.callbacks()).ok());
   EXPECT_THAT(unknown.Wait(), ElementsAre("failed NOT_FOUND"));
   scheduler_.reset();
   EXPECT_EQ(events_.failed, 1);  // resends are no jobs
@@ -200,7 +198,7 @@ TEST_F(PrefillSchedulerTest, KvThatMayBeSentAgainIsNotWasted) {
   first.Wait();
   handoffs_.FailCommit("a", absl::OkStatus());
   const HandoffTarget other{.request_id = "a", .attempt = 2, .decode_address = "e:1"};
-  ASSERT_TRUE(scheduler_->Resend("a", other, std::make_shared<StopFlag>(), again.callbacks()).ok());
+  ASSERT_TRUE(scheduler_->Resend(other, std::make_shared<StopFlag>(), again.callbacks()).ok());
   again.Wait();
   scheduler_.reset();
   EXPECT_EQ(events_.computed, 30);
@@ -295,7 +293,7 @@ TEST_F(PrefillSchedulerTest, APassedDeadlineFailsTheJob) {
   Start();
   JobLog log;
   PrefillJob job = Job("a", 9000);
-  job.deadline = Deadline::At(clock_.Now() - absl::Seconds(1));
+  job.target.deadline = Deadline::At(clock_.Now() - absl::Seconds(1));
   ASSERT_TRUE(scheduler_->Submit(std::move(job), log.callbacks()).ok());
   EXPECT_THAT(log.Wait(), ElementsAre("failed DEADLINE_EXCEEDED"));
 }
@@ -318,7 +316,7 @@ TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
   EXPECT_GT(scheduler_->queued_time(), absl::Seconds(1));
 
   PrefillJob hurried = Job("late", 640);
-  hurried.deadline = Deadline::After(fake_clock_, absl::Milliseconds(300));
+  hurried.target.deadline = Deadline::After(fake_clock_, absl::Milliseconds(300));
   const absl::Status refused = scheduler_->Submit(std::move(hurried), late.callbacks());
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_GT(GetRetryAfter(refused), absl::Milliseconds(300));

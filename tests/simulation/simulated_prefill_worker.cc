@@ -106,14 +106,14 @@ std::shared_ptr<StopFlag> SimulatedPrefillWorker::Prefill(
     const v1::PrefillRequest& request, Deadline deadline,
     StreamCallbacks<v1::PrefillResponse> reply) {
   PrefillJob job;
-  job.request_id = request.request_id();
-  job.attempt = request.attempt();
+  job.target = {.request_id = request.request_id(),
+                .attempt = request.attempt(),
+                .decode_address = request.decode_address(),
+                .deadline = deadline};
   job.prompt_ids.assign(request.prompt_ids().begin(), request.prompt_ids().end());
   job.selection = *FromProto(request.selection(), engine_.shape());
   job.sampling = *FromProto(request.sampling());
-  job.decode_address = request.decode_address();
   job.priority = request.priority();
-  job.deadline = deadline;
 
   PrefillCallbacks callbacks;
   callbacks.accepted = [this, reply](const PrefillLoad& load) {
