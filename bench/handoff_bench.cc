@@ -142,7 +142,6 @@ Cost MeasureHandoff(const ModelShape& shape, Backend& backend,
   DecodeSide decode(shape, backend, plan);
   GrpcKvHandoffs handoffs({.incarnation = kPrefill,
                            .layout_digest = kLayout,
-                           .kv_element_bytes = kElementBytes,
                            .streams_per_rank = streams,
                            .tls = TlsFilesOfFlags(),
                            .clock = &clock});

@@ -26,7 +26,6 @@ class GrpcKvHandoffs final : public KvHandoffFactory {
     uint64_t incarnation = 0;  // of this prefill worker
     std::string layout_digest;
     int tensor_parallel = 1;
-    int kv_element_bytes = 2;
     int streams_per_rank = 1;
     uint32_t newest_wire_version = kWireVersion;
     absl::Duration call_timeout = absl::Seconds(5);  // of Reserve, Commit, Renew, Abort

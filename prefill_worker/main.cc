@@ -142,7 +142,6 @@ absl::Status Run() {
   GrpcKvHandoffs handoffs({.incarnation = identity.incarnation,
                            .layout_digest = identity.layout_digest,
                            .tensor_parallel = load.tensor_parallel,
-                           .kv_element_bytes = ElementSize(load.types.kv),
                            .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
                            .tls = TlsFilesOfFlags(),
                            .clock = &clock});

@@ -42,7 +42,6 @@ void FillCommitted(const PrefillSummary& summary, const PrefillLoad& load, v1::C
   *out->mutable_ledger() = ToProto(summary.ledger);
   *out->mutable_stages() = ToProto(summary.stages);
   EncodePositionDeltas(summary.kept_positions, out->mutable_kept_position_deltas());
-  out->set_kv_payload_bytes_sent(summary.kv_payload_bytes_sent);
   out->set_decode_follows(summary.decode_follows);
 }
 

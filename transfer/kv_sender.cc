@@ -88,8 +88,9 @@ void KvSender::Pump(int index, std::unique_lock<std::mutex>& lock) {
     stream.waiting.pop_front();
     chunk.header.sequence = stream.summary.num_chunks++;
     stream.credits -= chunk.header.payload_bytes;
-    (chunk.header.kind == ChunkKind::kPositions ? position_bytes_ : kv_payload_bytes_) +=
-        chunk.header.payload_bytes;
+    if (chunk.header.kind != ChunkKind::kPositions) {
+      kv_payload_bytes_ += chunk.header.payload_bytes;
+    }
     lock.unlock();
     SealChunk(chunk.header, chunk.payload);
     lock.lock();
@@ -196,11 +197,6 @@ std::vector<StreamSummary> KvSender::summaries() const {
 int64_t KvSender::kv_payload_bytes() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return kv_payload_bytes_;
-}
-
-int64_t KvSender::position_bytes() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return position_bytes_;
 }
 
 absl::Duration KvSender::credit_stall() const {

@@ -74,9 +74,8 @@ class KvSender {
 
   // Valid after a successful Finish.
   std::vector<StreamSummary> summaries() const;
-  // Given to the transport: K and V bytes, each slot once, and bytes of positions.
+  // K and V bytes that were given to the transport, each slot once; positions are not counted.
   int64_t kv_payload_bytes() const;
-  int64_t position_bytes() const;
   // Time that streams spent with chunks but without credits, added up over the streams.
   absl::Duration credit_stall() const;
   // When the first chunk was given to the transport; the far future before that or without a clock.
@@ -112,7 +111,7 @@ class KvSender {
   mutable std::mutex mutex_;
   std::vector<Stream> streams_;
   uint64_t next_ = 0;  // deals chunks out to a rank's streams
-  int64_t kv_payload_bytes_ = 0, position_bytes_ = 0;
+  int64_t kv_payload_bytes_ = 0;
   absl::Duration credit_stall_;
   absl::Time begun_ = absl::InfiniteFuture();
   absl::Time silent_since_ = absl::InfiniteFuture();  // future: no silence

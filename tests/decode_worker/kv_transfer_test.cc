@@ -88,7 +88,6 @@ class PrefillSide {
         handoffs_({.incarnation = 5,
                    .layout_digest = "layout",
                    .tensor_parallel = tensor_parallel,
-                   .kv_element_bytes = kElementBytes,
                    .streams_per_rank = streams_per_rank,
                    .newest_wire_version = newest_wire_version,
                    .call_timeout = call_timeout,
