@@ -147,8 +147,8 @@ absl::Status Run() {
                            .clock = &clock});
   PrefillScheduler scheduler(
       *engine, handoffs, clock, metrics,
-      {.intake = {.max_jobs = absl::GetFlag(FLAGS_max_queue),
-                  .max_queue_time = absl::Seconds(absl::GetFlag(FLAGS_max_queue_s))},
+      {.admission = {.max_jobs = absl::GetFlag(FLAGS_max_queue),
+                     .max_queue_time = absl::Seconds(absl::GetFlag(FLAGS_max_queue_s))},
        .retained = {.max_bytes = absl::GetFlag(FLAGS_retain_mib) << 20}});
   PrefillService service(scheduler, clock,
                          {.info = ToProto(identity),

@@ -37,12 +37,12 @@ PrefillScheduler::PrefillScheduler(PrefillEngine& engine, KvHandoffFactory& hand
       handoffs_(handoffs),
       clock_(clock),
       events_(events),
-      intake_(clock, engine.shape().num_layers, options.intake),
+      admission_(clock, engine.shape().num_layers, options.admission),
       retained_(options.retained),
       thread_([this] { Run(); }) {}
 
 PrefillScheduler::~PrefillScheduler() {
-  intake_.Close();
+  admission_.Close();
   {
     std::lock_guard<std::mutex> lock(mailbox_->mutex);
     mailbox_->stopping = true;
@@ -85,9 +85,9 @@ absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
         SelectionPolicyName(job.selection.policy), " needs ", room.needed >> 20,
         " MiB of device memory, this worker has ", room.total >> 20, " MiB for prompts"));
   }
-  task.ticket = {.priority = job.priority,
-                 .is_short = num_tokens <= ShortRows(engine_.max_step_rows()),
-                 .work = Backlog::WorkOf(task.plan)};
+  task.admission = {.priority = job.priority,
+                    .is_short = num_tokens <= ShortRows(engine_.max_step_rows()),
+                    .work = Backlog::WorkOf(task.plan)};
   task.job = std::move(job);
   task.callbacks = std::move(callbacks);
   task.submitted = clock_.Now();
@@ -98,10 +98,10 @@ absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks
   WINNOW_ASSIGN_OR_RETURN(Task made, MakeTask(std::move(job), std::move(callbacks)));
   const auto task = std::make_shared<Task>(std::move(made));
   WINNOW_ASSIGN_OR_RETURN(const PrefillLoad load,
-                          intake_.Take(task->ticket, task->job.target.deadline));
+                          admission_.Accept(task->admission, task->job.target.deadline));
   task->callbacks.accepted(load);
   // One that has been stopped is dropped in the scheduler's next turn.
-  if (task->ticket.has_place && StoppedStatus(task->job, clock_).ok()) Begin(*task);
+  if (task->admission.has_slot && StoppedStatus(task->job, clock_).ok()) Begin(*task);
   // The task is the scheduler's thread's once it is posted.
   const std::shared_ptr<KvHandoff> handoff = task->handoff;
   const KvPlan plan = task->plan;
@@ -116,13 +116,13 @@ absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks
 absl::Status PrefillScheduler::Resend(HandoffTarget target, std::shared_ptr<StopFlag> stop,
                                       PrefillCallbacks callbacks) {
   const auto task = std::make_shared<Task>();
-  task->ticket.is_short = true;
+  task->admission.is_short = true;
   task->resent = true;
   task->job.target = std::move(target);
   task->job.stop = std::move(stop);
   task->callbacks = std::move(callbacks);
   task->submitted = clock_.Now();
-  WINNOW_RETURN_IF_ERROR(intake_.TakeResend(task->ticket));
+  WINNOW_RETURN_IF_ERROR(admission_.AcceptResend(task->admission));
   mailbox_->Post([this, id = next_id_++, task] { StartResend(id, *task); });
   return absl::OkStatus();
 }
@@ -214,10 +214,10 @@ void PrefillScheduler::StartReservations() {
       Task* next = nullptr;
       int64_t next_id = 0;
       for (auto& [id, task] : tasks_) {  // highest priority, then first come
-        if (task.state != State::kQueued || task.ticket.is_short != is_short) continue;
+        if (task.state != State::kQueued || task.admission.is_short != is_short) continue;
         if (next == nullptr || task.job.priority > next->job.priority) next = &task, next_id = id;
       }
-      if (next == nullptr || !intake_.TryPlace(next->ticket)) break;
+      if (next == nullptr || !admission_.TryAcquireSlot(next->admission)) break;
       Begin(*next);
       if (next->handoff == nullptr) continue;
       Reserve(next_id, *next->handoff, next->plan, next->job.sampling.max_tokens);
@@ -264,7 +264,7 @@ void PrefillScheduler::AdmitGranted() {
   bool is_full = false;  // for long ones: in order, so that none of them starves
   for (const auto& [id, granted_task] : granted) {
     Task& task = *granted_task;
-    if (is_full && !task.ticket.is_short) continue;
+    if (is_full && !task.admission.is_short) continue;
     if (task.resent) {
       Ship(id, task);
     } else if (const PrefillRoom room = engine_.RoomFor(task.plan, task.job.selection);
@@ -359,13 +359,13 @@ void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
     }
     const double work =
         Backlog::WorkOf(task.plan, item.phase == PrefillPhase::kPrompt, item.row_count);
-    task.ticket.work -= work;
+    task.admission.work -= work;
     done[task.job.priority] += work;
   }
   events_.OnComputed(computed);
   const absl::Duration elapsed =
       std::max(took, last_step_end_ - std::exchange(last_measured_, last_step_end_));
-  intake_.OnStep(done, took, elapsed);
+  admission_.OnStep(done, took, elapsed);
 }
 
 void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
@@ -478,7 +478,7 @@ PrefillScheduler::Task PrefillScheduler::Take(int64_t id) {
   Task task = std::move(tasks_.extract(id).mapped());
   if (task.sequence != 0) engine_.Release(task.sequence);
   task.sequence = 0;
-  intake_.Leave(task.ticket);
+  admission_.Leave(task.admission);
   return task;
 }
 

@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "engine/prefill_engine.h"
-#include "prefill_worker/intake.h"
 #include "prefill_worker/kv_handoff.h"
+#include "prefill_worker/prefill_admission.h"
 #include "prefill_worker/prefill_job.h"
 #include "prefill_worker/retained_kv.h"
 
@@ -54,7 +54,7 @@ class PrefillEvents {
 class PrefillScheduler {
  public:
   struct Options {
-    Intake::Options intake;
+    PrefillAdmission::Options admission;
     RetainedKv::Options retained;
   };
 
@@ -66,7 +66,7 @@ class PrefillScheduler {
 
   // RESOURCE_EXHAUSTED with a retry hint when the queue is full or too slow, UNAVAILABLE when
   // draining, INVALID_ARGUMENT for a job that contradicts itself; `callbacks` are not called then.
-  // A job that has a place at once is reserved for at once, while a step runs.
+  // A job that gets a slot at once is reserved for at once, while a step runs.
   absl::Status Submit(PrefillJob job, PrefillCallbacks callbacks);
 
   // Ships the retained KV of the target's request to another decode worker: reserved, then
@@ -78,11 +78,11 @@ class PrefillScheduler {
   // Looks at stop flags now; call it after setting one.
   void Wake();
   // Refuses new jobs; running ones go on.
-  void Drain() { intake_.Close(); }
-  PrefillLoad load() const { return intake_.load(); }
+  void Drain() { admission_.Close(); }
+  PrefillLoad load() const { return admission_.load(); }
   int64_t num_jobs() const { return load().jobs; }
   // What all jobs together will take from now on.
-  absl::Duration queued_time() const { return intake_.queued_time(); }
+  absl::Duration queued_time() const { return admission_.queued_time(); }
   // Host memory of prompts' KV that is still referred to, by jobs, streams or for a resend.
   int64_t staging_bytes() const { return *staging_bytes_; }
 
@@ -91,7 +91,7 @@ class PrefillScheduler {
   struct Task {
     PrefillJob job;
     PrefillCallbacks callbacks;
-    Intake::Ticket ticket;
+    PrefillAdmission::Entry admission;
     KvPlan plan;
     State state = State::kQueued;
     absl::Time submitted, reserve_begin, token_made;
@@ -133,7 +133,7 @@ class PrefillScheduler {
   void OnStep(const std::vector<PrefillStepItem>& items,
               const std::map<int64_t, int64_t>& task_by_sequence, absl::Duration took);
 
-  // The task has a place: what it waits for next. Asks nobody yet.
+  // The task has a slot: what it waits for next. Asks nobody yet.
   void Begin(Task& task);
   void Reserve(int64_t id, KvHandoff& handoff, const KvPlan& plan, int max_tokens);
   void OnGrant(int64_t id, absl::StatusOr<KvHandoff::Grant> grant);
@@ -155,7 +155,7 @@ class PrefillScheduler {
   // Shared with the staging memory's last owner, which may be a stream.
   const std::shared_ptr<std::atomic<int64_t>> staging_bytes_ =
       std::make_shared<std::atomic<int64_t>>(0);
-  Intake intake_;
+  PrefillAdmission admission_;
   std::atomic<int64_t> next_id_{1};
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
 

@@ -179,7 +179,7 @@ TEST_F(PrefillSchedulerTest, TellsWhatWasComputedForNothing) {
 TEST_F(PrefillSchedulerTest, TellsHowManyWait) {
   engine_.on_step = [this] { gate_.Pass(); };
   gate_.Set(false);
-  Start({.intake = {.max_active = 1}});
+  Start({.admission = {.max_active = 1}});
   JobLog logs[3];
   for (JobLog& log : logs) {
     ASSERT_TRUE(scheduler_->Submit(Job("a", 300), log.callbacks()).ok());
@@ -257,7 +257,7 @@ TEST_F(PrefillSchedulerTest, AFailedStepsTimeIsNotTheRate) {
     engine_.step_error = fails ? absl::DeadlineExceededError("rank 1 hangs") : absl::OkStatus();
     fails = false;
   };
-  StartBy(fake_clock_, {.intake = {.max_queue_time = absl::Hours(1)}});
+  StartBy(fake_clock_, {.admission = {.max_queue_time = absl::Hours(1)}});
   JobLog warm, bad, next, last;
   ASSERT_TRUE(scheduler_->Submit(Job("warm", 640), warm.callbacks()).ok());
   warm.Wait();
@@ -303,8 +303,8 @@ TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
     gate_.Pass();
     fake_clock_.Advance(absl::Milliseconds(10));
   };
-  StartBy(fake_clock_,
-          {.intake = {.max_queue_time = absl::Seconds(2), .retry_after = absl::Milliseconds(1)}});
+  StartBy(fake_clock_, {.admission = {.max_queue_time = absl::Seconds(2),
+                                      .retry_after = absl::Milliseconds(1)}});
   JobLog warm, running, late, patient, third;
   ASSERT_TRUE(scheduler_->Submit(Job("warm", 640), warm.callbacks()).ok());  // ten steps
   warm.Wait();
@@ -332,7 +332,7 @@ TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
 TEST_F(PrefillSchedulerTest, AFullQueueRefusesWithAHint) {
   engine_.on_step = [this] { gate_.Pass(); };
   gate_.Set(false);
-  Start({.intake = {.max_jobs = 2}});
+  Start({.admission = {.max_jobs = 2}});
   JobLog a, b, c;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 3000), a.callbacks()).ok());
   ASSERT_TRUE(scheduler_->Submit(Job("b", 3000), b.callbacks()).ok());
@@ -413,9 +413,9 @@ TEST_F(PrefillSchedulerTest, AJobIsReservedForWhileAStepRuns) {
   scheduler_.reset();  // before what its steps refer to
 }
 
-TEST_F(PrefillSchedulerTest, ShortJobsHavePlacesOfTheirOwn) {
+TEST_F(PrefillSchedulerTest, ShortJobsHaveSlotsOfTheirOwn) {
   engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
-  Start({.intake = {.max_active = 1}});
+  Start({.admission = {.max_active = 1}});
   JobLog logs[3], short_one;
   for (int i = 0; i < 3; ++i) {
     ASSERT_TRUE(scheduler_->Submit(Job(std::string(1, 'a' + i), 9000), logs[i].callbacks()).ok());

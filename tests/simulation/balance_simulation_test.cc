@@ -71,7 +71,7 @@ TEST(BalanceSimulation, AHundredAtOnceThroughThreeRouters) { ExpectBalance(3); }
 TEST(BalanceSimulation, NoWorkerTakesMoreThanItsLimit) {
   constexpr int kLimit = 10;
   SimulatedCluster cluster(
-      {.routers = 3, .prefill_workers = 4, .scheduler = {.intake = {.max_jobs = kLimit}}});
+      {.routers = 3, .prefill_workers = 4, .scheduler = {.admission = {.max_jobs = kLimit}}});
   int64_t ok = 0;
   for (const SimulatedOutcome& outcome : cluster.Run({.requests = AtOnce(100, {{4096}, {1}}, 1)})) {
     EXPECT_TRUE(outcome.ended);

@@ -63,7 +63,7 @@ TEST(MixedLengthsSimulation, AShortPromptWaitsForOneChunkOfAnUnprunedOne) {
   for (const double rate : {5.0, 10.0, 15.0}) ExpectBounded(Measure(rate, 1));
 }
 
-// More long prompts than have places: they wait for each other, short ones do not.
+// More long prompts than slots: they wait for each other, short ones do not.
 TEST(MixedLengthsSimulation, ShortPromptsPassAQueueOfLongOnes) {
   SimulatedCluster cluster({});
   std::vector<PlannedRequest> requests(40, {absl::ZeroDuration(), kLong, 0.1, 1});

@@ -5,12 +5,12 @@
 
 namespace winnow {
 
-// The places for jobs that hold a reservation or memory. A job needs one among the `max` of its own
-// and higher priorities, so that urgent jobs do not wait for others to end; 2 · max in all. Not
+// Counts the slots for jobs that hold a reservation or device memory, by priority. A job needs one
+// of the `max` slots that jobs of its own and higher priorities share, so that an urgent job never
+// waits for a less urgent one to end. All priorities together hold at most 2 · max slots. Not
 // thread-safe.
-class Places {
+class PrioritySlots {
  public:
-  // Of a job that has a place, or that waits for one.
   void AddHolder(int priority) { ++holders_[priority]; }
   void RemoveHolder(int priority) { Remove(holders_, priority); }
   void AddWaiter(int priority) { ++waiters_[priority]; }
@@ -19,11 +19,11 @@ class Places {
   bool IsFree(int priority, int max) const {
     return CountFrom(holders_, priority) < max && CountFrom(holders_, kLowest) < 2 * max;
   }
-  // Whether a newcomer would stand behind somebody.
+  // Whether a newcomer of this priority has to queue behind a waiter.
   bool HasWaiter(int priority) const { return CountFrom(waiters_, priority) > 0; }
 
  private:
-  using Jobs = std::map<int, int>;  // by priority; none is 0
+  using Jobs = std::map<int, int>;  // counts by priority; zeros are erased
 
   static constexpr int kLowest = std::numeric_limits<int>::min();
   static void Remove(Jobs& jobs, int priority) {

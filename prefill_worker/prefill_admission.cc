@@ -1,4 +1,4 @@
-#include "prefill_worker/intake.h"
+#include "prefill_worker/prefill_admission.h"
 
 #include <algorithm>
 #include <string>
@@ -10,40 +10,39 @@
 namespace winnow {
 namespace {
 
-// Of the time to a deadline that the backlog may fill. The rest is for what it does not know: the
-// handoff, and later prompts that get a share of the steps.
+// The backlog may fill this share of the time to a deadline. The rest is for work that the backlog
+// does not know: the handoff, and later prompts that get a share of the steps.
 constexpr double kDeadlineShare = 0.7;
 
 absl::Status ClosedStatus() { return absl::UnavailableError("prefill: the worker is draining"); }
 
 }  // namespace
 
-absl::StatusOr<PrefillLoad> Intake::Take(Ticket& job, const Deadline& deadline) {
+absl::StatusOr<PrefillLoad> PrefillAdmission::Accept(Entry& job, const Deadline& deadline) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return ClosedStatus();
   WINNOW_RETURN_IF_ERROR(Check(job, deadline));
   backlog_.Add(job.work, job.priority);
-  const Places& places = PlacesFor(job);
-  job.has_place =
-      !places.HasWaiter(job.priority) && places.IsFree(job.priority, options_.max_active);
+  const PrioritySlots& slots = SlotsFor(job);
+  job.has_slot = !slots.HasWaiter(job.priority) && slots.IsFree(job.priority, options_.max_active);
   Enter(job);
   return LoadLocked();
 }
 
-absl::Status Intake::TakeResend(Ticket& job) {
+absl::Status PrefillAdmission::AcceptResend(Entry& job) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (closed_) return ClosedStatus();
   Enter(job);
   return absl::OkStatus();
 }
 
-void Intake::Enter(const Ticket& job) {
+void PrefillAdmission::Enter(const Entry& job) {
   ++num_jobs_;
-  Places& places = PlacesFor(job);
-  job.has_place ? places.AddHolder(job.priority) : places.AddWaiter(job.priority);
+  PrioritySlots& slots = SlotsFor(job);
+  job.has_slot ? slots.AddHolder(job.priority) : slots.AddWaiter(job.priority);
 }
 
-absl::Status Intake::Check(const Ticket& job, const Deadline& deadline) const {
+absl::Status PrefillAdmission::Check(const Entry& job, const Deadline& deadline) const {
   const auto refuse = [&](const std::string& why, absl::Duration retry_after) {
     absl::Status full = absl::ResourceExhaustedError(absl::StrCat("prefill: ", why));
     SetRetryAfter(full, std::max(options_.retry_after, retry_after));
@@ -62,7 +61,7 @@ absl::Status Intake::Check(const Ticket& job, const Deadline& deadline) const {
   }
   const absl::Duration done = backlog_.TimeFor(job.work, job.priority);
   const absl::Duration left = deadline.Remaining(clock_);
-  // One that has the worker for itself is tried: the estimate may be wrong.
+  // A job that has the worker for itself is tried: the estimate may be wrong.
   if (num_jobs_ > 0 && left > absl::ZeroDuration() && done > left * kDeadlineShare) {
     return refuse(absl::StrCat("the queue is too long: the prompt would be done in ",
                                absl::FormatDuration(done), ", the deadline leaves ",
@@ -72,46 +71,47 @@ absl::Status Intake::Check(const Ticket& job, const Deadline& deadline) const {
   return absl::OkStatus();
 }
 
-bool Intake::TryPlace(Ticket& job) {
+bool PrefillAdmission::TryAcquireSlot(Entry& job) {
   std::lock_guard<std::mutex> lock(mutex_);
-  Places& places = PlacesFor(job);
-  if (!places.IsFree(job.priority, options_.max_active)) return false;
-  places.RemoveWaiter(job.priority);
-  places.AddHolder(job.priority);
-  job.has_place = true;
+  PrioritySlots& slots = SlotsFor(job);
+  if (!slots.IsFree(job.priority, options_.max_active)) return false;
+  slots.RemoveWaiter(job.priority);
+  slots.AddHolder(job.priority);
+  job.has_slot = true;
   return true;
 }
 
-void Intake::Leave(const Ticket& job) {
+void PrefillAdmission::Leave(const Entry& job) {
   std::lock_guard<std::mutex> lock(mutex_);
   backlog_.Remove(job.work, job.priority);
-  Places& places = PlacesFor(job);
-  job.has_place ? places.RemoveHolder(job.priority) : places.RemoveWaiter(job.priority);
+  PrioritySlots& slots = SlotsFor(job);
+  job.has_slot ? slots.RemoveHolder(job.priority) : slots.RemoveWaiter(job.priority);
   if (--num_jobs_ == 0) backlog_.Clear();
 }
 
-void Intake::OnStep(const Backlog::Work& done, absl::Duration took, absl::Duration elapsed) {
+void PrefillAdmission::OnStep(const Backlog::Work& done, absl::Duration took,
+                              absl::Duration elapsed) {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [priority, work] : done) backlog_.Remove(work, priority);
   backlog_.OnStep(done, took, elapsed);
 }
 
-void Intake::Close() {
+void PrefillAdmission::Close() {
   std::lock_guard<std::mutex> lock(mutex_);
   closed_ = true;
 }
 
-PrefillLoad Intake::load() const {
+PrefillLoad PrefillAdmission::load() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return LoadLocked();
 }
 
-PrefillLoad Intake::LoadLocked() const {
+PrefillLoad PrefillAdmission::LoadLocked() const {
   const double work = backlog_.WorkAhead();
   return {num_jobs_, static_cast<int64_t>(work / num_layers_), backlog_.TimeOf(work)};
 }
 
-absl::Duration Intake::queued_time() const {
+absl::Duration PrefillAdmission::queued_time() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return backlog_.TimeFor();
 }
