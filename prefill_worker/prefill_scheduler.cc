@@ -1,7 +1,6 @@
 #include "prefill_worker/prefill_scheduler.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,19 +14,6 @@ namespace {
 
 // Stop flags and deadlines are looked at this often when nothing else happens.
 constexpr absl::Duration kIdleTick = absl::Milliseconds(50);
-
-double EngineSeconds(const StageTimes& s) {
-  return s.full_layers + s.score + s.allreduce + s.select + s.pruned_layers + s.head;
-}
-
-absl::Status StoppedStatus(const PrefillJob& job, const Clock& clock) {
-  if (job.stop->IsStopped()) {
-    return absl::Status(job.stop->reason(), "prefill: the request was stopped by its caller");
-  }
-  if (job.target.deadline.HasPassed(clock))
-    return absl::DeadlineExceededError("prefill: the request's deadline passed");
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -43,72 +29,26 @@ PrefillScheduler::PrefillScheduler(PrefillEngine& engine, KvHandoffFactory& hand
 
 PrefillScheduler::~PrefillScheduler() {
   admission_.Close();
-  {
-    std::lock_guard<std::mutex> lock(mailbox_->mutex);
-    mailbox_->stopping = true;
-  }
-  mailbox_->wake.notify_all();
+  mailbox_->Stop();
   thread_.join();
 }
 
-absl::StatusOr<PrefillScheduler::Task> PrefillScheduler::MakeTask(
-    PrefillJob job, PrefillCallbacks callbacks) const {
-  if (job.sampling.max_tokens > 1 && job.target.decode_address.empty()) {
-    return absl::InvalidArgumentError(
-        "prefill: decode_address is empty, but max_tokens is more than 1");
-  }
-  const auto num_tokens = static_cast<int64_t>(job.prompt_ids.size());
-  const int64_t max_context = engine_.shape().max_context;
-  if (num_tokens < 1 || num_tokens + job.sampling.max_tokens - 1 > max_context) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prefill: prompt tokens + max_tokens - 1 must be in [1, ", max_context,
-                     "], got ", num_tokens, " + ", job.sampling.max_tokens, " - 1"));
-  }
-  const auto num_forced = static_cast<int>(job.forced_tokens.size());
-  if (num_forced > 0 && num_forced >= job.sampling.max_tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prefill: forced_tokens must be fewer than max_tokens, ",
-                     job.sampling.max_tokens, ", got ", num_forced));
-  }
-  for (const int32_t id : job.forced_tokens) {
-    if (id < 0 || id >= engine_.shape().vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("prefill: a forced token must be in [0, ",
-                                                     engine_.shape().vocab_size, "), got ", id));
-    }
-  }
-  Task task;
-  task.plan = MakeKvPlan(engine_.shape(), job.selection, num_tokens);
-  const PrefillRoom room = engine_.RoomFor(task.plan, job.selection);
-  if (room.needed > room.total) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "prefill: a prompt of ", num_tokens, " tokens with policy ",
-        SelectionPolicyName(job.selection.policy), " needs ", room.needed >> 20,
-        " MiB of device memory, this worker has ", room.total >> 20, " MiB for prompts"));
-  }
-  task.admission = {.priority = job.priority,
-                    .is_short = num_tokens <= ShortRows(engine_.max_step_rows()),
-                    .work = Backlog::WorkOf(task.plan)};
-  task.job = std::move(job);
-  task.callbacks = std::move(callbacks);
-  task.submitted = clock_.Now();
-  return task;
-}
-
 absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks) {
-  WINNOW_ASSIGN_OR_RETURN(Task made, MakeTask(std::move(job), std::move(callbacks)));
+  WINNOW_ASSIGN_OR_RETURN(
+      Task made, MakePrefillTask(engine_, std::move(job), std::move(callbacks), clock_.Now()));
   const auto task = std::make_shared<Task>(std::move(made));
   WINNOW_ASSIGN_OR_RETURN(const PrefillLoad load,
                           admission_.Accept(task->admission, task->job.target.deadline));
   task->callbacks.accepted(load);
-  // One that has been stopped is dropped in the scheduler's next turn.
-  if (task->admission.has_slot && StoppedStatus(task->job, clock_).ok()) Begin(*task);
-  // The task is the scheduler's thread's once it is posted.
+  // A job that was stopped meanwhile is dropped in the scheduler's next turn.
+  if (task->admission.has_slot && StoppedStatus(task->job, clock_).ok()) LeaveQueue(*task);
+  // Copies, since the task belongs to the scheduler's thread once it is posted.
   const std::shared_ptr<KvHandoff> handoff = task->handoff;
   const KvPlan plan = task->plan;
   const int max_tokens = task->job.sampling.max_tokens;
   const int64_t id = next_id_++;
   mailbox_->Post([this, id, task] { tasks_.emplace(id, std::move(*task)); });
-  // The grant comes by the mailbox, so after the task.
+  // The grant comes through the mailbox, behind the task.
   if (handoff != nullptr) Reserve(id, *handoff, plan, max_tokens);
   return absl::OkStatus();
 }
@@ -143,18 +83,6 @@ void PrefillScheduler::StartResend(int64_t id, Task& resent) {
   task.summary = entry->summary;
 }
 
-void PrefillScheduler::Mailbox::Post(std::function<void()> event) {
-  std::lock_guard<std::mutex> lock(mutex);
-  events.push_back(std::move(event));
-  wake.notify_all();
-}
-
-void PrefillScheduler::Wake() {
-  std::lock_guard<std::mutex> lock(mailbox_->mutex);
-  mailbox_->poked = true;
-  mailbox_->wake.notify_all();
-}
-
 void PrefillScheduler::Run() {
   while (true) {
     RunPosted();
@@ -162,29 +90,18 @@ void PrefillScheduler::Run() {
     DropRetained();
     StartReservations();
     AdmitGranted();
-    TellQueue();
+    ReportQueue();
     const bool stepped = StepOnce();
-    std::unique_lock<std::mutex> lock(mailbox_->mutex);
-    if (!stepped) {
-      clock_.WaitFor(mailbox_->wake, lock, kIdleTick, [this] {
-        return mailbox_->stopping || mailbox_->poked || !mailbox_->events.empty();
-      });
-    }
-    mailbox_->poked = false;
-    if (mailbox_->stopping) break;
+    if (!mailbox_->Wait(clock_, stepped ? absl::ZeroDuration() : kIdleTick)) break;
   }
   RunPosted();
-  while (!tasks_.empty())
+  while (!tasks_.empty()) {
     Fail(tasks_.begin()->first, absl::UnavailableError("prefill: the worker is shutting down"));
+  }
 }
 
 void PrefillScheduler::RunPosted() {
-  std::deque<std::function<void()>> events;
-  {
-    std::lock_guard<std::mutex> lock(mailbox_->mutex);
-    events.swap(mailbox_->events);
-  }
-  for (const auto& event : events) event();
+  for (const Mailbox::Event& event : mailbox_->TakeAll()) event();
 }
 
 PrefillScheduler::Task* PrefillScheduler::Find(int64_t id) {
@@ -218,14 +135,14 @@ void PrefillScheduler::StartReservations() {
         if (next == nullptr || task.job.priority > next->job.priority) next = &task, next_id = id;
       }
       if (next == nullptr || !admission_.TryAcquireSlot(next->admission)) break;
-      Begin(*next);
+      LeaveQueue(*next);
       if (next->handoff == nullptr) continue;
       Reserve(next_id, *next->handoff, next->plan, next->job.sampling.max_tokens);
     }
   }
 }
 
-void PrefillScheduler::Begin(Task& task) {
+void PrefillScheduler::LeaveQueue(Task& task) {
   task.state = task.needs_decode() ? State::kReserving : State::kGranted;
   if (!task.needs_decode()) return;
   task.reserve_begin = clock_.Now();
@@ -261,15 +178,15 @@ void PrefillScheduler::AdmitGranted() {
     return a.second->job.priority > b.second->job.priority;
   });
   std::vector<std::pair<int64_t, absl::Status>> failed;
-  bool is_full = false;  // for long ones: in order, so that none of them starves
+  bool is_full = false;  // for long prompts: they keep their order, so that none starves
   for (const auto& [id, granted_task] : granted) {
     Task& task = *granted_task;
     if (is_full && !task.admission.is_short) continue;
     if (task.resent) {
       Ship(id, task);
-    } else if (const PrefillRoom room = engine_.RoomFor(task.plan, task.job.selection);
-               room.needed > room.free) {
-      is_full = true;  // until others have left
+    } else if (const PrefillRoom memory = engine_.RoomFor(task.plan, task.job.selection);
+               memory.needed > memory.free) {
+      is_full = true;  // until another prompt has left
     } else if (absl::Status status = Admit(task); !status.ok()) {
       failed.emplace_back(id, std::move(status));
     }
@@ -302,7 +219,7 @@ absl::StatusOr<std::shared_ptr<KvStaging>> PrefillScheduler::AllocateStaging(con
       });
 }
 
-void PrefillScheduler::TellQueue() {
+void PrefillScheduler::ReportQueue() {
   PrefillQueue waiting;
   for (const auto& [id, task] : tasks_) {
     if (task.resent || task.state == State::kRunning || task.state == State::kShipping) continue;
@@ -378,20 +295,7 @@ void PrefillScheduler::OnOutput(int64_t id, PrefillOutput output) {
     return;
   }
 
-  PrefillSummary& summary = task.summary;
-  summary.ledger = MakeLedger(task.plan, engine_.kv_element_bytes());
-  summary.stages = output.stages;
-  summary.stages.reserve_wait = task.reserve_wait;
-  summary.stages.queue = std::max(0.0, absl::ToDoubleSeconds(task.token_made - task.submitted) -
-                                           task.reserve_wait - EngineSeconds(output.stages));
-  if (task.job.explain) {
-    summary.kept_positions = std::move(output.kept_positions);
-    if (!task.plan.pruned) {
-      summary.kept_positions.resize(task.plan.num_prompt_tokens);
-      std::iota(summary.kept_positions.begin(), summary.kept_positions.end(), 0);
-    }
-  }
-
+  FillSummary(engine_, output, task);
   task.tokens = task.job.forced_tokens;
   bool is_stop = false;
   if (task.tokens.empty()) {
@@ -423,7 +327,7 @@ void PrefillScheduler::FinishWithoutDecode(int64_t id) {
 
 void PrefillScheduler::Ship(int64_t id, Task& task) {
   task.state = State::kShipping;
-  if (task.resent) {  // everything is final already
+  if (task.resent) {  // all parts are final already
     KvSink* sink = task.handoff->Open(task.staging);
     for (int rank = 0; rank < static_cast<int>(task.staging->ranks.size()); ++rank) {
       if (!task.staging->ranks[rank].heads.ships_kv) continue;
@@ -443,7 +347,7 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   Task* shipped = Find(id);
   if (shipped == nullptr) return;
   if (!summary.ok()) {
-    if (StoppedStatus(shipped->job, clock_).ok()) {  // else nobody will ask for it
+    if (StoppedStatus(shipped->job, clock_).ok()) {  // otherwise nobody asks for a resend
       events_.OnTransferFailed(summary.status());
       shipped->computed_tokens = 0;  // not wasted: a resend may follow
       retained_.Put(shipped->job.target.request_id,
@@ -473,7 +377,7 @@ void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {
   if (!task.resent) events_.OnFailed(task.job, status, task.computed_tokens);
 }
 
-// A job's end: everything it held is free before its caller hears of it.
+// Ends a task: all that the job held is free before its caller learns of the end.
 PrefillScheduler::Task PrefillScheduler::Take(int64_t id) {
   Task task = std::move(tasks_.extract(id).mapped());
   if (task.sequence != 0) engine_.Release(task.sequence);
