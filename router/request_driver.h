@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/backoff.h"
 #include "common/clock.h"
 #include "router/patience.h"
 #include "router/retry_policy.h"

@@ -1,10 +1,8 @@
 #include "router/retry_policy.h"
 
-#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "common/retry_hint.h"
 
 namespace winnow {
 namespace {
@@ -73,15 +71,6 @@ absl::Status ForClient(const absl::Status& failure) {
     default:
       return WithCode(failure, absl::StatusCode::kInternal);
   }
-}
-
-absl::Duration Backoff(const BackoffOptions& options, int failed_attempts, double jitter,
-                       const absl::Status& failure) {
-  const int doublings = std::clamp(failed_attempts - 1, 0, 20);
-  absl::Duration delay = std::min(options.first * (1 << doublings), options.longest);
-  delay += delay * (jitter / 2);
-  if (const auto hint = GetRetryAfter(failure)) delay = std::max(delay, *hint);
-  return delay;
 }
 
 }  // namespace winnow

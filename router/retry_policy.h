@@ -27,13 +27,4 @@ absl::Status ReadFailure(const absl::Status& ended, absl::Duration time_left);
 // UNAVAILABLE; damage and what no contract allows become INTERNAL. Keeps the text and the hint.
 absl::Status ForClient(const absl::Status& failure);
 
-struct BackoffOptions {
-  absl::Duration first = absl::Milliseconds(100);
-  absl::Duration longest = absl::Seconds(5);
-};
-// Wait before the attempt after `failed_attempts` (≥ 1): doubles, plus up to a half more by
-// `jitter` in [0, 1], and at least the failure's own hint.
-absl::Duration Backoff(const BackoffOptions& options, int failed_attempts, double jitter,
-                       const absl::Status& failure);
-
 }  // namespace winnow
