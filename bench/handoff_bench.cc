@@ -28,7 +28,7 @@
 #include "engine/device/cpu_backend.h"
 #include "engine/ranks/choose_device.h"
 #include "nlohmann/json.hpp"
-#include "prefill_worker/grpc_kv_handoff.h"
+#include "prefill_worker/grpc_kv_handoff_factory.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
 
@@ -140,11 +140,11 @@ Cost MeasureHandoff(const ModelShape& shape, Backend& backend,
   const KvPlan& plan = staging->plan;
   RealClock clock;
   DecodeSide decode(shape, backend, plan);
-  GrpcKvHandoffs handoffs({.incarnation = kPrefill,
-                           .layout_digest = kLayout,
-                           .streams_per_rank = streams,
-                           .tls = TlsFilesOfFlags(),
-                           .clock = &clock});
+  GrpcKvHandoffFactory handoffs({.incarnation = kPrefill,
+                                 .layout_digest = kLayout,
+                                 .streams_per_rank = streams,
+                                 .tls = TlsFilesOfFlags(),
+                                 .clock = &clock});
   int run = 0;
   return Measure(repeats, [&] {
     const auto handoff = handoffs.Create({.request_id = "request " + std::to_string(run++),

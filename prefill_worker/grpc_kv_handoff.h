@@ -1,64 +1,72 @@
 #pragma once
 
-#include <condition_variable>
-#include <map>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "common/clock.h"
-#include "common/executor.h"
+#include "prefill_worker/connection_pool.h"
+#include "prefill_worker/deferred_tasks.h"
 #include "prefill_worker/kv_handoff.h"
-#include "rpc/channel.h"
-#include "transfer/chunk_codec.h"
+#include "prefill_worker/kv_handoff_options.h"
+#include "prefill_worker/kv_lease.h"
+#include "prefill_worker/push_streams.h"
+#include "transfer/kv_sender.h"
+#include "transfer/push_transport.h"
 
 namespace winnow {
 
-// Hands KV to decode workers over gRPC. Connections to a decode worker are kept and shared by its
-// handoffs: one for calls and one per push stream. Those that nobody used for ten minutes go when a
-// new one is made, so that decode workers that are gone leave nothing behind. Must outlive the
-// handoffs it made; the destructor waits for what they left under way, because the last owner of a
-// channel must not be a gRPC callback.
-class GrpcKvHandoffs final : public KvHandoffFactory {
+// One handoff over gRPC: a lease at the decode worker, a sender that cuts the KV into chunks, and
+// the transport that carries the chunks. Callbacks share the handoff, so that it outlives the
+// caller's handle; GrpcKvHandoffFactory makes it. Thread-safe.
+class GrpcKvHandoff final : public KvHandoff,
+                            public KvSink,
+                            public std::enable_shared_from_this<GrpcKvHandoff> {
  public:
-  struct Options {
-    uint64_t incarnation = 0;  // of this prefill worker
-    std::string layout_digest;
-    int tensor_parallel = 1;
-    int streams_per_rank = 1;
-    uint32_t newest_wire_version = kWireVersion;
-    absl::Duration call_timeout = absl::Seconds(5);  // of Reserve, Commit, Renew, Abort
-    TlsFiles tls;
-    const Clock* clock = nullptr;
-  };
-  explicit GrpcKvHandoffs(Options options)
-      : options_(std::move(options)), event_waiter_("kv-events", 1) {}
+  // The references must outlive `alive`, which the handoff lets go at its very end.
+  GrpcKvHandoff(const KvHandoffOptions& options, ConnectionPool& connections, DeferredTasks& tasks,
+                const HandoffTarget& target, std::shared_ptr<void> alive);
 
-  ~GrpcKvHandoffs() override;
-
-  std::shared_ptr<KvHandoff> Create(const HandoffTarget& target) override;
-
-  // Used by the handoffs.
-  const Options& options() const { return options_; }
-  absl::StatusOr<std::shared_ptr<grpc::Channel>> Channel(const std::string& address, int index);
-  size_t num_connections() const;
-  Executor& event_waiter() { return event_waiter_; }
+  void Reserve(const KvPlan& plan, int max_tokens,
+               std::function<void(absl::StatusOr<Grant>)> done) override;
+  KvSink* Open(std::shared_ptr<KvStaging> staging) override;
+  void OnKvReady(const KvReady& part, EventPtr event) override;
+  void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
+              std::function<void(absl::StatusOr<Summary>)> done) override;
+  void Abort(const std::string& reason) override;
 
  private:
-  struct Connection {
-    std::shared_ptr<grpc::Channel> channel;
-    absl::Time last_used;
-  };
-  // The lock is held.
-  void DropUnused(absl::Time now);
+  using CommitDone = std::function<void(absl::StatusOr<Summary>)>;
 
-  const Options options_;
-  Executor event_waiter_;  // waits for device events off the rank threads
-  mutable std::mutex mutex_;
-  std::condition_variable all_gone_;
-  int num_live_ = 0;  // handoffs and what they left under way
-  std::map<std::pair<std::string, int>, Connection> connections_;
+  KvSender::Options SenderOptions(const KvStaging& staging, PushTransport& transport) const;
+  absl::Status OpenStreams(PushStreams& streams, std::shared_ptr<const KvStaging> staging);
+  // Fails the sender once the decode worker has acknowledged nothing for as long as the lease.
+  void WatchForSilence();
+  void OnEvent(const KvReady& part, const absl::Status& status);
+  // No more parts will come: waits for the acknowledgements, then commits.
+  void FinishSending(const std::vector<int32_t>& tokens, const SamplingParams& sampling,
+                     const CommitDone& done);
+  v1::CommitRequest MakeCommit(const std::vector<int32_t>& tokens,
+                               const SamplingParams& sampling) const;
+
+  const std::shared_ptr<void> alive_;  // first, so that it goes last
+  const KvHandoffOptions& options_;
+  const Clock& clock_;
+  ConnectionPool& connections_;
+  DeferredTasks& tasks_;
+  const HandoffTarget target_;
+  const std::shared_ptr<KvLease> lease_;
+  KvPlan plan_;
+
+  // Set by Open, whose lock orders it before Abort.
+  std::unique_ptr<PushTransport> transport_;
+  std::unique_ptr<KvSender> sender_;
+
+  std::mutex mutex_;
+  bool aborted_ = false;
+  int parts_waiting_ = 0;         // for their events
+  std::function<void()> finish_;  // for the last of these parts to call
 };
 
 }  // namespace winnow

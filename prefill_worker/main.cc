@@ -13,7 +13,7 @@
 #include "common/status_macros.h"
 #include "engine/tensor_parallel_prefill.h"
 #include "plan/layout_digest.h"
-#include "prefill_worker/grpc_kv_handoff.h"
+#include "prefill_worker/grpc_kv_handoff_factory.h"
 #include "prefill_worker/prefill_metrics.h"
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
@@ -139,12 +139,13 @@ absl::Status Run() {
   LogMemoryPlan(*engine, identity.profile);
 
   ExportModelInfo(registry, identity.layout_digest, SelectionConfigToJson(identity.profile));
-  GrpcKvHandoffs handoffs({.incarnation = identity.incarnation,
-                           .layout_digest = identity.layout_digest,
-                           .tensor_parallel = load.tensor_parallel,
-                           .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
-                           .tls = TlsFilesOfFlags(),
-                           .clock = &clock});
+  GrpcKvHandoffFactory handoffs({.incarnation = identity.incarnation,
+                                 .layout_digest = identity.layout_digest,
+                                 .tensor_parallel = load.tensor_parallel,
+                                 .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
+                                 .event_timeout = engine_options.step_timeout,
+                                 .tls = TlsFilesOfFlags(),
+                                 .clock = &clock});
   PrefillScheduler scheduler(
       *engine, handoffs, clock, metrics,
       {.admission = {.max_jobs = absl::GetFlag(FLAGS_max_queue),

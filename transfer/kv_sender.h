@@ -13,16 +13,9 @@
 #include "plan/kv_layout.h"
 #include "plan/kv_plan.h"
 #include "transfer/kv_chunk.h"
+#include "transfer/push_transport.h"
 
 namespace winnow {
-
-// Carries chunks of one stream in order. Must not block and must not call the sender back from
-// inside Send, which is called for different streams side by side.
-class PushTransport {
- public:
-  virtual ~PushTransport() = default;
-  virtual void Send(int stream, const KvChunk& chunk) = 0;
-};
 
 // What a stream carried, for the commit.
 struct StreamSummary {

@@ -15,8 +15,8 @@
 #include "absl/strings/str_cat.h"
 #include "common/retry_hint.h"
 #include "decode_worker/kv_transfer_service.h"
-#include "prefill_worker/grpc_kv_handoff.h"
-#include "prefill_worker/kv_push_client.h"
+#include "prefill_worker/grpc_kv_handoff_factory.h"
+#include "prefill_worker/push_stream.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
@@ -149,7 +149,7 @@ class PrefillSide {
 
  private:
   RealClock clock_;
-  GrpcKvHandoffs handoffs_;  // outlives the handoff
+  GrpcKvHandoffFactory handoffs_;  // outlives the handoff
 
  public:
   std::shared_ptr<KvHandoff> handoff;
@@ -286,8 +286,7 @@ TEST(KvTransferTest, APushStreamToASilentWorkerEndsAtItsDeadline) {
   auto future = ended->get_future();
   const std::weak_ptr<void> stream_alive = ended;
   PushStream::Start(
-      channel, v1::PushOpen(), Deadline::After(clock, absl::Milliseconds(200)), clock, {},
-      /*gathers=*/true, nullptr,
+      channel, {.deadline = Deadline::After(clock, absl::Milliseconds(200)), .clock = &clock},
       {.acknowledged = [](const v1::PushResponse&) {},
        .ended = [ended =
                      std::move(ended)](const absl::Status& status) { ended->set_value(status); }});

@@ -19,6 +19,8 @@ using ::testing::ElementsAre;
 class RecordingTransport final : public PushTransport {
  public:
   void Send(int stream, const KvChunk& chunk) override { sent[stream].push_back(chunk); }
+  void Finish() override {}
+  void Cancel() override {}
   std::map<int, std::vector<KvChunk>> sent;
 
   int64_t bytes(int stream) {

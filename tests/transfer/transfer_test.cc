@@ -53,11 +53,12 @@ class QueueTransport final : public PushTransport {
     s.messages.pop_front();
     return message;
   }
-  void Close() {
+  void Finish() override {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
     changed_.notify_all();
   }
+  void Cancel() override { Finish(); }
   // Swaps a stream's first two waiting messages, or doubles its first; false if there are too few.
   bool Swap(int stream) {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -146,7 +147,7 @@ struct Handoff {
     sender.Finish([this](const absl::Status& status) {
       std::lock_guard<std::mutex> lock(mutex);
       end = status;
-      transport.Close();
+      transport.Finish();
     });
   }
   std::optional<absl::Status> End() {

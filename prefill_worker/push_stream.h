@@ -17,34 +17,40 @@
 namespace winnow {
 
 // One Push stream to a decode worker: an opening message, then chunks whose payload is sent from
-// where it lies. One write is in flight; the rest waits (the sender's credits bound it).
+// where it lies. One write is in flight; other chunks wait, bounded by the sender's credits.
 class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::PushResponse> {
  public:
+  struct Options {
+    v1::PushOpen open;
+    Deadline deadline = Deadline::Infinite();  // the stream then ends with DEADLINE_EXCEEDED
+    TraceContext trace;
+    // Small chunks that wait at the same time travel in one message (wire version 2).
+    bool gathers = true;
+    // Keeps the chunks' memory alive until gRPC has let go of it.
+    std::shared_ptr<const void> payload_owner;
+    const Clock* clock = nullptr;
+  };
   struct Callbacks {
     std::function<void(const v1::PushResponse&)> acknowledged;
     std::function<void(const absl::Status&)> ended;  // once, after everything else
   };
-  // Small chunks that wait for each other travel in one message if it `gathers` (wire version 2).
-  // `payload_owner` keeps the chunks' memory alive until gRPC has let go of it. At the deadline the
-  // stream ends with DEADLINE_EXCEEDED. It deletes itself after `ended`.
-  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const v1::PushOpen& open,
-                           Deadline deadline, const Clock& clock, const TraceContext& trace,
-                           bool gathers, std::shared_ptr<const void> payload_owner,
+  // The stream deletes itself after `ended`, and only then drops its callbacks.
+  static PushStream* Start(const std::shared_ptr<grpc::Channel>& channel, const Options& options,
                            Callbacks callbacks);
 
   void Send(const KvChunk& chunk);
-  // No more chunks; the server then ends the stream.
+  // No more chunks will come; the server then ends the stream.
   void FinishWrites();
-  // `ended` then hears CANCELLED, unless the stream has ended otherwise.
+  // `ended` then gets CANCELLED, unless the stream has ended otherwise.
   void Cancel();
 
  private:
-  PushStream(const std::shared_ptr<grpc::Channel>& channel, bool gathers,
-             std::shared_ptr<const void> payload_owner, Callbacks callbacks)
+  PushStream(const std::shared_ptr<grpc::Channel>& channel, const Options& options,
+             Callbacks callbacks)
       : callbacks_(std::move(callbacks)),
         stub_(channel),
-        gathers_(gathers),
-        payload_owner_(std::move(payload_owner)) {}
+        gathers_(options.gathers),
+        payload_owner_(options.payload_owner) {}
 
   void OnWriteDone(bool ok) override;
   void OnReadDone(bool ok) override;
@@ -54,8 +60,8 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   void WriteNext();
   void Break();
 
-  const Callbacks
-      callbacks_;  // first, so that what they keep alive outlives our share of the channel
+  // First, so that what the callbacks keep alive outlives our share of the channel.
+  const Callbacks callbacks_;
   grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PushResponse> stub_;
   grpc::ClientContext context_;
   const bool gathers_;

@@ -1,4 +1,4 @@
-#include "prefill_worker/kv_push_client.h"
+#include "prefill_worker/push_stream.h"
 
 #include <utility>
 #include <vector>
@@ -45,19 +45,17 @@ grpc::ByteBuffer Corrupted(const grpc::ByteBuffer& message) {
 
 }  // namespace
 
-PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel,
-                              const v1::PushOpen& open, Deadline deadline, const Clock& clock,
-                              const TraceContext& trace, bool gathers,
-                              std::shared_ptr<const void> payload_owner, Callbacks callbacks) {
-  auto* stream = new PushStream(channel, gathers, std::move(payload_owner), std::move(callbacks));
-  SetDeadline(stream->context_, deadline, clock);
-  SendTrace(stream->context_, trace);
+PushStream* PushStream::Start(const std::shared_ptr<grpc::Channel>& channel, const Options& options,
+                              Callbacks callbacks) {
+  auto* stream = new PushStream(channel, options, std::move(callbacks));
+  SetDeadline(stream->context_, options.deadline, *options.clock);
+  SendTrace(stream->context_, options.trace);
   stream->stub_.PrepareBidiStreamingCall(&stream->context_, kPushMethod, grpc::StubOptions(),
                                          stream);
-  stream
-      ->AddHold();  // chunks come from other threads; dropped by FinishWrites or when a write fails
+  // Chunks come from other threads. FinishWrites or a failed write drops the hold.
+  stream->AddHold();
   v1::PushRequest first;
-  *first.mutable_open() = open;
+  *first.mutable_open() = options.open;
   const grpc::Slice slice(first.SerializeAsString());
   stream->message_ = grpc::ByteBuffer(&slice, 1);
   stream->is_writing_ = true;
