@@ -132,8 +132,15 @@ class FakeHandoffs final : public KvHandoffFactory {
   std::shared_ptr<KvHandoff> Create(const HandoffTarget& target) override {
     return std::make_shared<Handoff>(*this, target);
   }
-  ~FakeHandoffs() override {
-    for (std::thread& thread : threads_) thread.join();
+  ~FakeHandoffs() override { AwaitCallbacks(); }
+  // Once it returns, all answers to the calls so far have been given.
+  void AwaitCallbacks() {
+    std::vector<std::thread> threads;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      threads.swap(threads_);
+    }
+    for (std::thread& thread : threads) thread.join();
   }
   std::vector<std::string> calls() const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -226,6 +233,10 @@ class JobLog {
     std::unique_lock<std::mutex> lock(state_->mutex);
     state_->changed.wait_for(lock, std::chrono::seconds(10), [this] { return state_->done; });
     return state_->events;
+  }
+  bool has_ended() const {
+    std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->done;
   }
   PrefillSummary summary() {
     std::lock_guard<std::mutex> lock(state_->mutex);

@@ -16,23 +16,45 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-// Holds up whoever passes while it is closed.
+// Holds up the thread that passes while the gate is closed.
 class Gate {
  public:
   void Pass() {
     std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return open_; });
+    ++arrivals_;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return open_ || permits_ > 0; });
+    if (!open_) --permits_;
   }
   void Set(bool open) {
     std::lock_guard<std::mutex> lock(mutex_);
     open_ = open;
+    permits_ = 0;
     changed_.notify_all();
+  }
+  // Lets the thread pass once through the closed gate.
+  void PassOnce() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++permits_;
+    changed_.notify_all();
+  }
+  int arrivals() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return arrivals_;
+  }
+  // Waits until the thread has come to the gate `count` times in all.
+  void AwaitArrivals(int count) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    EXPECT_TRUE(
+        changed_.wait_for(lock, std::chrono::seconds(20), [&] { return arrivals_ >= count; }));
   }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool open_ = true;
+  int permits_ = 0;
+  int arrivals_ = 0;
 };
 
 class PrefillSchedulerTest : public ::testing::Test {
@@ -41,6 +63,22 @@ class PrefillSchedulerTest : public ::testing::Test {
   void Start(PrefillScheduler::Options options = {}) { StartBy(clock_, options); }
   void StartBy(const Clock& clock, PrefillScheduler::Options options) {
     scheduler_ = std::make_unique<PrefillScheduler>(engine_, handoffs_, clock, events_, options);
+  }
+  // Every step of the engine waits at the gate, which is closed.
+  void CloseGate() {
+    engine_.on_step = [this] { gate_.Pass(); };
+    gate_.Set(false);
+  }
+  // Lets single steps of the scheduler through the gate, where one waits already, until the job has
+  // ended. The decode worker's answers come between the steps. Others must have steps left.
+  void StepUntilEnd(JobLog& log, int most_steps) {
+    for (int steps = 0; steps < most_steps && !log.has_ended(); ++steps) {
+      handoffs_.AwaitCallbacks();
+      const int arrivals = gate_.arrivals();
+      gate_.PassOnce();
+      gate_.AwaitArrivals(arrivals + 1);
+    }
+    EXPECT_TRUE(log.has_ended());
   }
   PrefillJob Job(const std::string& id, int prompt_tokens, int max_tokens = 5) {
     PrefillJob job;
@@ -66,6 +104,8 @@ class PrefillSchedulerTest : public ::testing::Test {
       sent_bytes += summary.kv_payload_bytes;
     }
     void OnTransferFailed(const absl::Status&) override { ++transfers_failed; }
+    void OnPinnedBytes(int64_t bytes) override { on_pinned_bytes(bytes); }
+    std::function<void(int64_t)> on_pinned_bytes = [](int64_t) {};  // set before the start
     int64_t computed = 0, wasted = 0, most_waiting = 0, sent_bytes = 0;
     int failed = 0, transfers_failed = 0;
   };
@@ -177,8 +217,7 @@ TEST_F(PrefillSchedulerTest, TellsWhatWasComputedForNothing) {
 }
 
 TEST_F(PrefillSchedulerTest, TellsHowManyWait) {
-  engine_.on_step = [this] { gate_.Pass(); };
-  gate_.Set(false);
+  CloseGate();
   Start({.admission = {.max_active = 1}});
   JobLog logs[3];
   for (JobLog& log : logs) {
@@ -209,15 +248,15 @@ TEST_F(PrefillSchedulerTest, KvThatMayBeSentAgainIsNotWasted) {
 
 TEST_F(PrefillSchedulerTest, RetainedKvGoesByItself) {
   handoffs_.FailCommit("a", absl::UnavailableError("decode worker is gone"));
-  Start({.retained = {.max_age = absl::Milliseconds(200)}});
+  std::promise<void> retained, gone;
+  events_.on_pinned_bytes = [&](int64_t bytes) { (bytes > 0 ? retained : gone).set_value(); };
+  StartBy(fake_clock_, {.retained = {.max_age = absl::Seconds(30)}});
   JobLog log;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 30), log.callbacks()).ok());
-  log.Wait();
+  retained.get_future().wait();
   EXPECT_GT(scheduler_->staging_bytes(), 0);
-  const absl::Time late = clock_.Now() + absl::Seconds(20);
-  while (scheduler_->staging_bytes() > 0 && clock_.Now() < late) {
-    absl::SleepFor(absl::Milliseconds(10));
-  }
+  fake_clock_.Advance(absl::Seconds(31));  // nothing else happens
+  gone.get_future().wait();
   EXPECT_EQ(scheduler_->staging_bytes(), 0);
 }
 
@@ -233,8 +272,7 @@ TEST_F(PrefillSchedulerTest, AFailedStepFailsItsJobsAndAbortsTheirReservations) 
 
 TEST_F(PrefillSchedulerTest, APromptThatFailsAloneLeavesItsNeighboursAlone) {
   engine_.bad_prompt = 20;
-  engine_.on_step = [this] { gate_.Pass(); };
-  gate_.Set(false);
+  CloseGate();
   Start();
   JobLog first, bad, good;
   ASSERT_TRUE(scheduler_->Submit(Job("first", 60), first.callbacks()).ok());
@@ -249,9 +287,7 @@ TEST_F(PrefillSchedulerTest, APromptThatFailsAloneLeavesItsNeighboursAlone) {
 
 TEST_F(PrefillSchedulerTest, AFailedStepsTimeIsNotTheRate) {
   bool fails = false;  // set while the scheduler waits at the gate
-  std::atomic<int> entered{0};
   engine_.on_step = [&] {
-    ++entered;
     gate_.Pass();
     fake_clock_.Advance(fails ? absl::Seconds(120) : absl::Milliseconds(10));
     engine_.step_error = fails ? absl::DeadlineExceededError("rank 1 hangs") : absl::OkStatus();
@@ -262,9 +298,9 @@ TEST_F(PrefillSchedulerTest, AFailedStepsTimeIsNotTheRate) {
   ASSERT_TRUE(scheduler_->Submit(Job("warm", 640), warm.callbacks()).ok());
   warm.Wait();
   gate_.Set(false);
-  const int before = entered;
+  const int before = gate_.arrivals();
   ASSERT_TRUE(scheduler_->Submit(Job("bad", 640), bad.callbacks()).ok());
-  while (entered == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  gate_.AwaitArrivals(before + 1);
   ASSERT_TRUE(scheduler_->Submit(Job("next", 640), next.callbacks()).ok());
   fails = true;
   gate_.Set(true);
@@ -273,6 +309,8 @@ TEST_F(PrefillSchedulerTest, AFailedStepsTimeIsNotTheRate) {
   gate_.Set(false);
   ASSERT_TRUE(scheduler_->Submit(Job("last", 9000), last.callbacks()).ok());
   EXPECT_LT(scheduler_->queued_time(), absl::Seconds(3));  // 140 steps
+  gate_.Set(true);
+  scheduler_.reset();  // before what its steps refer to
 }
 
 TEST_F(PrefillSchedulerTest, ACancelStopsAtTheNextChunk) {
@@ -330,8 +368,7 @@ TEST_F(PrefillSchedulerTest, AJobThatWouldComeTooLateIsRefusedAtOnce) {
 }
 
 TEST_F(PrefillSchedulerTest, AFullQueueRefusesWithAHint) {
-  engine_.on_step = [this] { gate_.Pass(); };
-  gate_.Set(false);
+  CloseGate();
   Start({.admission = {.max_jobs = 2}});
   JobLog a, b, c;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 3000), a.callbacks()).ok());
@@ -368,28 +405,32 @@ TEST_F(PrefillSchedulerTest, PromptsThatDoNotFitTogetherRunOneAfterAnother) {
 
 TEST_F(PrefillSchedulerTest, AnUrgentPromptThatFitsDoesNotWaitForOneThatDoesNot) {
   engine_.memory_bytes = 10000;
-  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(5)); };
+  CloseGate();
   Start();
   JobLog running, normal, urgent;
   ASSERT_TRUE(scheduler_->Submit(Job("running", 9000), running.callbacks()).ok());
-  while (engine_.num_sequences() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  gate_.AwaitArrivals(1);
   ASSERT_TRUE(scheduler_->Submit(Job("normal", 9900), normal.callbacks()).ok());
   PrefillJob job = Job("urgent", 900);
   job.priority = 1;
   ASSERT_TRUE(scheduler_->Submit(std::move(job), urgent.callbacks()).ok());
+  handoffs_.AwaitCallbacks();  // both are granted while the first one runs
+  gate_.Set(true);
   for (JobLog* log : {&running, &normal, &urgent}) EXPECT_THAT(log->Wait(), Contains("committed"));
   EXPECT_THAT(engine_.admitted, ElementsAre(9000, 900, 9900));
 }
 
 TEST_F(PrefillSchedulerTest, AShortPromptDoesNotWaitForALongOne) {
-  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  CloseGate();
   Start();
   JobLog long_one, short_one;
-  ASSERT_TRUE(scheduler_->Submit(Job("long", 9000), long_one.callbacks()).ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ASSERT_TRUE(scheduler_->Submit(Job("long", 9000), long_one.callbacks()).ok());  // 140 steps
+  gate_.AwaitArrivals(1);
   ASSERT_TRUE(scheduler_->Submit(Job("short", 20), short_one.callbacks()).ok());
+  StepUntilEnd(short_one, /*most_steps=*/5);
   EXPECT_THAT(short_one.Wait(), Contains("committed"));
   EXPECT_EQ(scheduler_->num_jobs(), 1);
+  gate_.Set(true);
   EXPECT_THAT(long_one.Wait(), Contains("committed"));
 }
 
@@ -414,21 +455,22 @@ TEST_F(PrefillSchedulerTest, AJobIsReservedForWhileAStepRuns) {
 }
 
 TEST_F(PrefillSchedulerTest, ShortJobsHaveSlotsOfTheirOwn) {
-  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  CloseGate();
   Start({.admission = {.max_active = 1}});
   JobLog logs[3], short_one;
   for (int i = 0; i < 3; ++i) {
     ASSERT_TRUE(scheduler_->Submit(Job(std::string(1, 'a' + i), 9000), logs[i].callbacks()).ok());
   }
   ASSERT_TRUE(scheduler_->Submit(Job("short", 8), short_one.callbacks()).ok());
+  gate_.AwaitArrivals(1);
+  StepUntilEnd(short_one, /*most_steps=*/6);
   EXPECT_THAT(short_one.Wait(), Contains("committed"));
   EXPECT_EQ(scheduler_->num_jobs(), 3);
   EXPECT_THAT(handoffs_.calls(), Not(Contains("reserve b")));
 }
 
 TEST_F(PrefillSchedulerTest, SaysWhatItHasWhenItTakesAJob) {
-  engine_.on_step = [this] { gate_.Pass(); };
-  gate_.Set(false);
+  CloseGate();
   Start();
   JobLog a, b;
   ASSERT_TRUE(scheduler_->Submit(Job("a", 3000), a.callbacks()).ok());
@@ -456,11 +498,15 @@ TEST_F(PrefillSchedulerTest, DrainingRefusesNewJobsAndFinishesOldOnes) {
 }
 
 TEST_F(PrefillSchedulerTest, ShuttingDownFailsWhatIsLeft) {
-  engine_.on_step = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+  CloseGate();
   Start();
   JobLog log;
-  ASSERT_TRUE(scheduler_->Submit(Job("a", 9000), log.callbacks()).ok());  // 0.3 s
-  scheduler_.reset();
+  ASSERT_TRUE(scheduler_->Submit(Job("a", 9000), log.callbacks()).ok());  // 140 steps
+  gate_.AwaitArrivals(1);
+  const auto ended = std::async(std::launch::async, [this] { scheduler_.reset(); });
+  while (ended.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) {
+    gate_.PassOnce();
+  }
   EXPECT_THAT(log.Wait(), Contains("failed UNAVAILABLE"));
   EXPECT_EQ(engine_.num_sequences(), 0u);
 }
