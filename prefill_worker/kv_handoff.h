@@ -29,6 +29,7 @@ struct HandoffTarget {
 
 // One attempt to hand a prompt's KV to one decode worker: Reserve, then Open, then Commit; Abort at
 // any time. Callbacks come once, on any thread, and never from inside the call that was given them.
+// A failure of the decode worker is marked as the peer's (common/peer_failure.h).
 class KvHandoff {
  public:
   // Destroying it before the commit aborts the reservation.
@@ -46,13 +47,13 @@ class KvHandoff {
 
   struct Summary {
     int64_t kv_payload_bytes = 0;  // unique K+V bytes sent
-    // On the handoff's clock: the first chunk left, the last one was acknowledged, the commit was
-    // answered.
+    // When the first chunk left, the last chunk was acknowledged, and the commit was answered.
     absl::Time begun, acknowledged, committed;
     absl::Duration credit_stall;  // added up over the streams
   };
-  // After the last part went to the sink: waits for every acknowledgement, then commits. An error
-  // of the streams is reported here.
+  // After the last part went to the sink: waits for every acknowledgement, then commits. Reports
+  // errors of the streams, too. INTERNAL and DEADLINE_EXCEEDED may mean that the device did not
+  // finish the KV, which then must not be sent again.
   virtual void Commit(std::vector<int32_t> tokens, const SamplingParams& sampling,
                       std::function<void(absl::StatusOr<Summary>)> done) = 0;
 

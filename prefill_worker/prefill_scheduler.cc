@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/fault.h"
+#include "common/peer_failure.h"
 #include "common/status_macros.h"
 #include "engine/sampler.h"
 #include "prefill_worker/batching.h"
@@ -14,6 +15,12 @@ namespace {
 
 // Stop flags and deadlines are looked at this often when nothing else happens.
 constexpr absl::Duration kIdleTick = absl::Milliseconds(50);
+
+// Whether the KV of a failed handoff is good for another decode worker. Not when our own device
+// failed or was late: the staging memory may hold anything then.
+bool IsKvIntact(const absl::Status& failure) {
+  return IsPeerFailed(failure) || !(absl::IsInternal(failure) || absl::IsDeadlineExceeded(failure));
+}
 
 }  // namespace
 
@@ -349,10 +356,7 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   if (!summary.ok()) {
     if (StoppedStatus(shipped->job, clock_).ok()) {  // otherwise nobody asks for a resend
       events_.OnTransferFailed(summary.status());
-      shipped->computed_tokens = 0;  // not wasted: a resend may follow
-      retained_.Put(shipped->job.target.request_id,
-                    {shipped->staging, shipped->tokens, shipped->job.sampling, shipped->summary},
-                    clock_.Now());
+      if (IsKvIntact(summary.status())) Retain(*shipped);
     }
     Fail(id, summary.status());
     return;
@@ -367,6 +371,12 @@ void PrefillScheduler::OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> s
   if (task.resent) return;
   events_.OnFinished(task.job, task.summary,
                      absl::ToDoubleSeconds(task.token_made - task.submitted));
+}
+
+void PrefillScheduler::Retain(Task& task) {
+  task.computed_tokens = 0;  // not wasted: a resend may follow
+  retained_.Put(task.job.target.request_id,
+                {task.staging, task.tokens, task.job.sampling, task.summary}, clock_.Now());
 }
 
 void PrefillScheduler::Fail(int64_t id, const absl::Status& status) {

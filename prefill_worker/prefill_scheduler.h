@@ -87,6 +87,8 @@ class PrefillScheduler {
   void OnOutput(int64_t id, PrefillOutput output);
   void Ship(int64_t id, Task& task);
   void OnCommit(int64_t id, absl::StatusOr<KvHandoff::Summary> summary);
+  // Keeps the task's KV for a resend.
+  void Retain(Task& task);
   void FinishWithoutDecode(int64_t id);
   void Fail(int64_t id, const absl::Status& status);
   Task Take(int64_t id);

@@ -246,6 +246,21 @@ TEST_F(PrefillSchedulerTest, KvThatMayBeSentAgainIsNotWasted) {
   EXPECT_EQ(events_.sent_bytes, 1234);
 }
 
+TEST_F(PrefillSchedulerTest, KvThatTheDeviceDidNotFinishIsNotSentAgain) {
+  for (const absl::Status& failure :
+       {absl::InternalError("an illegal address"), absl::DeadlineExceededError("the device")}) {
+    handoffs_.FailCommit("a", failure);
+    Start();
+    JobLog first, again;
+    ASSERT_TRUE(scheduler_->Submit(Job("a", 30), first.callbacks()).ok());
+    first.Wait();
+    const HandoffTarget other{.request_id = "a", .attempt = 2, .decode_address = "e:1"};
+    ASSERT_TRUE(scheduler_->Resend(other, std::make_shared<StopFlag>(), again.callbacks()).ok());
+    EXPECT_THAT(again.Wait(), ElementsAre("failed NOT_FOUND")) << failure;
+    EXPECT_EQ(scheduler_->staging_bytes(), 0);
+  }
+}
+
 TEST_F(PrefillSchedulerTest, RetainedKvGoesByItself) {
   handoffs_.FailCommit("a", absl::UnavailableError("decode worker is gone"));
   std::promise<void> retained, gone;
