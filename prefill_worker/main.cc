@@ -1,6 +1,6 @@
 // The prefill worker: computes prompts, makes token 0, ships the KV.
-#include <algorithm>
-#include <limits>
+#include <memory>
+#include <string>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +14,7 @@
 #include "engine/tensor_parallel_prefill.h"
 #include "plan/layout_digest.h"
 #include "prefill_worker/grpc_kv_handoff_factory.h"
+#include "prefill_worker/memory_plan.h"
 #include "prefill_worker/prefill_metrics.h"
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
@@ -49,7 +50,7 @@ ABSL_FLAG(int64_t, drain_timeout_s, 60, "time that running prefills get after SI
 namespace winnow {
 namespace {
 
-// What would not be refused by the part that gets it.
+// Checks flag ranges that no component validates itself.
 absl::Status CheckFlags() {
   WINNOW_RETURN_IF_ERROR(CheckFlagRange("chunk-tokens", absl::GetFlag(FLAGS_chunk_tokens), 0));
   WINNOW_RETURN_IF_ERROR(
@@ -66,13 +67,13 @@ absl::Status CheckFlags() {
   return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
 }
 
-// As many as keep the device busy, and no more: requests share a step's rows.
+// Enough rows to keep the device busy, and no more: requests share a step's rows.
 int64_t ChunkTokens(const ModelRanks& ranks) {
   if (const int64_t rows = absl::GetFlag(FLAGS_chunk_tokens); rows > 0) return rows;
   return ranks.backends[0]->name() == "cuda" ? 8192 : 1024;
 }
 
-// The model folder's profile with what --claa says.
+// The model folder's profile with the fields of --claa above it.
 absl::StatusOr<SelectionConfig> Profile(const std::string& model_dir, const ModelShape& shape) {
   WINNOW_ASSIGN_OR_RETURN(const SelectionConfig profile, LoadSelectionProfile(model_dir, shape));
   const std::string fields = absl::GetFlag(FLAGS_claa);
@@ -83,77 +84,53 @@ absl::StatusOr<SelectionConfig> Profile(const std::string& model_dir, const Mode
       absl::StrCat("--claa, read as a claa.json: ", std::string(overrides.status().message())));
 }
 
-// What the device holds for prompts, and what the longest one takes.
-void LogMemoryPlan(const TensorParallelPrefill& engine, const SelectionConfig& profile) {
-  const ModelShape& shape = engine.shape();
-  SelectionConfig full = profile;
-  full.policy = SelectionPolicy::kFull;
-  const auto room = [&](const SelectionConfig& selection) {
-    return engine.RoomFor(MakeKvPlan(shape, selection, shape.max_context), selection);
-  };
-  const PrefillRoom pruned = room(profile), unpruned = room(full);
-  if (pruned.total == std::numeric_limits<int64_t>::max()) return;  // the host's memory
-  constexpr double kGib = 1 << 30;
-  spdlog::info(
-      "memory plan of a rank: {:.2f} GiB for prompts beside the weights and the buffers of a step; "
-      "one of {} tokens takes {:.2f} GiB by the profile and {:.2f} GiB unpruned",
-      pruned.total / kGib, shape.max_context, pruned.needed / kGib, unpruned.needed / kGib);
-  if (std::max(pruned.needed, unpruned.needed) > pruned.total) {
-    spdlog::warn("the longest prompts do not fit and will be refused");
-  }
-}
-
-absl::Status Run() {
-  RealClock clock;
-  WINNOW_RETURN_IF_ERROR(CheckFlags());
-  MetricsRegistry registry("prefill");
-  ExportBuildInfo(registry);
-  PrefillMetrics metrics(registry, absl::GetFlag(FLAGS_tp));
-  WINNOW_ASSIGN_OR_RETURN(
-      const ModelRanks::Options load,
-      ModelOptionsOfFlags(clock, [&](const absl::Status& s) { metrics.OnNcclAbort(s); }));
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
-  TensorParallelPrefill::Options engine_options{
+TensorParallelPrefill::Options EngineOptions(ModelRanks& ranks, const Clock& clock) {
+  TensorParallelPrefill::Options options{
       .clock = &clock,
-      .max_step_rows = ChunkTokens(*ranks),
+      .max_step_rows = ChunkTokens(ranks),
       .max_context = absl::GetFlag(FLAGS_max_model_len),
       .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s)),
       .zero_freed_staging = absl::GetFlag(FLAGS_zero_freed_kv)};
-  ranks->Fill(engine_options);
-  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelPrefill> engine,
-                          TensorParallelPrefill::Create(engine_options));
+  ranks.Fill(options);
+  return options;
+}
 
+absl::StatusOr<WorkerIdentity> MakeIdentity(const ModelRanks::Options& load,
+                                            const ModelRanks& ranks, const ModelShape& shape) {
   WorkerIdentity identity{.role = v1::WORKER_ROLE_PREFILL,
                           .incarnation = NewIncarnation(),
                           .tensor_parallel = load.tensor_parallel,
                           .kv_dtype = DTypeName(load.types.kv),
                           .model_id = ModelId(load.model_dir),
-                          .shape = engine->shape(),
-                          .eos_token_ids = ranks->config.eos_token_ids,
+                          .shape = shape,
+                          .eos_token_ids = ranks.config.eos_token_ids,
                           .explain_allowed = absl::GetFlag(FLAGS_allow_explain),
                           .wire_version = kWireVersion};
-  identity.layout_digest = LayoutDigest(ranks->revision, identity.kv_dtype, ranks->config.shape,
-                                        ranks->config.rope.theta);
-  WINNOW_ASSIGN_OR_RETURN(identity.profile, Profile(load.model_dir, ranks->config.shape));
-  spdlog::info("selection profile: {}", SelectionConfigToJson(identity.profile));
-  LogMemoryPlan(*engine, identity.profile);
+  identity.layout_digest =
+      LayoutDigest(ranks.revision, identity.kv_dtype, ranks.config.shape, ranks.config.rope.theta);
+  WINNOW_ASSIGN_OR_RETURN(identity.profile, Profile(load.model_dir, ranks.config.shape));
+  return identity;
+}
 
-  ExportModelInfo(registry, identity.layout_digest, SelectionConfigToJson(identity.profile));
-  GrpcKvHandoffFactory handoffs({.incarnation = identity.incarnation,
-                                 .layout_digest = identity.layout_digest,
-                                 .tensor_parallel = load.tensor_parallel,
-                                 .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
-                                 .event_timeout = engine_options.step_timeout,
-                                 .tls = TlsFilesOfFlags(),
-                                 .clock = &clock});
+// Builds the worker on its engine and serves until it is told to stop.
+absl::Status Serve(const WorkerIdentity& identity, PrefillEngine& engine, const ModelRanks& ranks,
+                   MetricsRegistry& registry, PrefillMetrics& metrics, const Clock& clock) {
+  GrpcKvHandoffFactory handoffs(
+      {.incarnation = identity.incarnation,
+       .layout_digest = identity.layout_digest,
+       .tensor_parallel = identity.tensor_parallel,
+       .streams_per_rank = absl::GetFlag(FLAGS_streams_per_rank),
+       .event_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s)),
+       .tls = TlsFilesOfFlags(),
+       .clock = &clock});
   PrefillScheduler scheduler(
-      *engine, handoffs, clock, metrics,
+      engine, handoffs, clock, metrics,
       {.admission = {.max_jobs = absl::GetFlag(FLAGS_max_queue),
                      .max_queue_time = absl::Seconds(absl::GetFlag(FLAGS_max_queue_s))},
        .retained = {.max_bytes = absl::GetFlag(FLAGS_retain_mib) << 20}});
   PrefillService service(scheduler, clock,
                          {.info = ToProto(identity),
-                          .shape = engine->shape(),
+                          .shape = engine.shape(),
                           .allow_explain = identity.explain_allowed});
   return ServeWorker({.identity = identity,
                       .listen = absl::GetFlag(FLAGS_listen),
@@ -166,12 +143,33 @@ absl::Status Run() {
                       .check =
                           [&] {
                             const absl::Status fault = FailAt("prefill.device");
-                            return fault.ok() ? ranks->Health() : fault;
+                            return fault.ok() ? ranks.Health() : fault;
                           },
                       .refuse_new = [&] { scheduler.Drain(); },
                       .num_running = [&] { return scheduler.num_jobs(); },
                       .drain_timeout = absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s))},
                      clock);
+}
+
+absl::Status Run() {
+  RealClock clock;
+  WINNOW_RETURN_IF_ERROR(CheckFlags());
+  MetricsRegistry registry("prefill");
+  ExportBuildInfo(registry);
+  PrefillMetrics metrics(registry, absl::GetFlag(FLAGS_tp));
+  WINNOW_ASSIGN_OR_RETURN(
+      const ModelRanks::Options load,
+      ModelOptionsOfFlags(clock, [&](const absl::Status& s) { metrics.OnNcclAbort(s); }));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRanks> ranks, LoadModelRanks(load));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelPrefill> engine,
+                          TensorParallelPrefill::Create(EngineOptions(*ranks, clock)));
+  WINNOW_ASSIGN_OR_RETURN(const WorkerIdentity identity,
+                          MakeIdentity(load, *ranks, engine->shape()));
+  const std::string profile = SelectionConfigToJson(identity.profile);
+  spdlog::info("selection profile: {}", profile);
+  LogMemoryPlan(*engine, identity.profile);
+  ExportModelInfo(registry, identity.layout_digest, profile);
+  return Serve(identity, *engine, *ranks, registry, metrics, clock);
 }
 
 }  // namespace
