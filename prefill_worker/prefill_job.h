@@ -16,9 +16,9 @@
 
 namespace winnow {
 
-// One prefill request, as a worker's core sees it.
+// One prefill request, free of gRPC.
 struct PrefillJob {
-  HandoffTarget target;  // without an address only with max_tokens 1
+  HandoffTarget target;  // decode_address may be empty only with max_tokens 1
   std::vector<int32_t> prompt_ids;
   SelectionConfig selection;  // resolved
   SamplingParams sampling;
@@ -37,17 +37,18 @@ struct PrefillSummary {
   bool decode_follows = false;
 };
 
-// What a worker has still to do: winnow.v1.WorkerLoad.
+// The work that a worker still has to do: winnow.v1.WorkerLoad.
 struct PrefillLoad {
   int64_t jobs = 0;
   int64_t tokens = 0;
   absl::Duration time;
 };
 
-// How a job tells its caller. Called on the scheduler's thread, but for accepted; must not block.
-// Exactly one of committed and failed comes, last.
+// A job's events for its caller. All but `accepted` come on the scheduler's thread; none may block.
+// Exactly one of `committed` and `failed` comes, as the last event.
 struct PrefillCallbacks {
-  // The job is taken; `load` has it, too. Comes first, from inside Submit; must not call back.
+  // The job was accepted; `load` includes it. Comes first, from inside Submit, and must not call
+  // the scheduler.
   std::function<void(const PrefillLoad& load)> accepted = [](const PrefillLoad&) {};
   std::function<void(const std::string& decode_address, const std::string& reservation_id)>
       reserved;

@@ -9,12 +9,12 @@
 
 namespace winnow {
 
-// The gRPC shell of a prefill worker: parses, checks, hands over to the scheduler, streams its
-// events.
+// The gRPC shell of a prefill worker: parses and checks requests, submits them to the scheduler and
+// streams their events. Thread-safe.
 class PrefillService final : public v1::PrefillService::CallbackService {
  public:
   struct Options {
-    v1::WorkerInfo info;  // all but the load
+    v1::WorkerInfo info;  // without the load
     ModelShape shape;     // with the worker's own max_context
     bool allow_explain = false;
   };

@@ -14,8 +14,8 @@
 
 namespace winnow {
 
-// KV of prompts that were computed but could not be handed over, kept for a Resend: bounded in
-// bytes and in time, oldest out first. Not thread-safe.
+// Keeps the KV of prompts that were computed but could not be handed over, for a Resend, within a
+// number of bytes and a time; the oldest entry goes first. Not thread-safe.
 class RetainedKv {
  public:
   struct Options {
@@ -35,7 +35,8 @@ class RetainedKv {
   void Put(const std::string& request_id, Entry entry, absl::Time now);
   std::optional<Entry> Find(const std::string& request_id, absl::Time now);
   void Erase(const std::string& request_id);
-  // Lets go of what is too old or too much. Put and Find do so too; call it while nothing happens.
+  // Drops entries that are too old or too large in sum. Put and Find do so, too; call it while
+  // nothing else happens.
   void Trim(absl::Time now);
   int64_t bytes() const { return bytes_; }
 
