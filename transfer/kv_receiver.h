@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "plan/kv_plan.h"
-#include "transfer/kv_sender.h"
-#include "transfer/kv_target.h"
+#include "transfer/kv_chunk.h"
+#include "transfer/stream_summary.h"
 
 namespace winnow {
 

@@ -4,16 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/crc32c.h"
 #include "transfer/chunk_codec.h"
 
 namespace winnow {
-
-uint32_t ExtendStreamCrc(uint32_t crc, uint32_t chunk_crc) {
-  unsigned char bytes[4];
-  for (int i = 0; i < 4; ++i) bytes[i] = static_cast<unsigned char>(chunk_crc >> (8 * i));
-  return Crc32c(bytes, 4, crc);
-}
 
 KvSender::KvSender(Options options) : options_(std::move(options)) {
   for (const SourceRank& rank : options_.ranks) {

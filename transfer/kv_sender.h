@@ -14,18 +14,9 @@
 #include "plan/kv_plan.h"
 #include "transfer/kv_chunk.h"
 #include "transfer/push_transport.h"
+#include "transfer/stream_summary.h"
 
 namespace winnow {
-
-// What a stream carried, for the commit.
-struct StreamSummary {
-  uint64_t num_chunks = 0;
-  uint32_t crc32c = 0;  // over the chunks' checksums in order, each as four little-endian bytes
-  friend bool operator==(const StreamSummary&, const StreamSummary&) = default;
-};
-
-// `crc` continued with one more chunk's checksum.
-uint32_t ExtendStreamCrc(uint32_t crc, uint32_t chunk_crc);
 
 // Sends one attempt's KV: cuts what is ready into chunks, spreads them over the rank's streams, and
 // sends within the credits that the receiver grants. Thread-safe; nothing blocks. The staging
