@@ -28,8 +28,7 @@ class PagedKv {
     int block_size = 16;
     int64_t num_blocks = 0;
     bool zero_freed = true;  // KV is prompt text: overwrite it when its sequence ends
-    // A thread of its own overwrites, so that the caller that frees does not wait: the blocks are
-    // free a little later.
+    // Zero on a thread of its own, so that Free does not wait. The blocks are free a little later.
     bool zero_in_background = false;
   };
   // A live sequence. Never changes, so that it can be read without a lock.
