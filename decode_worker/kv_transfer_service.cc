@@ -155,24 +155,6 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   absl::Status end_status_;
 };
 
-v1::ReservationState ToProtoState(ReservationState state) {
-  switch (state) {
-    case ReservationState::kReserved:
-      return v1::RESERVATION_STATE_RESERVED;
-    case ReservationState::kReceiving:
-      return v1::RESERVATION_STATE_RECEIVING;
-    case ReservationState::kCommitted:
-      return v1::RESERVATION_STATE_COMMITTED;
-    case ReservationState::kFinished:
-      return v1::RESERVATION_STATE_FINISHED;
-    case ReservationState::kAborted:
-      return v1::RESERVATION_STATE_ABORTED;
-    case ReservationState::kExpired:
-      return v1::RESERVATION_STATE_EXPIRED;
-  }
-  return v1::RESERVATION_STATE_UNSPECIFIED;
-}
-
 absl::StatusOr<CommitRequest> ParseCommit(const v1::CommitRequest& proto) {
   CommitRequest request;
   absl::StatusOr<SamplingParams> sampling = FromProto(proto.sampling());
@@ -260,18 +242,6 @@ grpc::ServerUnaryReactor* KvTransferService::Abort(grpc::CallbackServerContext* 
                                                    v1::AbortResponse*) {
   return Finish(context, table_.Abort(request->reservation_id(), ParseIdentity(request->identity()),
                                       request->reason()));
-}
-
-grpc::ServerUnaryReactor* KvTransferService::Status(grpc::CallbackServerContext* context,
-                                                    const v1::StatusRequest* request,
-                                                    v1::StatusResponse* response) {
-  const absl::StatusOr<ReservationStatus> status = table_.Status(request->reservation_id());
-  if (status.ok()) {
-    response->set_state(ToProtoState(status->state));
-    response->set_received_payload_bytes(status->received_payload_bytes);
-    response->set_ttl_ms(absl::ToInt64Milliseconds(status->ttl));
-  }
-  return Finish(context, status.status());
 }
 
 }  // namespace winnow

@@ -15,9 +15,7 @@ using KvTransferBase = v1::KvTransferService::WithCallbackMethod_Reserve<
     v1::KvTransferService::WithRawCallbackMethod_Push<
         v1::KvTransferService::WithCallbackMethod_Commit<
             v1::KvTransferService::WithCallbackMethod_Renew<
-                v1::KvTransferService::WithCallbackMethod_Abort<
-                    v1::KvTransferService::WithCallbackMethod_Status<
-                        v1::KvTransferService::Service>>>>>>;
+                v1::KvTransferService::WithCallbackMethod_Abort<v1::KvTransferService::Service>>>>>;
 }  // namespace internal
 
 // The gRPC shell of a ReservationTable. `table` must outlive it. `on_damaged` hears of every
@@ -41,9 +39,6 @@ class KvTransferService final : public internal::KvTransferBase {
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
                                   const v1::AbortRequest* request,
                                   v1::AbortResponse* response) override;
-  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
-                                   const v1::StatusRequest* request,
-                                   v1::StatusResponse* response) override;
 
   // Refuses new reservations from now on.
   void Drain() { draining_ = true; }

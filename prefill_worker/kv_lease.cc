@@ -77,7 +77,6 @@ void KvLease::Reserve(const std::shared_ptr<grpc::Channel>& channel, const KvPla
   const int sending = std::min(options_.tensor_parallel, plan.num_kv_heads);
   call->request.set_num_streams(sending * options_.streams_per_rank);
   call->request.set_newest_wire_version(options_.newest_wire_version);
-  call->request.set_source_tensor_parallel(options_.tensor_parallel);
   stub_->async()->Reserve(
       &call->context, &call->request, &call->response,
       [self = shared_from_this(), call, done = std::move(done)](const grpc::Status& status) {

@@ -460,13 +460,10 @@ class PlainProtobufTest : public ::testing::Test {
     if (!status.ok()) return status;
     return response.kv_payload_bytes();
   }
-  v1::StatusResponse Status() {
-    grpc::ClientContext context;
-    v1::StatusRequest request;
-    request.set_reservation_id(id_);
-    v1::StatusResponse response;
-    EXPECT_TRUE(stub_->Status(&context, request, &response).ok());
-    return response;
+  ReservationStatus Status() {
+    const auto status = decode_.table.Status(id_);
+    EXPECT_TRUE(status.ok()) << status.status();
+    return *status;
   }
 
   const PromptKv prompt_{SmallPlan()};
@@ -481,10 +478,10 @@ TEST_F(PlainProtobufTest, MovesAWholePlanAndRepeatsTheCommitsAnswer) {
   const auto messages = WholePlan();
   ASSERT_EQ(Push(messages), absl::OkStatus());
   EXPECT_EQ(acknowledged_, messages.size() - 1);
-  EXPECT_EQ(Status().state(), v1::RESERVATION_STATE_RECEIVING);
+  EXPECT_EQ(Status().state, ReservationState::kReceiving);
   const int64_t bytes = prompt_.plan().payload_bytes(kElementBytes);
-  EXPECT_EQ(Status().received_payload_bytes(), bytes);
-  EXPECT_EQ(Status().ttl_ms(), 20'000);
+  EXPECT_EQ(Status().received_payload_bytes, bytes);
+  EXPECT_EQ(Status().ttl, absl::Seconds(20));
   for (int times = 0; times < 2; ++times) {
     const auto committed = Commit(CommitMessage());
     ASSERT_TRUE(committed.ok()) << committed.status();
@@ -492,7 +489,7 @@ TEST_F(PlainProtobufTest, MovesAWholePlanAndRepeatsTheCommitsAnswer) {
   }
   ASSERT_EQ(decode_.activated.size(), 1u);
   EXPECT_EQ(decode_.target.CountWrongSlots(decode_.activated[0].handle, prompt_), 0);
-  EXPECT_EQ(Status().state(), v1::RESERVATION_STATE_COMMITTED);
+  EXPECT_EQ(Status().state, ReservationState::kCommitted);
 }
 
 TEST_F(PlainProtobufTest, ADamagedChunkIsDataLossAndEndsTheReservation) {
@@ -501,7 +498,7 @@ TEST_F(PlainProtobufTest, ADamagedChunkIsDataLossAndEndsTheReservation) {
   (*messages[2].mutable_payload(0))[5] ^= 0x10;
   EXPECT_EQ(Push(messages).code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(decode_.target.num_live(), 0);
-  EXPECT_EQ(Status().state(), v1::RESERVATION_STATE_ABORTED);
+  EXPECT_EQ(Status().state, ReservationState::kAborted);
   EXPECT_EQ(Commit(CommitMessage()).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Push({OpenMessage()}).code(), absl::StatusCode::kDataLoss);
 }
