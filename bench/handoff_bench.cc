@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <future>
 #include <random>
+#include <thread>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/numbers.h"
@@ -49,24 +50,30 @@ constexpr char kLayout[] = "bench";
 constexpr uint64_t kPrefill = 5, kDecode = 7;  // incarnations
 constexpr int kMaxTokens = 2, kElementBytes = 2;
 
-// A decode worker that frees what was committed.
+// Ends every sequence with its first step.
+class NoModel final : public DecodeEngine {
+ public:
+  explicit NoModel(const ModelShape& shape) : shape_(shape) {}
+  const ModelShape& shape() const override { return shape_; }
+  int max_batch() const override { return 1; }
+  absl::StatusOr<std::vector<int32_t>> Step(absl::Span<const DecodeStepItem> items) override {
+    return std::vector<int32_t>(items.size(), 0);
+  }
+
+ private:
+  const ModelShape shape_;
+};
+
 struct DecodeSide {
   DecodeSide(const ModelShape& shape, Backend& backend, const KvPlan& plan)
       : kv(Unwrap(PagedKv::Create(Options(shape, backend, plan)))),
-        target(*kv),
-        table({.shape = shape,
-               .kv_element_bytes = kElementBytes,
-               .layout_digest = kLayout,
-               .incarnation = kDecode,
-               .ttl = absl::Seconds(20),
-               .target = &target,
-               .clock = &clock,
-               .on_committed =
-                   [this](const CommittedSequence& sequence) {
-                     committed = sequence;
-                     return absl::OkStatus();
-                   }}),
-        service(table),
+        engine(shape),
+        core(std::make_unique<PagedKvTarget>(*kv), engine, clock, events,
+             {.reservations = {.shape = shape,
+                               .kv_element_bytes = kElementBytes,
+                               .layout_digest = kLayout,
+                               .incarnation = kDecode}}),
+        service(core),
         server(Unwrap(StartServer({.services = {&service}, .security = SecurityOfFlags()}))) {}
 
   static PagedKv::Options Options(const ModelShape& shape, Backend& backend, const KvPlan& plan) {
@@ -75,16 +82,16 @@ struct DecodeSide {
         plan.num_layers * (plan.num_prompt_tokens / options.block_size + kMaxTokens + 1);
     return options;
   }
-  void Finish() {
-    kv->Free(committed.handle);
-    table.Finish(committed.reservation_id);
+  // Until the sequence that was committed has ended and its blocks are free.
+  void AwaitEnd() const {
+    while (core.num_active() > 0) std::this_thread::yield();
   }
 
   RealClock clock;
   std::unique_ptr<PagedKv> kv;
-  PagedKvTarget target;
-  CommittedSequence committed;
-  ReservationTable table;
+  NoModel engine;
+  DecodeEvents events;
+  DecodeCore core;
   KvTransferService service;
   std::unique_ptr<RpcServer> server;
 };
@@ -164,7 +171,7 @@ Cost MeasureHandoff(const ModelShape& shape, Backend& backend,
                     [&](auto summary) { committed.set_value(summary.status()); });
     if (auto status = committed.get_future().get(); !status.ok()) Die(status);
     const absl::Duration time = clock.Now() - begin;
-    decode.Finish();
+    decode.AwaitEnd();
     return time;
   });
 }

@@ -4,13 +4,12 @@
 #include <string>
 
 #include "common/metrics.h"
-#include "decode_worker/decode_scheduler.h"
-#include "engine/kv/paged_kv.h"
+#include "decode_worker/decode_core.h"
 #include "worker/nccl_aborts.h"
 
 namespace winnow {
 
-// The metrics of a decode worker (docs/design.md §7), all present from the start.
+// The metrics of a decode worker (docs/design.md §7), all present from the start. Thread-safe.
 class DecodeMetrics final : public DecodeEvents {
  public:
   explicit DecodeMetrics(MetricsRegistry& registry)
@@ -52,28 +51,26 @@ class DecodeMetrics final : public DecodeEvents {
   }
   void OnJoined(absl::Duration waited) override { queue_.Observe(absl::ToDoubleSeconds(waited)); }
   void OnSequenceEnded(const absl::Status& status) override { requests_.Count(status.code()); }
-  // Any thread.
-  void OnKvWritten(int64_t bytes) { received_bytes_.Increment(static_cast<double>(bytes)); }
-  void OnDamagedKv() { checksum_mismatches_.Increment(); }
-  void OnNcclAbort(const absl::Status& reason) { nccl_aborts_.Count(reason); }
-  // A reservation ended before its commit. Any thread.
-  void OnReservationEnded(ReservationState state, const absl::Status& why) {
-    if (state == ReservationState::kExpired) {
+  void OnKvWritten(int64_t bytes) override {
+    received_bytes_.Increment(static_cast<double>(bytes));
+  }
+  void OnDamagedKv() override { checksum_mismatches_.Increment(); }
+  // An abort is the prefill worker's wish, no failure of the transfer.
+  void OnReservationEnded(SequenceState state, const absl::Status& why) override {
+    if (state == SequenceState::kExpired) {
       leases_expired_.Increment();
       failures_.at("expired")->Increment();
-    } else if (absl::IsDataLoss(why)) {
-      failures_.at("data_loss")->Increment();
-    } else if (!absl::IsAborted(
-                   why)) {  // that is the prefill worker's wish, no failure of the transfer
-      failures_.at("protocol")->Increment();
+    } else if (state == SequenceState::kFailed) {
+      failures_.at(absl::IsDataLoss(why) ? "data_loss" : "protocol")->Increment();
     }
   }
-  // What is read when somebody asks.
-  void Refresh(const PagedKv& kv, const ReservationTable& table) {
-    const auto free = static_cast<double>(kv.free_blocks());
-    blocks_free_.Set(free);
-    blocks_used_.Set(static_cast<double>(kv.total_blocks()) - free);
-    reservations_.Set(static_cast<double>(table.num_active()));
+  void OnNcclAbort(const absl::Status& reason) { nccl_aborts_.Count(reason); }
+  // Sets the gauges; called before they are read.
+  void Refresh(const DecodeCore& core) {
+    const DecodeLoad load = core.load();
+    blocks_free_.Set(static_cast<double>(load.kv_blocks.free));
+    blocks_used_.Set(static_cast<double>(load.kv_blocks.total - load.kv_blocks.free));
+    reservations_.Set(static_cast<double>(core.num_active()));
   }
 
  private:

@@ -29,12 +29,11 @@ absl::Status CheckListener(const CommittedSequence& sequence, const DecodeSubscr
 }  // namespace
 
 DecodeScheduler::DecodeScheduler(DecodeEngine& engine, const Clock& clock, DecodeEvents& events,
-                                 std::function<void(const std::string&, int64_t)> release,
-                                 Options options)
+                                 OnEnded on_ended, Options options)
     : engine_(engine),
       clock_(clock),
       events_(events),
-      release_(std::move(release)),
+      on_ended_(std::move(on_ended)),
       options_(options),
       thread_([this] { Run(); }) {}
 
@@ -67,7 +66,7 @@ absl::Status DecodeScheduler::Activate(const CommittedSequence& committed) {
 }
 
 int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription,
-                                   DecodeSubscriber subscriber) {
+                                   DecodeSubscriber subscriber, const absl::Status& if_absent) {
   std::lock_guard<std::mutex> lock(mutex_);
   const std::string& id = subscription.reservation_id;
   absl::Status refused;
@@ -77,8 +76,10 @@ int64_t DecodeScheduler::Subscribe(const DecodeSubscription& subscription,
         absl::StrCat("decode: from_index must be 0 or more, got ", subscription.from_index));
   }
   auto it = sequences_.find(id);
-  if (refused.ok() && it != sequences_.end())
-    refused = CheckListener(it->second.committed, subscription);
+  if (refused.ok()) {
+    refused =
+        it == sequences_.end() ? if_absent : CheckListener(it->second.committed, subscription);
+  }
   if (!refused.ok()) {
     subscriber.ended(refused);
     return 0;
@@ -100,15 +101,14 @@ void DecodeScheduler::Unsubscribe(const std::string& reservation_id, int64_t num
   if (it != sequences_.end()) it->second.orphan_since = clock_.Now();
 }
 
-void DecodeScheduler::OnReservationEnded(const std::string& reservation_id,
-                                         const absl::Status& why) {
+void DecodeScheduler::EndWaiting(const std::string& reservation_id, const absl::Status& why) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (sequences_.count(reservation_id) == 0) EndListener(reservation_id, why);
 }
 
-void DecodeScheduler::Abort(const std::string& reservation_id) {
+void DecodeScheduler::Cancel(const std::string& reservation_id) {
   std::lock_guard<std::mutex> lock(mutex_);
-  aborted_.push_back(reservation_id);
+  cancelled_.push_back(reservation_id);
   Wake();
 }
 
@@ -132,35 +132,35 @@ void DecodeScheduler::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stopping_) {
     woken_ = false;
-    for (const std::string& id : std::exchange(aborted_, {})) {
+    for (const std::string& id : std::exchange(cancelled_, {})) {
       Remove(id, absl::CancelledError("decode: the generation was cancelled"));
     }
     DropLate();
     DeliverAll();
     lock.unlock();
-    Release();
+    ReportEnded();
     const bool stepped = StepOnce();
-    Release();
+    ReportEnded();
     lock.lock();
     if (!stepped) clock_.WaitFor(wake_, lock, kIdleTick, [this] { return stopping_ || woken_; });
   }
   while (!sequences_.empty()) Remove(std::string(sequences_.begin()->first), ShuttingDown());
   while (!listeners_.empty()) EndListener(std::string(listeners_.begin()->first), ShuttingDown());
   lock.unlock();
-  Release();
+  ReportEnded();
 }
 
-// The reservation table takes its own locks, and holds one while it activates a sequence here.
-void DecodeScheduler::Release() {
-  std::vector<std::pair<std::string, int64_t>> released;
+// Whoever hears of an end takes the reservation's lock, which comes before this one.
+void DecodeScheduler::ReportEnded() {
+  std::vector<std::pair<std::string, absl::Status>> ended;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    released.swap(released_);
+    ended.swap(ended_);
   }
-  for (const auto& [id, handle] : released) {
-    release_(id, handle);
-    // A stream that came after the sequence went and before its reservation ended.
-    OnReservationEnded(id, absl::NotFoundError("decode: the reservation has ended"));
+  for (const auto& [id, status] : ended) {
+    on_ended_(id, status);
+    // A stream may have come after the sequence was removed and before its reservation ended.
+    EndWaiting(id, absl::NotFoundError("decode: the reservation has ended"));
   }
 }
 
@@ -223,8 +223,8 @@ void DecodeScheduler::DropLate() {
   }
 }
 
-void DecodeScheduler::GiveBack(const Sequence& sequence, const absl::Status& status) {
-  released_.emplace_back(sequence.committed.reservation_id, sequence.committed.handle);
+void DecodeScheduler::End(const std::string& id, const absl::Status& status) {
+  ended_.emplace_back(id, status);
   events_.OnSequenceEnded(status);
 }
 
@@ -232,7 +232,7 @@ void DecodeScheduler::GiveBack(const Sequence& sequence, const absl::Status& sta
 void DecodeScheduler::Remove(const std::string& id, const absl::Status& status) {
   auto it = sequences_.find(id);
   if (it == sequences_.end()) return;
-  if (!it->second.done) GiveBack(it->second, status);
+  if (!it->second.done) End(id, status);
   sequences_.erase(it);
   EndListener(id, status);
 }
@@ -292,7 +292,7 @@ bool DecodeScheduler::StepOnce() {
     }
     sequence.tokens.push_back((*drawn)[i]);
     sequence.done = Describe(sequence, static_cast<int32_t>(sequence.tokens.size()) - 1).is_last;
-    if (sequence.done) GiveBack(sequence, absl::OkStatus());
+    if (sequence.done) End(ids[i], absl::OkStatus());
     ++made;
   }
   events_.OnStep(static_cast<int>(items.size()), absl::ToDoubleSeconds(clock_.Now() - begin), made);

@@ -8,15 +8,6 @@
 
 namespace winnow {
 
-absl::Status DecodeService::CheckLive(const std::string& reservation_id) const {
-  const absl::StatusOr<ReservationStatus> known = table_.Status(reservation_id);
-  if (!known.ok()) return known.status();
-  const bool over = known->state == ReservationState::kFinished ||
-                    known->state == ReservationState::kAborted ||
-                    known->state == ReservationState::kExpired;
-  return over ? absl::NotFoundError("decode: the reservation has ended") : absl::OkStatus();
-}
-
 grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(
     grpc::CallbackServerContext* context, const v1::DecodeRequest* request) {
   auto writer = QueuedWriter<v1::DecodeResponse>::Create(*context);
@@ -36,28 +27,25 @@ grpc::ServerWriteReactor<v1::DecodeResponse>* DecodeService::Decode(
                absl::StrCat("decode stream ended: ", status.ToString()));
     writer->Finish(status);
   };
-  const int64_t number = scheduler_.Subscribe({.reservation_id = id,
-                                               .request_id = request->request_id(),
-                                               .attempt = request->attempt(),
-                                               .from_index = request->from_index(),
-                                               .deadline = DeadlineOf(*context, clock_)},
-                                              std::move(subscriber));
+  const int64_t number = core_.Subscribe({.reservation_id = id,
+                                          .request_id = request->request_id(),
+                                          .attempt = request->attempt(),
+                                          .from_index = request->from_index(),
+                                          .deadline = DeadlineOf(*context, clock_)},
+                                         std::move(subscriber));
   writer->SetOnCancel(
       [this, id, number, writer = std::weak_ptr<QueuedWriter<v1::DecodeResponse>>(writer)] {
-        scheduler_.Unsubscribe(id, number);
+        core_.Unsubscribe(id, number);
         if (auto w = writer.lock())
           w->Finish(absl::CancelledError("decode: the stream was cancelled"));
       });
-  // Only now, or an end in between would be told to nobody. The scheduler still has tokens of some
-  // that ended.
-  if (const absl::Status live = CheckLive(id); !live.ok()) scheduler_.OnReservationEnded(id, live);
   return writer.get();
 }
 
 grpc::ServerUnaryReactor* DecodeService::AbortDecode(grpc::CallbackServerContext* context,
                                                      const v1::AbortDecodeRequest* request,
                                                      v1::AbortDecodeResponse*) {
-  scheduler_.Abort(request->reservation_id());
+  core_.Cancel(request->reservation_id());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
@@ -67,12 +55,13 @@ grpc::ServerUnaryReactor* DecodeService::GetDecodeInfo(grpc::CallbackServerConte
                                                        const v1::GetDecodeInfoRequest*,
                                                        v1::GetDecodeInfoResponse* response) {
   v1::WorkerInfo* info = response->mutable_info();
-  *info = options_.info;
-  info->set_kv_blocks_total(kv_.total_blocks());
-  info->set_kv_blocks_free(kv_.free_blocks());
-  info->set_queue_depth(scheduler_.num_sequences());
-  info->mutable_load()->set_requests(info->queue_depth());
-  info->mutable_load()->set_tokens(scheduler_.num_tokens());
+  *info = info_;
+  const DecodeLoad load = core_.load();
+  info->set_kv_blocks_total(load.kv_blocks.total);
+  info->set_kv_blocks_free(load.kv_blocks.free);
+  info->set_queue_depth(load.sequences);
+  info->mutable_load()->set_requests(load.sequences);
+  info->mutable_load()->set_tokens(load.tokens);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;

@@ -1,27 +1,18 @@
 #pragma once
 
-#include <atomic>
+#include <utility>
 
-#include "decode_worker/decode_scheduler.h"
-#include "engine/kv/paged_kv.h"
+#include "decode_worker/decode_core.h"
 #include "winnow/v1/decode.grpc.pb.h"
 
 namespace winnow {
 
-// The gRPC shell of a decode worker's generations.
+// The gRPC shell of a decode worker's generations: the router's calls.
 class DecodeService final : public v1::DecodeService::CallbackService {
  public:
-  struct Options {
-    v1::WorkerInfo info;  // all but the load
-  };
-  // All must outlive it.
-  DecodeService(DecodeScheduler& scheduler, ReservationTable& table, const PagedKv& kv,
-                const Clock& clock, Options options)
-      : scheduler_(scheduler),
-        table_(table),
-        kv_(kv),
-        clock_(clock),
-        options_(std::move(options)) {}
+  // `info` is all but the load. `core` and `clock` must outlive the service.
+  DecodeService(DecodeCore& core, const Clock& clock, v1::WorkerInfo info)
+      : core_(core), clock_(clock), info_(std::move(info)) {}
 
   grpc::ServerWriteReactor<v1::DecodeResponse>* Decode(grpc::CallbackServerContext* context,
                                                        const v1::DecodeRequest* request) override;
@@ -33,14 +24,9 @@ class DecodeService final : public v1::DecodeService::CallbackService {
                                           v1::GetDecodeInfoResponse* response) override;
 
  private:
-  // NOT_FOUND for a reservation that is unknown or has ended.
-  absl::Status CheckLive(const std::string& reservation_id) const;
-
-  DecodeScheduler& scheduler_;
-  ReservationTable& table_;
-  const PagedKv& kv_;
+  DecodeCore& core_;
   const Clock& clock_;
-  const Options options_;
+  const v1::WorkerInfo info_;
 };
 
 }  // namespace winnow

@@ -1,6 +1,7 @@
 #include "decode_worker/kv_transfer_service.h"
 
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,7 +27,7 @@ grpc::ServerUnaryReactor* Finish(grpc::CallbackServerContext* context, const abs
   return reactor;
 }
 
-// Tells how a call about a reservation ended; a cancel is nothing to wonder at.
+// Logs how a call about a reservation ended; a cancel is expected.
 void LogCall(grpc::CallbackServerContext& context, const char* call,
              const v1::TransferIdentity& identity, const absl::Status& status) {
   const bool expected = status.ok() || absl::IsCancelled(status);
@@ -38,9 +39,8 @@ void LogCall(grpc::CallbackServerContext& context, const char* call,
 // One Push stream: reads a message, stores it, answers; one write in flight.
 class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  PushReactor(ReservationTable& table, const std::function<void()>& on_damaged,
-              grpc::CallbackServerContext& context)
-      : table_(table), on_damaged_(on_damaged), context_(context) {
+  PushReactor(DecodeCore& core, grpc::CallbackServerContext& context)
+      : core_(core), context_(context) {
     StartRead(&message_);
   }
 
@@ -84,7 +84,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     identity_ = request.open().identity();
     reservation_id_ = request.open().reservation_id();
     stream_ = request.open().stream();
-    return table_.OpenStream(reservation_id_, ParseIdentity(request.open().identity()), stream_);
+    return core_.OpenStream(reservation_id_, ParseIdentity(request.open().identity()), stream_);
   }
 
   absl::Status OnChunks() {
@@ -99,12 +99,11 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     while (!rest.empty()) {
       const absl::StatusOr<DecodedChunk> chunk = TakeChunk(rest);
       if (!chunk.ok()) {
-        if (absl::IsDataLoss(chunk.status()) && on_damaged_) on_damaged_();
-        table_.Fail(reservation_id_, chunk.status());
+        core_.Fail(reservation_id_, chunk.status());
         return chunk.status();
       }
       const absl::StatusOr<ChunkAck> ack =
-          table_.OnChunk(reservation_id_, stream_, chunk->header, chunk->payload.data());
+          core_.OnChunk(reservation_id_, stream_, chunk->header, chunk->payload.data());
       if (!ack.ok()) return ack.status();
       sum.acknowledged_sequence = ack->acknowledged_sequence;
       sum.credit_bytes += ack->credit_bytes;
@@ -121,7 +120,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   void WriteAck() {
     if (FaultAt("decode.push.ack", stream_) == Fault::kDrop) return;
     v1::PushResponse response;
-    table_.OnCreditsSent(reservation_id_, stream_, credits_);
+    core_.OnCreditsSent(reservation_id_, stream_, credits_);
     response.set_acknowledged_sequence(acknowledged_);
     response.set_credit_bytes(std::exchange(credits_, 0));
     has_ack_ = false;
@@ -139,8 +138,7 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
     if (!writing_) Finish(ToGrpcStatus(end_status_, context_));
   }
 
-  ReservationTable& table_;
-  const std::function<void()>& on_damaged_;
+  DecodeCore& core_;
   grpc::CallbackServerContext& context_;
   grpc::ByteBuffer message_, out_;
   bool opened_ = false;
@@ -155,27 +153,27 @@ class PushReactor final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc:
   absl::Status end_status_;
 };
 
-absl::StatusOr<CommitRequest> ParseCommit(const v1::CommitRequest& proto) {
-  CommitRequest request;
+absl::StatusOr<CommitParams> ParseCommit(const v1::CommitRequest& proto) {
+  CommitParams params;
   absl::StatusOr<SamplingParams> sampling = FromProto(proto.sampling());
   if (!sampling.ok()) return sampling.status();
-  request.identity = ParseIdentity(proto.identity());
-  request.reservation_id = proto.reservation_id();
-  request.num_prompt_tokens = proto.num_prompt_tokens();
-  request.next_position = proto.next_position();
-  request.tokens.assign(proto.tokens().begin(), proto.tokens().end());
-  request.sampling = *std::move(sampling);
-  request.entries_per_layer.assign(proto.entries_per_layer().begin(),
-                                   proto.entries_per_layer().end());
+  params.identity = ParseIdentity(proto.identity());
+  params.reservation_id = proto.reservation_id();
+  params.num_prompt_tokens = proto.num_prompt_tokens();
+  params.next_position = proto.next_position();
+  params.tokens.assign(proto.tokens().begin(), proto.tokens().end());
+  params.sampling = *std::move(sampling);
+  params.entries_per_layer.assign(proto.entries_per_layer().begin(),
+                                  proto.entries_per_layer().end());
   for (const v1::StreamSummary& stream : proto.streams()) {
-    const auto expected = static_cast<int>(request.streams.size());
+    const auto expected = static_cast<int>(params.streams.size());
     if (stream.stream() != expected) {
       return absl::InvalidArgumentError(absl::StrCat(
           "commit: streams must ascend from 0: expected ", expected, ", got ", stream.stream()));
     }
-    request.streams.push_back({stream.num_chunks(), stream.crc32c()});
+    params.streams.push_back({stream.num_chunks(), stream.crc32c()});
   }
-  return request;
+  return params;
 }
 
 }  // namespace
@@ -183,20 +181,20 @@ absl::StatusOr<CommitRequest> ParseCommit(const v1::CommitRequest& proto) {
 grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext* context,
                                                      const v1::ReserveRequest* request,
                                                      v1::ReserveResponse* response) {
-  if (draining_) return Finish(context, absl::UnavailableError("reserve: the worker is draining"));
   if (const absl::Status fault = FailAt("decode.reserve"); !fault.ok())
     return Finish(context, fault);
   const absl::StatusOr<KvPlan> plan = FromProto(request->plan());
   if (!plan.ok()) return Finish(context, plan.status());
-  const absl::StatusOr<ReserveGrant> grant = table_.Reserve(
+  const absl::StatusOr<ReserveGrant> grant = core_.Reserve(
       {ParseIdentity(request->identity()), *plan, request->max_tokens(), request->num_streams(),
        request->newest_wire_version(), PeerCertificateName(*context)});
   LogCall(*context, "reserve", request->identity(), grant.status());
   if (!grant.ok()) return Finish(context, grant.status());
-  if (context->IsCancelled()) {  // or its deadline passed: who would abort does not know the id
+  // The caller is gone, or its deadline passed, and it never learns the id that it would abort.
+  if (context->IsCancelled()) {
     const absl::Status nobody = absl::CancelledError("reserve: nobody waits for the grant");
-    (void)table_.Abort(grant->reservation_id, ParseIdentity(request->identity()),
-                       std::string(nobody.message()));
+    (void)core_.Abort(grant->reservation_id, ParseIdentity(request->identity()),
+                      std::string(nobody.message()));
     return Finish(context, nobody);
   }
   response->set_reservation_id(grant->reservation_id);
@@ -209,7 +207,7 @@ grpc::ServerUnaryReactor* KvTransferService::Reserve(grpc::CallbackServerContext
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* KvTransferService::Push(
     grpc::CallbackServerContext* context) {
-  return new PushReactor(table_, on_damaged_, *context);
+  return new PushReactor(core_, *context);
 }
 
 grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext* context,
@@ -217,9 +215,9 @@ grpc::ServerUnaryReactor* KvTransferService::Commit(grpc::CallbackServerContext*
                                                     v1::CommitResponse* response) {
   if (const absl::Status fault = FailAt("decode.commit"); !fault.ok())
     return Finish(context, fault);
-  const absl::StatusOr<CommitRequest> parsed = ParseCommit(*request);
+  const absl::StatusOr<CommitParams> parsed = ParseCommit(*request);
   if (!parsed.ok()) return Finish(context, parsed.status());
-  const absl::StatusOr<int64_t> bytes = table_.Commit(*parsed);
+  const absl::StatusOr<int64_t> bytes = core_.Commit(*parsed);
   LogCall(*context, "commit", request->identity(), bytes.status());
   if (const absl::Status fault = FailAt("decode.commit.answer"); !fault.ok()) {
     return Finish(context, fault);
@@ -232,7 +230,7 @@ grpc::ServerUnaryReactor* KvTransferService::Renew(grpc::CallbackServerContext* 
                                                    const v1::RenewRequest* request,
                                                    v1::RenewResponse* response) {
   const absl::StatusOr<absl::Duration> ttl =
-      table_.Renew(request->reservation_id(), ParseIdentity(request->identity()));
+      core_.Renew(request->reservation_id(), ParseIdentity(request->identity()));
   if (ttl.ok()) response->set_ttl_ms(absl::ToInt64Milliseconds(*ttl));
   return Finish(context, ttl.status());
 }
@@ -240,8 +238,8 @@ grpc::ServerUnaryReactor* KvTransferService::Renew(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* KvTransferService::Abort(grpc::CallbackServerContext* context,
                                                    const v1::AbortRequest* request,
                                                    v1::AbortResponse*) {
-  return Finish(context, table_.Abort(request->reservation_id(), ParseIdentity(request->identity()),
-                                      request->reason()));
+  return Finish(context, core_.Abort(request->reservation_id(), ParseIdentity(request->identity()),
+                                     request->reason()));
 }
 
 }  // namespace winnow

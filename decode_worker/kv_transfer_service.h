@@ -1,10 +1,6 @@
 #pragma once
 
-#include <atomic>
-#include <functional>
-#include <utility>
-
-#include "transfer/reservation.h"
+#include "decode_worker/decode_core.h"
 #include "winnow/v1/kv_transfer.grpc.pb.h"
 
 namespace winnow {
@@ -18,12 +14,10 @@ using KvTransferBase = v1::KvTransferService::WithCallbackMethod_Reserve<
                 v1::KvTransferService::WithCallbackMethod_Abort<v1::KvTransferService::Service>>>>>;
 }  // namespace internal
 
-// The gRPC shell of a ReservationTable. `table` must outlive it. `on_damaged` hears of every
-// message whose checksum or framing was wrong, on gRPC's threads.
+// The gRPC shell of a decode worker's handoffs: the prefill workers' calls. `core` must outlive it.
 class KvTransferService final : public internal::KvTransferBase {
  public:
-  explicit KvTransferService(ReservationTable& table, std::function<void()> on_damaged = nullptr)
-      : table_(table), on_damaged_(std::move(on_damaged)) {}
+  explicit KvTransferService(DecodeCore& core) : core_(core) {}
 
   grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context,
                                     const v1::ReserveRequest* request,
@@ -40,13 +34,8 @@ class KvTransferService final : public internal::KvTransferBase {
                                   const v1::AbortRequest* request,
                                   v1::AbortResponse* response) override;
 
-  // Refuses new reservations from now on.
-  void Drain() { draining_ = true; }
-
  private:
-  ReservationTable& table_;
-  const std::function<void()> on_damaged_;
-  std::atomic<bool> draining_{false};
+  DecodeCore& core_;
 };
 
 }  // namespace winnow

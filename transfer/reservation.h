@@ -11,81 +11,30 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
-#include "plan/kv_plan.h"
 #include "plan/model_shape.h"
-#include "plan/sampling_params.h"
+#include "transfer/handoff_messages.h"
 #include "transfer/kv_receiver.h"
 #include "transfer/kv_target.h"
 #include "transfer/peer_quota.h"
+#include "transfer/sequence_state.h"
 
 namespace winnow {
 
-// Who speaks for which request; docs/kv_wire_format.md.
-struct TransferIdentity {
-  std::string request_id;
-  uint32_t attempt = 0;
-  uint64_t source_incarnation = 0;
-  uint64_t target_incarnation = 0;  // 0 in the first Reserve: any
-  std::string layout_digest;
-  uint32_t wire_version = 0;
-};
-
-struct ReserveRequest {
-  TransferIdentity identity;
-  KvPlan plan;
-  int max_tokens = 1;
-  int num_streams = 1;  // over all source ranks
-  // The newest that the caller speaks; 0: only that of its identity.
-  uint32_t newest_wire_version = 0;
-  // Whose quota it takes from: the name in the caller's certificate. Empty: its incarnation.
-  std::string peer;
-};
-
-struct ReserveGrant {
-  std::string reservation_id;  // 16 random bytes
-  absl::Duration ttl;
-  int64_t credit_bytes_per_stream = 0;
-  uint64_t target_incarnation = 0;
-  uint32_t wire_version = 0;  // from now on, in identities too
-};
-
-struct CommitRequest {
-  TransferIdentity identity;
-  std::string reservation_id;
-  int64_t num_prompt_tokens = 0;
-  int64_t next_position = 0;
-  std::vector<int32_t> tokens;
-  SamplingParams sampling;
-  std::vector<int64_t> entries_per_layer;
-  std::vector<StreamSummary> streams;
-};
-
-// A sequence that is ready to be decoded. Whoever takes it frees the handle and tells Finish.
-struct CommittedSequence {
-  std::string reservation_id;
-  std::string request_id;
-  uint32_t attempt = 0;
-  int64_t handle = 0;
-  KvPlan plan;
-  int64_t next_position = 0;
-  std::vector<int32_t> tokens;
-  SamplingParams sampling;
-};
-
-enum class ReservationState { kReserved, kReceiving, kCommitted, kFinished, kAborted, kExpired };
-
 struct ReservationStatus {
-  ReservationState state = ReservationState::kReserved;
+  SequenceState state = SequenceState::kReserved;
   int64_t received_payload_bytes = 0;  // K and V, each slot once
   int64_t dropped_chunks = 0;          // stale or seen before
   absl::Duration ttl;                  // left; 0 once committed or ended
 };
 
 // The decode worker's side of the handoff, without gRPC: leases, identities, states, idempotent
-// answers. What ended stays known for two leases, so that late messages get the right answer: after
-// an abort ABORTED, after an expiry FAILED_PRECONDITION, after a failure that failure's status. A
-// lease counts by the clock, whether Expire was called or not. Thread-safe; chunks are stored side
-// by side, those of one stream in order.
+// answers, and the KV memory of every sequence from its reservation to its end. An ended
+// reservation is remembered for two leases, so that late callers get the right answer: after an
+// abort ABORTED, after an expiry FAILED_PRECONDITION, after a failure that failure's status, after
+// a commit the commit's answer. A lease counts by the clock, whether Expire was called or not.
+//
+// Thread-safe. Every reservation has a lock of its own. Chunks of different streams are stored side
+// by side without it; the chunks of one stream must come one after another.
 class ReservationTable {
  public:
   struct Options {
@@ -99,92 +48,80 @@ class ReservationTable {
     PeerQuota::Limits quota_per_peer;
     size_t max_ended = 4096;  // ended reservations remembered
     absl::Duration retry_after = absl::Milliseconds(200);
-    KvTarget* target = nullptr;
-    const Clock* clock = nullptr;
-    // Takes a committed sequence, or refuses it. Must not call the table back.
-    std::function<absl::Status(const CommittedSequence&)> on_committed;
-    // Tells of reservations that end before their commit: kExpired, or kAborted (by the prefill
-    // worker: ABORTED). Called without locks held.
-    std::function<void(const std::string& reservation_id, ReservationState state,
-                       const absl::Status& why)>
-        on_ended;
+    // Null: 16 random bytes of the operating system, so that nobody can guess an id. A simulation
+    // that must repeat itself counts instead.
+    std::function<absl::StatusOr<std::string>()> make_id;
   };
-  explicit ReservationTable(Options options)
-      : options_(std::move(options)), quota_(options_.quota_per_peer) {}
+  // Learns of each reservation that ends before its commit: kAborted, kExpired or kFailed. Called
+  // without locks held.
+  using OnEnded =
+      std::function<void(const std::string& reservation_id, SequenceState, const absl::Status&)>;
+  // Takes a committed sequence, or refuses it. Called under the reservation's lock: must not call
+  // the table.
+  using Activate = std::function<absl::Status(const CommittedSequence&)>;
 
-  // RESOURCE_EXHAUSTED (no room, the peer's quota) with a retry hint · FAILED_PRECONDITION (digest,
-  // incarnation, wire version) · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself, as
-  // wire/plan_proto.h checks.
-  absl::StatusOr<ReserveGrant> Reserve(const ReserveRequest& request);
-  // NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
+  // `target` and `clock` must outlive the table.
+  ReservationTable(KvTarget& target, const Clock& clock, Options options,
+                   OnEnded on_ended = nullptr);
+
+  // RESOURCE_EXHAUSTED (no memory, the peer's quota) with a retry hint · FAILED_PRECONDITION
+  // (digest, incarnation, wire version) · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself,
+  // as wire/plan_proto.h checks.
+  absl::StatusOr<ReserveGrant> Reserve(const ReserveParams& params);
+  // Renews the lease. NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
   absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity,
                           int stream);
-  // Also renews the lease. See KvReceiver; an error ends the reservation. `stream` is the one that
-  // was opened.
+  // Stores a chunk that came on the opened stream `stream`, and renews the lease. Errors are those
+  // of KvReceiver and end the reservation.
   absl::StatusOr<ChunkAck> OnChunk(const std::string& reservation_id, int stream,
                                    const ChunkHeader& header, const std::byte* payload);
   // `bytes` of the credits that OnChunk gave are about to leave for the sender.
   void OnCreditsSent(const std::string& reservation_id, int stream, int64_t bytes);
-  // Ends a reservation whose stream failed before OnChunk (a checksum).
+  // Ends an open reservation that received something unreadable. Does nothing for other ones.
   void Fail(const std::string& reservation_id, const absl::Status& why);
-  // The K and V payload bytes received. NOT_FOUND · FAILED_PRECONDITION · DATA_LOSS.
-  absl::StatusOr<int64_t> Commit(const CommitRequest& request);
+  // Hands the sequence to `activate` and returns the K and V payload bytes received. Idempotent: a
+  // repeated commit gets the first answer. NOT_FOUND · FAILED_PRECONDITION · DATA_LOSS, or what
+  // `activate` refuses with; the last two end the reservation.
+  absl::StatusOr<int64_t> Commit(const CommitParams& params, const Activate& activate);
   absl::StatusOr<absl::Duration> Renew(const std::string& reservation_id,
                                        const TransferIdentity& identity);
-  // Frees before the commit. OK for an unknown one; FAILED_PRECONDITION from a stranger or after
-  // the commit.
+  // Idempotent: OK if the id is unknown or the reservation ended before its commit.
+  // FAILED_PRECONDITION if the caller does not own it or it was committed.
   absl::Status Abort(const std::string& reservation_id, const TransferIdentity& identity,
                      const std::string& reason);
-  absl::StatusOr<ReservationStatus> Status(const std::string& reservation_id);  // NOT_FOUND
 
-  // A committed sequence ended and its handle is free.
-  void Finish(const std::string& reservation_id);
-  // Frees what was not renewed in time and forgets the oldest of what ended. Call it a few times
-  // per TTL.
+  // A committed sequence ended: frees its memory. REQUIRES: `end` is kFinished, kAborted or
+  // kFailed.
+  void Finish(const std::string& reservation_id, SequenceState end);
+  // Frees reservations that were not renewed in time and forgets the oldest ended ones. Call it a
+  // few times per TTL.
   void Expire();
-  int64_t num_active() const;
 
-  const Options& options() const { return options_; }
+  // Calls `look` with whether the reservation is open or decodes. It neither commits nor ends
+  // meanwhile: `look` runs under its lock and must not call the table.
+  void WhileHeld(const std::string& reservation_id, const std::function<void(bool is_live)>& look);
+  absl::StatusOr<ReservationStatus> Status(const std::string& reservation_id);  // NOT_FOUND
+  int64_t num_active() const;  // reservations that are open or decode
 
  private:
-  struct Reservation {
-    std::mutex mutex;  // guards what can change
-    TransferIdentity identity;
-    KvPlan plan;
-    int max_tokens = 1;
-    int64_t handle = 0;
-    PeerQuota::Share share;  // while the handle lives
-    ReservationState state = ReservationState::kReserved;
-    absl::Time lease_end, ended;
-    std::unique_ptr<KvReceiver> receiver;  // while open
-    int num_writing = 0;                   // chunks that are being stored, without the lock
-    bool frees_later = false;              // the room, by whoever stores the last of them
-    absl::Status end_status;  // what late callers hear; OK while open and after the commit
-    int64_t received_bytes = 0,
-            dropped_chunks = 0;  // once not open; the first is the commit's answer
-
-    bool is_open() const {
-      return state == ReservationState::kReserved || state == ReservationState::kReceiving;
-    }
-  };
+  struct Reservation;
   class Access;
-  void FreeRoom(Reservation& reservation) const;
-  // Enters a chunk in the books; one that is new counts as being written.
-  absl::StatusOr<ChunkAck> Accept(const std::string& reservation_id,
-                                  const std::shared_ptr<Reservation>& reservation, int stream,
-                                  const ChunkHeader& header, const std::byte* payload);
-  std::shared_ptr<Reservation> Find(const std::string& reservation_id) const;
-  std::vector<std::pair<std::string, std::shared_ptr<Reservation>>> All() const;
-  absl::Status CheckCaller(const Reservation& reservation, const TransferIdentity& identity) const;
-  absl::Status CheckOpen(const Reservation& reservation) const;
-  absl::Status CheckIdentity(const TransferIdentity& identity) const;
-  absl::StatusOr<PeerQuota::Share> TakeShare(const ReserveRequest& request);
-  absl::Status CheckPlan(const ReserveRequest& request) const;
-  absl::Status CheckCommit(const Reservation& reservation, const CommitRequest& request) const;
+  using Entry = std::pair<std::string, std::shared_ptr<Reservation>>;
 
+  absl::StatusOr<PeerQuota::Share> TakeShare(const ReserveParams& params);
+  void FreeMemory(Reservation& reservation);
+  // Enters a chunk in the books; a new chunk counts as being written.
+  absl::StatusOr<ChunkAck> Accept(const Entry& entry, int stream, const ChunkHeader& header,
+                                  const std::byte* payload);
+  std::shared_ptr<Reservation> Find(const std::string& reservation_id) const;
+  std::vector<Entry> All() const;
+
+  KvTarget& target_;
+  const Clock& clock_;
   const Options options_;
+  const OnEnded on_ended_;
   PeerQuota quota_;
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // guards the map only
   std::map<std::string, std::shared_ptr<Reservation>> reservations_;
 };
 

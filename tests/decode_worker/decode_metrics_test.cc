@@ -1,8 +1,11 @@
 #include "decode_worker/decode_metrics.h"
 
+#include "decode_worker/paged_kv_target.h"
 #include "engine/device/ref_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/decode_worker/fake_decode.h"
+#include "transfer/chunk_codec.h"
 
 namespace winnow {
 namespace {
@@ -33,10 +36,10 @@ TEST(DecodeMetricsTest, CountsWhatHappened) {
   metrics.OnStep(2, 0.25, 2);
   metrics.OnSequenceEnded(absl::OkStatus());
   metrics.OnSequenceEnded(absl::InternalError("rank"));
-  metrics.OnReservationEnded(ReservationState::kExpired, absl::FailedPreconditionError("lease"));
-  metrics.OnReservationEnded(ReservationState::kAborted, absl::DataLossError("crc"));
-  metrics.OnReservationEnded(ReservationState::kAborted, absl::InvalidArgumentError("slot twice"));
-  metrics.OnReservationEnded(ReservationState::kAborted,
+  metrics.OnReservationEnded(SequenceState::kExpired, absl::FailedPreconditionError("lease"));
+  metrics.OnReservationEnded(SequenceState::kFailed, absl::DataLossError("crc"));
+  metrics.OnReservationEnded(SequenceState::kFailed, absl::InvalidArgumentError("slot twice"));
+  metrics.OnReservationEnded(SequenceState::kAborted,
                              absl::AbortedError("stop id as token 0"));  // no failure
   metrics.OnJoined(absl::Milliseconds(250));
   metrics.OnKvWritten(4096);
@@ -57,21 +60,19 @@ TEST(DecodeMetricsTest, CountsWhatHappened) {
 }
 
 TEST(DecodeMetricsTest, BlocksAreReadWhenAskedFor) {
-  const ModelShape shape{.num_layers = 1,
-                         .hidden = 4,
-                         .num_q_heads = 1,
-                         .num_kv_heads = 1,
-                         .head_dim = 4,
-                         .intermediate = 4,
-                         .vocab_size = 10,
-                         .max_context = 100};
+  FakeDecodeEngine engine;
+  FakeClock clock;
   RefBackend backend(DType::kF32);
+  const ModelShape& shape = engine.shape();
   const auto kv = *PagedKv::Create({.shape = shape, .backends = {&backend}, .num_blocks = 7});
-  ReservationTable table({.shape = shape});
   MetricsRegistry registry;
   DecodeMetrics metrics(registry);
-  ASSERT_TRUE(kv->Reserve(MakeKvPlan(shape, {.policy = SelectionPolicy::kFull}, 20), 0).ok());
-  metrics.Refresh(*kv, table);
+  DecodeCore core(std::make_unique<PagedKvTarget>(*kv), engine, clock, metrics,
+                  {.reservations = {.shape = shape}});
+  const KvPlan plan = MakeKvPlan(shape, {.policy = SelectionPolicy::kFull}, 20);
+  ASSERT_TRUE(core.Reserve({.identity = {.wire_version = kWireVersion}, .plan = plan}).ok());
+  metrics.Refresh(core);
+  EXPECT_THAT(registry.Serialize(), HasSubstr("winnow_kv_reservations_active 1\n"));
   EXPECT_THAT(registry.Serialize(), HasSubstr("winnow_kv_blocks{state=\"free\"} 5\n"));
   EXPECT_THAT(registry.Serialize(), HasSubstr("winnow_kv_blocks{state=\"used\"} 2\n"));
 }

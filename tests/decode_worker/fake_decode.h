@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "decode_worker/decode_scheduler.h"
+#include "transfer/kv_target.h"
 
 namespace winnow {
 
@@ -27,10 +28,13 @@ class FakeDecodeEngine final : public DecodeEngine {
     int64_t handle = 0, position = 0, entries_added = 0,
             sample_index = -1;  // −1: nothing was drawn
     int32_t token = 0;
+    uint64_t seed = 0;  // of what was drawn
     friend bool operator==(const Item&, const Item&) = default;
   };
 
-  explicit FakeDecodeEngine(int max_batch = 8) : max_batch_(max_batch) {}
+  explicit FakeDecodeEngine(int max_batch = 8) : FakeDecodeEngine(TinyShape(), max_batch) {}
+  explicit FakeDecodeEngine(const ModelShape& shape, int max_batch = 8)
+      : max_batch_(max_batch), shape_(shape) {}
   const ModelShape& shape() const override { return shape_; }
   int max_batch() const override { return max_batch_; }
   static int32_t Next(int64_t handle, int64_t position) {
@@ -42,7 +46,8 @@ class FakeDecodeEngine final : public DecodeEngine {
     std::vector<Item> seen;
     for (const DecodeStepItem& item : items) {
       seen.push_back({item.handle, item.position, item.entries_added,
-                      item.sampling ? item.sample_index : -1, item.token});
+                      item.sampling ? item.sample_index : -1, item.token,
+                      item.sampling ? item.sampling->seed : 0});
     }
     steps_.push_back(std::move(seen));
     changed_.notify_all();
@@ -88,15 +93,19 @@ class FakeDecodeEngine final : public DecodeEngine {
     changed_.notify_all();
   }
 
+  static ModelShape TinyShape() {
+    return {.num_layers = 1,
+            .hidden = 4,
+            .num_q_heads = 1,
+            .num_kv_heads = 1,
+            .head_dim = 4,
+            .intermediate = 4,
+            .vocab_size = 10000,
+            .max_context = 1000};
+  }
+
   const int max_batch_;
-  const ModelShape shape_{.num_layers = 1,
-                          .hidden = 4,
-                          .num_q_heads = 1,
-                          .num_kv_heads = 1,
-                          .head_dim = 4,
-                          .intermediate = 4,
-                          .vocab_size = 10000,
-                          .max_context = 1000};
+  const ModelShape shape_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::vector<Item>> steps_;
@@ -163,7 +172,7 @@ class TokenLog {
   const std::shared_ptr<Heard> heard_ = std::make_shared<Heard>();
 };
 
-// The handles that a scheduler gave back.
+// The handles that were freed.
 class ReleaseLog {
  public:
   void Add(int64_t handle) {
@@ -179,6 +188,11 @@ class ReleaseLog {
     std::sort(sorted.begin(), sorted.end());
     return sorted;
   }
+  // Whether one is freed within `time`.
+  bool WaitFor(std::chrono::milliseconds time) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return changed_.wait_for(lock, time, [&] { return !handles_.empty(); });
+  }
   size_t size() const {
     std::lock_guard<std::mutex> lock(mutex_);
     return handles_.size();
@@ -188,6 +202,29 @@ class ReleaseLog {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<int64_t> handles_;
+};
+
+// Another target's memory, and a log of what is freed in it. The log must outlive it.
+class LoggedTarget final : public KvTarget {
+ public:
+  LoggedTarget(std::unique_ptr<KvTarget> target, ReleaseLog& log)
+      : target_(std::move(target)), log_(log) {}
+
+  absl::StatusOr<int64_t> Reserve(const KvPlan& plan, int64_t extra_tokens) override {
+    return target_->Reserve(plan, extra_tokens);
+  }
+  void Write(int64_t handle, const ChunkHeader& header, const std::byte* payload) override {
+    target_->Write(handle, header, payload);
+  }
+  void Free(int64_t handle) override {
+    target_->Free(handle);
+    log_.Add(handle);
+  }
+  Blocks blocks() const override { return target_->blocks(); }
+
+ private:
+  const std::unique_ptr<KvTarget> target_;
+  ReleaseLog& log_;
 };
 
 }  // namespace winnow

@@ -7,10 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <future>
-#include <thread>
+#include <mutex>
 
 #include "absl/strings/str_cat.h"
 #include "common/retry_hint.h"
@@ -20,6 +21,7 @@
 #include "rpc/channel.h"
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
+#include "tests/decode_worker/fake_decode.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
@@ -28,7 +30,6 @@
 namespace winnow {
 namespace {
 
-constexpr std::chrono::seconds kPatience{20};
 constexpr int kMaxTokens = 5;
 
 // One layer whose heads take 1.2 MB of keys each, so that chunks reach their limit.
@@ -41,40 +42,51 @@ KvPlan LargePlan() {
   return MakeKvPlan(shape, config, 10'000);
 }
 
-// A decode worker without an engine.
-struct DecodeSide {
+// A decode worker whose engine computes nothing and stays in its first step, so that the KV of
+// committed sequences can be looked at.
+class DecodeSide {
+ public:
   explicit DecodeSide(const KvPlan& plan, int room = 1000, absl::Duration ttl = absl::Seconds(20))
-      : target(room),
-        table({.shape = {.num_layers = plan.num_layers,
-                         .num_q_heads = 8,
-                         .num_kv_heads = plan.num_kv_heads,
-                         .head_dim = plan.head_dim,
-                         .vocab_size = 100,
-                         .max_context = 20'000},
-               .kv_element_bytes = kElementBytes,
-               .layout_digest = "layout",
-               .incarnation = 7,
-               .ttl = ttl,
-               .retry_after = absl::Milliseconds(150),
-               .target = &target,
-               .clock = &clock,
-               .on_committed =
-                   [this](const CommittedSequence& s) {
-                     activated.push_back(s);
-                     return absl::OkStatus();
-                   }}),
-        service(table) {
+      : DecodeSide(plan, std::make_unique<FakeTarget>(room), ttl) {}
+  ~DecodeSide() { engine.Run(); }
+
+  int64_t num_activated() { return core.load().sequences; }
+  // Of the first sequence that was committed.
+  FakeDecodeEngine::Item FirstStep() {
+    EXPECT_TRUE(engine.WaitForSteps(1));
+    return engine.steps().at(0).at(0);
+  }
+
+  FakeClock clock;
+  FakeTarget& target;
+  FakeDecodeEngine engine;
+  DecodeEvents events;
+  DecodeCore core;
+  KvTransferService service;
+  std::unique_ptr<RpcServer> server;
+
+ private:
+  DecodeSide(const KvPlan& plan, std::unique_ptr<FakeTarget> memory, absl::Duration ttl)
+      : target(*memory),
+        engine({.num_layers = plan.num_layers,
+                .num_q_heads = 8,
+                .num_kv_heads = plan.num_kv_heads,
+                .head_dim = plan.head_dim,
+                .vocab_size = 100,
+                .max_context = 20'000}),
+        core(std::move(memory), engine, clock, events,
+             {.reservations = {.shape = engine.shape(),
+                               .kv_element_bytes = kElementBytes,
+                               .layout_digest = "layout",
+                               .incarnation = 7,
+                               .ttl = ttl,
+                               .retry_after = absl::Milliseconds(150)}}),
+        service(core) {
+    engine.Hold();
     auto started = StartServer({.services = {&service}});
     EXPECT_TRUE(started.ok()) << started.status();
     server = std::move(*started);
   }
-
-  FakeClock clock;
-  FakeTarget target;
-  std::vector<CommittedSequence> activated;
-  ReservationTable table;
-  KvTransferService service;
-  std::unique_ptr<RpcServer> server;
 };
 
 // A prefill worker's side of one request.
@@ -172,13 +184,15 @@ TEST(KvTransferTest, AWholePlanArrivesFromAnyNumberOfRanksAndStreams) {
       const auto summary = prefill.Commit();
       ASSERT_TRUE(summary.ok()) << summary.status();
       EXPECT_EQ(summary->kv_payload_bytes, plan.payload_bytes(kElementBytes));
-      ASSERT_EQ(decode.activated.size(), 1u);
-      const CommittedSequence& sequence = decode.activated[0];
-      EXPECT_EQ(sequence.reservation_id, grant->reservation_id);
-      EXPECT_EQ(sequence.next_position, 40);
-      EXPECT_THAT(sequence.tokens, ::testing::ElementsAre(17, 18));
-      EXPECT_EQ(sequence.sampling.seed, 99u);
-      EXPECT_EQ(decode.target.CountWrongSlots(sequence.handle, prefill.prompt), 0);
+      EXPECT_EQ(decode.num_activated(), 1);
+      EXPECT_EQ(decode.core.Status(grant->reservation_id)->state, SequenceState::kDecoding);
+      const FakeDecodeEngine::Item first = decode.FirstStep();
+      EXPECT_EQ(first, (FakeDecodeEngine::Item{first.handle, 40, 0, /*sample_index=*/-1, 17}));
+      EXPECT_EQ(decode.target.CountWrongSlots(first.handle, prefill.prompt), 0);
+      decode.engine.Allow(1);
+      ASSERT_TRUE(decode.engine.WaitForSteps(2));
+      EXPECT_THAT(decode.engine.steps()[1], ::testing::ElementsAre(FakeDecodeEngine::Item{
+                                                first.handle, 41, 1, 2, 18, /*seed=*/99}));
     }
   }
 }
@@ -192,7 +206,7 @@ TEST(KvTransferTest, AnOlderPrefillWorkerIsUnderstood) {
   prefill.MakeAllReady();
   const auto summary = prefill.Commit();
   ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_EQ(decode.target.CountWrongSlots(decode.activated.at(0).handle, prefill.prompt), 0);
+  EXPECT_EQ(decode.target.CountWrongSlots(decode.FirstStep().handle, prefill.prompt), 0);
 }
 
 TEST(KvTransferTest, ChunksOfAMebibyteArriveAndTheirMemoryIsReleased) {
@@ -203,7 +217,7 @@ TEST(KvTransferTest, ChunksOfAMebibyteArriveAndTheirMemoryIsReleased) {
   prefill.MakeAllReady();
   const auto summary = prefill.Commit();
   ASSERT_TRUE(summary.ok()) << summary.status();
-  EXPECT_EQ(decode.target.CountWrongSlots(decode.activated.at(0).handle, prefill.prompt), 0);
+  EXPECT_EQ(decode.target.CountWrongSlots(decode.FirstStep().handle, prefill.prompt), 0);
   prefill.handoff.reset();
   EXPECT_TRUE(WaitUntil([&] { return prefill.staging_is_free(); }));
 }
@@ -220,7 +234,7 @@ TEST(KvTransferTest, ADrainingWorkerIsUnavailableAndARestartedOneRefusesItsOldNa
   const std::string address = decode.server->address();
   PrefillSide late(SmallPlan(), address, 1, 1, absl::Seconds(5), /*decode_incarnation=*/6);
   EXPECT_EQ(late.Reserve().status().code(), absl::StatusCode::kFailedPrecondition);
-  decode.service.Drain();
+  decode.core.Drain();
   EXPECT_EQ(PrefillSide(SmallPlan(), address).Reserve().status().code(),
             absl::StatusCode::kUnavailable);
 }
@@ -240,7 +254,7 @@ TEST(KvTransferTest, AWorkerThatIsGoneIsUnavailable) {
   EXPECT_TRUE(code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kCancelled)
       << absl::StatusCodeToString(code);
   EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
-  EXPECT_TRUE(decode.activated.empty());
+  EXPECT_EQ(decode.num_activated(), 0);
 }
 
 // Accepts connections and says nothing.
@@ -308,7 +322,7 @@ TEST(KvTransferTest, DroppingOrAbortingAHandoffFreesItsReservation) {
       prefill.handoff.reset();
     }
     EXPECT_TRUE(WaitUntil([&] { return decode.target.num_live() == 0; })) << case_number;
-    EXPECT_EQ(decode.table.num_active(), 0);
+    EXPECT_EQ(decode.core.num_active(), 0);
   }
 }
 
@@ -324,15 +338,28 @@ TEST(KvTransferTest, AnAbortBeforeTheStreamsOpenEndsTheCommitToo) {
 
 TEST(KvTransferTest, CancelsInTheMiddleLeaveNoCallBehind) {
   DecodeSide decode(LargePlan());
+  std::mutex mutex;
+  std::condition_variable changed;
+  int written = 0;
+  decode.target.on_write = [&](const ChunkHeader&) {
+    std::lock_guard<std::mutex> lock(mutex);
+    ++written;
+    changed.notify_all();
+  };
   for (int round = 0; round < 10; ++round) {
     PrefillSide prefill(LargePlan(), decode.server->address(), /*tensor_parallel=*/4);
     ASSERT_TRUE(prefill.Reserve().ok());
     prefill.Open();
     prefill.MakeAllReady();
-    std::this_thread::sleep_for(std::chrono::milliseconds(round));  // somewhere in the transfer
+    {
+      std::unique_lock<std::mutex> lock(mutex);
+      EXPECT_TRUE(changed.wait_for(lock, kPatience, [&] { return written >= round; }));
+    }
     prefill.handoff.reset();
     EXPECT_TRUE(WaitUntil([&] { return decode.target.num_live() == 0; }));
     EXPECT_TRUE(WaitUntil([&] { return prefill.staging_is_free(); }));
+    std::lock_guard<std::mutex> lock(mutex);
+    written = 0;
   }
   auto shut_down =
       std::async(std::launch::async, [&] { decode.server->Shutdown(absl::ZeroDuration()); });
@@ -347,10 +374,10 @@ TEST(KvTransferTest, AFailureOnTheDecodeSideReachesTheCommit) {
   ASSERT_TRUE(grant.ok());
   prefill.Open();
   prefill.MakeReady(0, 0);
-  decode.table.Fail(grant->reservation_id, absl::DataLossError("a broken memory"));
+  decode.core.Fail(grant->reservation_id, absl::DataLossError("a broken memory"));
   for (int layer = 1; layer < 4; ++layer) prefill.MakeReady(0, layer);
   EXPECT_EQ(prefill.Commit().status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_TRUE(decode.activated.empty());
+  EXPECT_EQ(decode.num_activated(), 0);
 }
 
 TEST(KvTransferTest, AnIdleReservationIsRenewedUntilItIsDropped) {
@@ -361,8 +388,10 @@ TEST(KvTransferTest, AnIdleReservationIsRenewedUntilItIsDropped) {
   ASSERT_TRUE(grant.ok());
   for (int lease = 0; lease < 4; ++lease) {  // the table's clock moves only here
     decode.clock.Advance(kTtl - absl::Milliseconds(1));
-    EXPECT_TRUE(WaitUntil([&] { return decode.table.Status(grant->reservation_id)->ttl == kTtl; }));
+    EXPECT_TRUE(WaitUntil([&] { return decode.core.Status(grant->reservation_id)->ttl == kTtl; }));
   }
+  prefill.handoff.reset();
+  EXPECT_TRUE(WaitUntil([&] { return decode.target.num_live() == 0; }));
 }
 
 // The wire as another implementation would speak it: plain protobuf.
@@ -461,7 +490,7 @@ class PlainProtobufTest : public ::testing::Test {
     return response.kv_payload_bytes();
   }
   ReservationStatus Status() {
-    const auto status = decode_.table.Status(id_);
+    const auto status = decode_.core.Status(id_);
     EXPECT_TRUE(status.ok()) << status.status();
     return *status;
   }
@@ -478,7 +507,7 @@ TEST_F(PlainProtobufTest, MovesAWholePlanAndRepeatsTheCommitsAnswer) {
   const auto messages = WholePlan();
   ASSERT_EQ(Push(messages), absl::OkStatus());
   EXPECT_EQ(acknowledged_, messages.size() - 1);
-  EXPECT_EQ(Status().state, ReservationState::kReceiving);
+  EXPECT_EQ(Status().state, SequenceState::kReceiving);
   const int64_t bytes = prompt_.plan().payload_bytes(kElementBytes);
   EXPECT_EQ(Status().received_payload_bytes, bytes);
   EXPECT_EQ(Status().ttl, absl::Seconds(20));
@@ -487,9 +516,9 @@ TEST_F(PlainProtobufTest, MovesAWholePlanAndRepeatsTheCommitsAnswer) {
     ASSERT_TRUE(committed.ok()) << committed.status();
     EXPECT_EQ(*committed, bytes);
   }
-  ASSERT_EQ(decode_.activated.size(), 1u);
-  EXPECT_EQ(decode_.target.CountWrongSlots(decode_.activated[0].handle, prompt_), 0);
-  EXPECT_EQ(Status().state, ReservationState::kCommitted);
+  EXPECT_EQ(decode_.num_activated(), 1);
+  EXPECT_EQ(decode_.target.CountWrongSlots(decode_.FirstStep().handle, prompt_), 0);
+  EXPECT_EQ(Status().state, SequenceState::kDecoding);
 }
 
 TEST_F(PlainProtobufTest, ADamagedChunkIsDataLossAndEndsTheReservation) {
@@ -498,7 +527,7 @@ TEST_F(PlainProtobufTest, ADamagedChunkIsDataLossAndEndsTheReservation) {
   (*messages[2].mutable_payload(0))[5] ^= 0x10;
   EXPECT_EQ(Push(messages).code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(decode_.target.num_live(), 0);
-  EXPECT_EQ(Status().state, ReservationState::kAborted);
+  EXPECT_EQ(Status().state, SequenceState::kFailed);
   EXPECT_EQ(Commit(CommitMessage()).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Push({OpenMessage()}).code(), absl::StatusCode::kDataLoss);
 }

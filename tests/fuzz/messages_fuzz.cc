@@ -27,20 +27,22 @@ void FuzzReserve(const std::string& bytes) {
   Require(*FromProto(ToProto(*plan)) == *plan);
   FakeTarget target;
   FakeClock clock;
-  ReservationTable table({.shape = SmallShape(),
+  ReservationTable table(target, clock,
+                         {.shape = SmallShape(),
                           .kv_element_bytes = kElementBytes,
                           .layout_digest = "layout",
-                          .incarnation = 7,
-                          .target = &target,
-                          .clock = &clock});
-  ReserveRequest request{TestIdentity(), *plan, message.max_tokens(), message.num_streams()};
+                          .incarnation = 7});
+  const ReserveParams request{TestIdentity(), *plan, message.max_tokens(), message.num_streams()};
   const absl::StatusOr<ReserveGrant> grant = table.Reserve(request);
   if (!Passes(grant)) return;
   Require(plan->num_prompt_tokens + message.max_tokens() - 1 <= SmallShape().max_context);
   Require(target.last_extra_tokens() == message.max_tokens() - 1);
   // Nothing has come: no commit can pass.
-  Require(
-      !table.Commit({.identity = request.identity, .reservation_id = grant->reservation_id}).ok());
+  const auto activate = [](const CommittedSequence&) { return absl::OkStatus(); };
+  Require(!table
+               .Commit({.identity = request.identity, .reservation_id = grant->reservation_id},
+                       activate)
+               .ok());
   Require(target.num_live() == 0);
 }
 

@@ -132,7 +132,7 @@ std::vector<SimulatedDecodeWorker*> SimulatedCluster::decode() const {
 int64_t SimulatedCluster::jobs_held() const {
   int64_t jobs = 0;
   for (const auto& [address, worker] : prefill_) jobs += worker->scheduler().num_jobs();
-  for (const auto& [address, worker] : decode_) jobs += worker->scheduler().num_sequences();
+  for (const auto& [address, worker] : decode_) jobs += worker->core().load().sequences;
   return jobs;
 }
 

@@ -3,14 +3,31 @@
 #include <map>
 #include <string>
 
-#include "decode_worker/decode_scheduler.h"
+#include "decode_worker/decode_core.h"
 #include "tests/simulation/simulated_engine.h"
 #include "winnow/v1/model.pb.h"
 
 namespace winnow {
 
-// A decode worker: the real scheduler on an engine that only takes its time, and reservations that
-// are counted, not kept. Its calls are what arrives by the network.
+// KV memory that is counted and never touched.
+class SimulatedKvMemory final : public KvTarget {
+ public:
+  explicit SimulatedKvMemory(int64_t entries) : total_(entries) {}
+
+  absl::StatusOr<int64_t> Reserve(const KvPlan& plan, int64_t extra_tokens) override;
+  void Write(int64_t, const ChunkHeader&, const std::byte*) override {}
+  void Free(int64_t handle) override;
+  Blocks blocks() const override { return {total_, total_ - used_}; }
+
+ private:
+  const int64_t total_;
+  int64_t used_ = 0;
+  int64_t next_handle_ = 1;
+  std::map<int64_t, int64_t> entries_;  // by handle
+};
+
+// A decode worker: the real core on an engine that only takes its time. Its calls are what arrives
+// by the network; a prompt's KV arrives with its commit, whole.
 class SimulatedDecodeWorker {
  public:
   struct Options {
@@ -29,25 +46,25 @@ class SimulatedDecodeWorker {
   // By the prefill worker, before the commit.
   void AbortReservation(const std::string& reservation_id, const std::string& reason);
 
-  DecodeScheduler& scheduler() { return scheduler_; }
+  DecodeCore& core() { return core_; }
   v1::WorkerInfo Info() const;
-  int64_t used_entries() const { return used_entries_; }
+  int64_t used_entries() const;
 
  private:
-  struct Reservation {
-    CommittedSequence sequence;  // as far as it is known
-    int64_t entries = 0;
-    bool committed = false;
+  // What the prefill worker knows of its reservation.
+  struct Handoff {
+    TransferIdentity identity;
+    KvPlan plan;
   };
-  void Free(const std::string& reservation_id);
+  DecodeCore::Options CoreOptions(const ModelShape& shape);
+  absl::StatusOr<StreamSummary> SendKv(const std::string& reservation_id, const Handoff& handoff);
 
   const Options options_;
-  std::map<std::string, Reservation> reservations_;
   int64_t next_id_ = 1;
-  int64_t used_entries_ = 0;
+  std::map<std::string, Handoff> handoffs_;  // by reservation, before the commit
   SimulatedDecodeEngine engine_;
   DecodeEvents events_;
-  DecodeScheduler scheduler_;
+  DecodeCore core_;
 };
 
 }  // namespace winnow

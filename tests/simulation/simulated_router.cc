@@ -70,23 +70,23 @@ std::shared_ptr<StreamCall> SimulatedClients::Decode(
           reply.message(response);
         };
         subscriber.ended = reply.ended;
-        *number = worker.scheduler().Subscribe({.reservation_id = request.reservation_id(),
-                                                .request_id = request.request_id(),
-                                                .attempt = request.attempt(),
-                                                .from_index = request.from_index(),
-                                                .deadline = deadline},
-                                               std::move(subscriber));
+        *number = worker.core().Subscribe({.reservation_id = request.reservation_id(),
+                                           .request_id = request.request_id(),
+                                           .attempt = request.attempt(),
+                                           .from_index = request.from_index(),
+                                           .deadline = deadline},
+                                          std::move(subscriber));
       });
   return std::make_shared<Call>(
       [&network = network_, &worker, number, id = request.reservation_id()] {
-        network.Send([&worker, number, id] { worker.scheduler().Unsubscribe(id, *number); });
+        network.Send([&worker, number, id] { worker.core().Unsubscribe(id, *number); });
       });
 }
 
 void SimulatedClients::AbortDecode(const std::string& address, const std::string& reservation_id,
                                    const std::string&) {
   SimulatedDecodeWorker& worker = *decode_.at(address);
-  network_.Send([&worker, reservation_id] { worker.scheduler().Abort(reservation_id); });
+  network_.Send([&worker, reservation_id] { worker.core().Cancel(reservation_id); });
 }
 
 void SimulatedClients::GetInfo(const std::string& address, v1::WorkerRole role, Deadline,

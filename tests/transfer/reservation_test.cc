@@ -20,7 +20,8 @@ constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
 struct Fixture {
   explicit Fixture(int room = 1000, size_t max_ended = 4096, PeerQuota::Limits quota = {})
       : target(room),
-        table({.shape = SmallShape(),
+        table(target, clock,
+              {.shape = SmallShape(),
                .kv_element_bytes = kElementBytes,
                .layout_digest = "layout",
                .incarnation = 7,
@@ -28,20 +29,12 @@ struct Fixture {
                .credit_bytes_per_stream = 1 << 20,
                .quota_per_peer = quota,
                .max_ended = max_ended,
-               .retry_after = absl::Milliseconds(150),
-               .target = &target,
-               .clock = &clock,
-               .on_committed =
-                   [this](const CommittedSequence& sequence) {
-                     if (accept.ok()) activated.push_back(sequence);
-                     return accept;
-                   },
-               .on_ended =
-                   [this](const std::string& id, ReservationState state, const absl::Status& why) {
-                     ended.emplace_back(id, state, why.code());
-                   }}) {}
+               .retry_after = absl::Milliseconds(150)},
+              [this](const std::string& id, SequenceState state, const absl::Status& why) {
+                ended.emplace_back(id, state, why.code());
+              }) {}
 
-  ReserveRequest MakeReserve() const {
+  ReserveParams MakeReserve() const {
     return {.identity = TestIdentity(), .plan = prompt.plan(), .max_tokens = 5, .num_streams = 1};
   }
   std::string Reserve() {
@@ -75,20 +68,27 @@ struct Fixture {
       }
     }
   }
-  CommitRequest MakeCommit(const std::string& id) const {
-    CommitRequest request{.identity = TestIdentity(),
-                          .reservation_id = id,
-                          .num_prompt_tokens = 40,
-                          .next_position = 40,
-                          .tokens = {17},
-                          .streams = {summary}};
+  CommitParams MakeCommit(const std::string& id) const {
+    CommitParams request{.identity = TestIdentity(),
+                         .reservation_id = id,
+                         .num_prompt_tokens = 40,
+                         .next_position = 40,
+                         .tokens = {17},
+                         .streams = {summary}};
     request.sampling.max_tokens = 5;
     for (int layer = 0; layer < 4; ++layer) {
       request.entries_per_layer.push_back(prompt.plan().entries(layer));
     }
     return request;
   }
-  ReservationState State(const std::string& id) {
+  absl::StatusOr<int64_t> Commit(const CommitParams& params) {
+    return table.Commit(params, [this](const CommittedSequence& committed) {
+      if (accept.ok()) activated.push_back(committed);
+      return accept;
+    });
+  }
+  absl::StatusOr<int64_t> Commit(const std::string& id) { return Commit(MakeCommit(id)); }
+  SequenceState State(const std::string& id) {
     const auto status = table.Status(id);
     EXPECT_TRUE(status.ok()) << status.status();
     return status->state;
@@ -98,7 +98,7 @@ struct Fixture {
   FakeClock clock;
   FakeTarget target;
   std::vector<CommittedSequence> activated;
-  std::vector<std::tuple<std::string, ReservationState, absl::StatusCode>> ended;
+  std::vector<std::tuple<std::string, SequenceState, absl::StatusCode>> ended;
   absl::Status accept;
   uint64_t sequence = 0;
   StreamSummary summary;
@@ -135,7 +135,7 @@ TEST(ReservationTest, APeerAboveItsQuotaIsToldToComeBackAndOthersAreServed) {
   const absl::Status full = f.table.Reserve(f.MakeReserve()).status();
   EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetRetryAfter(full), absl::Milliseconds(150));
-  ReserveRequest other = f.MakeReserve();
+  ReserveParams other = f.MakeReserve();
   other.identity.source_incarnation += 1;
   EXPECT_TRUE(f.table.Reserve(other).ok());  // another process
   other = f.MakeReserve();
@@ -171,9 +171,9 @@ TEST(ReservationTest, AQuotaIsFreeAgainHoweverTheReservationEnded) {
   f.table.Expire();
   id = f.Reserve();
   f.SendAll(id);
-  ASSERT_TRUE(f.table.Commit(f.MakeCommit(id)).ok());
+  ASSERT_TRUE(f.Commit(id).ok());
   EXPECT_TRUE(is_full());  // it decodes: the memory is still held
-  f.table.Finish(id);
+  f.table.Finish(id, SequenceState::kFinished);
   EXPECT_NE(f.Reserve(), "");
 }
 
@@ -187,7 +187,7 @@ TEST(ReservationTest, ARefusalForWantOfRoomTakesNoQuota) {
 
 TEST(ReservationTest, TheNewestWireVersionThatBothSpeakIsAgreed) {
   Fixture f;
-  ReserveRequest request = f.MakeReserve();
+  ReserveParams request = f.MakeReserve();
   request.identity.wire_version = kOldestWireVersion;
   const auto agreed = [&](uint32_t newest) {
     request.newest_wire_version = newest;
@@ -203,7 +203,7 @@ TEST(ReservationTest, TheNewestWireVersionThatBothSpeakIsAgreed) {
 TEST(ReservationTest, ReserveRefusesAnotherLayoutVersionOrProcess) {
   Fixture f;
   const auto code = [&](auto change) {
-    ReserveRequest request = f.MakeReserve();
+    ReserveParams request = f.MakeReserve();
     change(request.identity);
     return f.table.Reserve(request).status().code();
   };
@@ -216,7 +216,7 @@ TEST(ReservationTest, ReserveRefusesAnotherLayoutVersionOrProcess) {
 TEST(ReservationTest, ReserveRefusesAPlanThatIsNotTheModels) {
   Fixture f;
   const auto code = [&](auto change) {
-    ReserveRequest request = f.MakeReserve();
+    ReserveParams request = f.MakeReserve();
     change(request);
     return f.table.Reserve(request).status().code();
   };
@@ -245,11 +245,11 @@ TEST(ReservationTest, EveryCallIsForTheOneThatReserved) {
     EXPECT_EQ(f.table.OpenStream(id, stranger, 0).code(), kFailedPrecondition);
     EXPECT_EQ(f.table.Renew(id, stranger).status().code(), kFailedPrecondition);
     EXPECT_EQ(f.table.Abort(id, stranger, "").code(), kFailedPrecondition);
-    CommitRequest commit = f.MakeCommit(id);
+    CommitParams commit = f.MakeCommit(id);
     commit.identity = stranger;
-    EXPECT_EQ(f.table.Commit(commit).status().code(), kFailedPrecondition);
+    EXPECT_EQ(f.Commit(commit).status().code(), kFailedPrecondition);
   }
-  EXPECT_EQ(f.State(id), ReservationState::kReserved);
+  EXPECT_EQ(f.State(id), SequenceState::kReserved);
   EXPECT_EQ(f.table.OpenStream(id, TestIdentity(), 0), absl::OkStatus());
 }
 
@@ -262,7 +262,7 @@ TEST(ReservationTest, StreamsOutsideTheReservedNumberAreInvalid) {
 
 TEST(ReservationTest, AChunkOfAnotherStreamEndsTheReservation) {
   Fixture f;
-  ReserveRequest request = f.MakeReserve();
+  ReserveParams request = f.MakeReserve();
   request.num_streams = 2;
   const std::string id = f.table.Reserve(request)->reservation_id;
   const auto [header, payload] = f.prompt.Chunk(ChunkKind::kKeys, 0, 0, 0, 4, 0, /*stream=*/1);
@@ -276,7 +276,7 @@ TEST(ReservationTest, UnknownReservationsAreNotFoundAndTheirAbortIsFine) {
   const std::string id(16, 'x');
   EXPECT_EQ(f.table.OpenStream(id, TestIdentity(), 0).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(f.Commit(id).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(f.table.Renew(id, TestIdentity()).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(f.table.Status(id).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(f.table.Abort(id, TestIdentity(), ""), absl::OkStatus());
@@ -286,11 +286,11 @@ TEST(ReservationTest, ACommitActivatesWhatWasReceived) {
   Fixture f;
   const std::string id = f.Reserve();
   f.SendAll(id);
-  EXPECT_EQ(f.State(id), ReservationState::kReceiving);
-  CommitRequest request = f.MakeCommit(id);
+  EXPECT_EQ(f.State(id), SequenceState::kReceiving);
+  CommitParams request = f.MakeCommit(id);
   request.tokens = {17, 18, 19};  // forced tokens of a migration
   request.sampling.seed = 99;
-  const auto bytes = f.table.Commit(request);
+  const auto bytes = f.Commit(request);
   ASSERT_TRUE(bytes.ok()) << bytes.status();
   EXPECT_EQ(*bytes, f.prompt.plan().payload_bytes(kElementBytes));
   ASSERT_EQ(f.activated.size(), 1u);
@@ -303,7 +303,7 @@ TEST(ReservationTest, ACommitActivatesWhatWasReceived) {
   EXPECT_THAT(sequence.tokens, ::testing::ElementsAre(17, 18, 19));
   EXPECT_EQ(sequence.sampling, request.sampling);
   EXPECT_EQ(f.target.CountWrongSlots(sequence.handle, f.prompt), 0);
-  EXPECT_EQ(f.State(id), ReservationState::kCommitted);
+  EXPECT_EQ(f.State(id), SequenceState::kDecoding);
   EXPECT_EQ(f.table.num_active(), 1);
   EXPECT_TRUE(f.ended.empty());
 }
@@ -312,21 +312,21 @@ TEST(ReservationTest, ACommitSaidAgainGivesTheSameAnswerAndActivatesOnce) {
   Fixture f;
   const std::string id = f.Reserve();
   f.SendAll(id);
-  const auto first = f.table.Commit(f.MakeCommit(id));
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)), first);
+  const auto first = f.Commit(id);
+  EXPECT_EQ(f.Commit(id), first);
   f.clock.Advance(kTtl * 1.5);
   f.table.Expire();
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)), first);
-  f.table.Finish(id);
+  EXPECT_EQ(f.Commit(id), first);
+  f.table.Finish(id, SequenceState::kFinished);
   f.table.Expire();
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)), first);
+  EXPECT_EQ(f.Commit(id), first);
   EXPECT_EQ(f.activated.size(), 1u);
-  EXPECT_EQ(f.State(id), ReservationState::kFinished);
+  EXPECT_EQ(f.State(id), SequenceState::kFinished);
   EXPECT_EQ(f.table.num_active(), 0);
 }
 
 TEST(ReservationTest, ACommitThatContradictsTheReservationFreesItAndActivatesNothing) {
-  const std::vector<std::function<void(CommitRequest&)>> changes = {
+  const std::vector<std::function<void(CommitParams&)>> changes = {
       [](auto& c) { c.num_prompt_tokens = 41; },
       [](auto& c) { c.next_position = 41; },
       [](auto& c) { c.tokens = {}; },
@@ -345,14 +345,13 @@ TEST(ReservationTest, ACommitThatContradictsTheReservationFreesItAndActivatesNot
     Fixture f;
     const std::string id = f.Reserve();
     f.SendAll(id);
-    CommitRequest request = f.MakeCommit(id);
+    CommitParams request = f.MakeCommit(id);
     changes[i](request);
-    EXPECT_EQ(f.table.Commit(request).status().code(), kDataLoss) << "change " << i;
-    EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), kDataLoss) << "change " << i;
+    EXPECT_EQ(f.Commit(request).status().code(), kDataLoss) << "change " << i;
+    EXPECT_EQ(f.Commit(id).status().code(), kDataLoss) << "change " << i;
     EXPECT_TRUE(f.activated.empty());
     EXPECT_EQ(f.target.num_live(), 0);
-    EXPECT_THAT(f.ended,
-                ::testing::ElementsAre(std::tuple(id, ReservationState::kAborted, kDataLoss)));
+    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, SequenceState::kFailed, kDataLoss)));
   }
 }
 
@@ -360,7 +359,7 @@ TEST(ReservationTest, ACommitBeforeEverySlotCameIsDataLoss) {
   Fixture f;
   const std::string id = f.Reserve();
   ASSERT_EQ(f.SendOne(id), absl::OkStatus());
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), kDataLoss);
+  EXPECT_EQ(f.Commit(id).status().code(), kDataLoss);
   EXPECT_EQ(f.target.num_freed(), 1);
 }
 
@@ -369,10 +368,10 @@ TEST(ReservationTest, WhatTheSchedulerRefusesIsFreed) {
   const std::string id = f.Reserve();
   f.SendAll(id);
   f.accept = absl::UnavailableError("shutting down");
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status(), f.accept);
+  EXPECT_EQ(f.Commit(id).status(), f.accept);
   EXPECT_EQ(f.target.num_live(), 0);
   f.accept = absl::OkStatus();
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(f.Commit(id).status().code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(f.activated.empty());
 }
 
@@ -380,11 +379,11 @@ TEST(ReservationTest, AChunkAfterTheCommitIsRefusedAndHarmless) {
   Fixture f;
   const std::string id = f.Reserve();
   f.SendAll(id);
-  ASSERT_TRUE(f.table.Commit(f.MakeCommit(id)).ok());
+  ASSERT_TRUE(f.Commit(id).ok());
   EXPECT_EQ(f.SendOne(id).code(), kFailedPrecondition);
   EXPECT_EQ(f.table.OpenStream(id, TestIdentity(), 0).code(), kFailedPrecondition);
   f.table.Fail(id, absl::DataLossError("late"));
-  EXPECT_EQ(f.State(id), ReservationState::kCommitted);
+  EXPECT_EQ(f.State(id), SequenceState::kDecoding);
   EXPECT_EQ(f.target.CountWrongSlots(f.activated[0].handle, f.prompt), 0);
 }
 
@@ -395,16 +394,16 @@ TEST(ReservationTest, TheLeaseEndsByTheClockAndIsNeverActivatedAfterwards) {
     f.SendAll(id);
     f.clock.Advance(kTtl);
     if (expire_called) f.table.Expire();
-    EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), kFailedPrecondition);
+    EXPECT_EQ(f.Commit(id).status().code(), kFailedPrecondition);
     EXPECT_EQ(f.SendOne(id).code(), kFailedPrecondition);
     EXPECT_EQ(f.table.OpenStream(id, TestIdentity(), 0).code(), kFailedPrecondition);
     EXPECT_EQ(f.table.Renew(id, TestIdentity()).status().code(), kFailedPrecondition);
     EXPECT_EQ(f.table.Abort(id, TestIdentity(), ""), absl::OkStatus());
-    EXPECT_EQ(f.State(id), ReservationState::kExpired);
+    EXPECT_EQ(f.State(id), SequenceState::kExpired);
     EXPECT_TRUE(f.activated.empty());
     EXPECT_EQ(f.target.num_live(), 0);
     EXPECT_EQ(f.target.num_freed(), 1);
-    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, ReservationState::kExpired,
+    EXPECT_THAT(f.ended, ::testing::ElementsAre(std::tuple(id, SequenceState::kExpired,
                                                            absl::StatusCode::kFailedPrecondition)));
   }
 }
@@ -433,11 +432,54 @@ TEST(ReservationTest, ACommittedSequenceHasNoLease) {
   Fixture f;
   const std::string id = f.Reserve();
   f.SendAll(id);
-  ASSERT_TRUE(f.table.Commit(f.MakeCommit(id)).ok());
+  ASSERT_TRUE(f.Commit(id).ok());
   f.clock.Advance(100 * kTtl);
   f.table.Expire();
-  EXPECT_EQ(f.State(id), ReservationState::kCommitted);
+  EXPECT_EQ(f.State(id), SequenceState::kDecoding);
   EXPECT_EQ(f.target.num_live(), 1);
+}
+
+TEST(ReservationTest, ASequenceThatEndsFreesItsMemoryAndKeepsItsAnswers) {
+  for (SequenceState end :
+       {SequenceState::kFinished, SequenceState::kAborted, SequenceState::kFailed}) {
+    Fixture f;
+    const std::string id = f.Reserve();
+    f.SendAll(id);
+    const auto first = f.Commit(id);
+    ASSERT_TRUE(first.ok()) << first.status();
+    f.table.Finish(id, end);
+    f.table.Finish(id, SequenceState::kFinished);  // too late: it has ended
+    EXPECT_EQ(f.State(id), end);
+    EXPECT_EQ(f.target.num_freed(), 1);
+    EXPECT_EQ(f.table.num_active(), 0);
+    EXPECT_EQ(f.Commit(id), first);
+    EXPECT_TRUE(f.table.Renew(id, TestIdentity()).ok());
+    EXPECT_EQ(f.table.Abort(id, TestIdentity(), "").code(), kFailedPrecondition);
+    EXPECT_EQ(f.SendOne(id).code(), kFailedPrecondition);
+    EXPECT_TRUE(f.ended.empty());
+  }
+}
+
+TEST(ReservationTest, OnlyOpenAndDecodingReservationsLive) {
+  Fixture f;
+  const auto is_live = [&](const std::string& id) {
+    bool live = false;
+    f.table.WhileHeld(id, [&](bool is_live) { live = is_live; });
+    return live;
+  };
+  EXPECT_FALSE(is_live("unknown"));
+  const std::string late = f.Reserve();
+  EXPECT_TRUE(is_live(late));
+  f.clock.Advance(kTtl);
+  EXPECT_FALSE(is_live(late));
+  EXPECT_EQ(f.ended.size(), 1u);  // the look itself found that the lease was over
+  const std::string id = f.Reserve();
+  f.SendAll(id);
+  EXPECT_TRUE(is_live(id));
+  ASSERT_TRUE(f.Commit(id).ok());
+  EXPECT_TRUE(is_live(id));
+  f.table.Finish(id, SequenceState::kFinished);
+  EXPECT_FALSE(is_live(id));
 }
 
 TEST(ReservationTest, AnAbortFreesAtOnceAndMayBeSaidAgain) {
@@ -449,17 +491,17 @@ TEST(ReservationTest, AnAbortFreesAtOnceAndMayBeSaidAgain) {
   EXPECT_EQ(f.table.num_active(), 0);
   EXPECT_EQ(f.table.Abort(id, TestIdentity(), "cancelled"), absl::OkStatus());
   EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(f.State(id), ReservationState::kAborted);
+  EXPECT_EQ(f.Commit(id).status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(f.State(id), SequenceState::kAborted);
   EXPECT_THAT(f.ended, ::testing::ElementsAre(
-                           std::tuple(id, ReservationState::kAborted, absl::StatusCode::kAborted)));
+                           std::tuple(id, SequenceState::kAborted, absl::StatusCode::kAborted)));
 }
 
 TEST(ReservationTest, AfterTheCommitThePrefillWorkerCannotAbort) {
   Fixture f;
   const std::string id = f.Reserve();
   f.SendAll(id);
-  ASSERT_TRUE(f.table.Commit(f.MakeCommit(id)).ok());
+  ASSERT_TRUE(f.Commit(id).ok());
   EXPECT_EQ(f.table.Abort(id, TestIdentity(), "").code(), kFailedPrecondition);
   EXPECT_EQ(f.target.num_live(), 1);
 }
@@ -469,7 +511,7 @@ TEST(ReservationTest, AnAbortWhileAChunkIsStoredFreesAfterwards) {
   const std::string id = f.Reserve();
   f.target.on_write = [&](const ChunkHeader&) {
     EXPECT_EQ(f.table.Abort(id, TestIdentity(), "over"), absl::OkStatus());
-    EXPECT_EQ(f.State(id), ReservationState::kAborted);
+    EXPECT_EQ(f.State(id), SequenceState::kAborted);
     EXPECT_EQ(f.target.num_freed(), 0);  // the write goes where nobody else is
   };
   EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kAborted);
@@ -482,7 +524,7 @@ TEST(ReservationTest, ACommitWhileAChunkIsStoredIsDataLoss) {
   const std::string id = f.Reserve();
   f.target.on_write = [&](const ChunkHeader& header) {
     if (header.sequence > 0) return;
-    EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(f.Commit(id).status().code(), absl::StatusCode::kDataLoss);
     EXPECT_EQ(f.target.num_freed(), 0);
   };
   EXPECT_EQ(f.SendOne(id).code(), absl::StatusCode::kDataLoss);
@@ -492,7 +534,7 @@ TEST(ReservationTest, ACommitWhileAChunkIsStoredIsDataLoss) {
 
 TEST(ReservationTest, ChunksOfTwoStreamsAreStoredSideBySide) {
   Fixture f;
-  ReserveRequest request = f.MakeReserve();
+  ReserveParams request = f.MakeReserve();
   request.num_streams = 2;
   const auto grant = f.table.Reserve(request);
   ASSERT_TRUE(grant.ok()) << grant.status();
@@ -516,7 +558,7 @@ TEST(ReservationTest, DamageEndsTheReservationAndIsTheAnswerFromThenOn) {
   f.table.Fail(id, absl::InternalError("second"));
   EXPECT_EQ(f.target.num_freed(), 1);
   EXPECT_EQ(f.SendOne(id).code(), kDataLoss);
-  EXPECT_EQ(f.table.Commit(f.MakeCommit(id)).status().code(), kDataLoss);
+  EXPECT_EQ(f.Commit(id).status().code(), kDataLoss);
 }
 
 TEST(ReservationTest, StatusTellsWhatCame) {
@@ -542,7 +584,7 @@ TEST(ReservationTest, WhatEndedIsRememberedForTwoLeases) {
   ASSERT_EQ(f.table.Abort(id, TestIdentity(), ""), absl::OkStatus());
   f.clock.Advance(2 * kTtl);
   f.table.Expire();
-  EXPECT_EQ(f.State(id), ReservationState::kAborted);
+  EXPECT_EQ(f.State(id), SequenceState::kAborted);
   f.clock.Advance(absl::Milliseconds(1));
   f.table.Expire();
   EXPECT_EQ(f.table.Status(id).status().code(), absl::StatusCode::kNotFound);
@@ -560,9 +602,9 @@ TEST(ReservationTest, OnlySoManyEndedOnesAreRememberedTheNewestOfThem) {
   f.table.Expire();
   EXPECT_FALSE(f.table.Status(ids[0]).ok());
   EXPECT_FALSE(f.table.Status(ids[1]).ok());
-  EXPECT_EQ(f.State(ids[2]), ReservationState::kAborted);
-  EXPECT_EQ(f.State(ids[3]), ReservationState::kAborted);
-  EXPECT_EQ(f.State(open), ReservationState::kReserved);
+  EXPECT_EQ(f.State(ids[2]), SequenceState::kAborted);
+  EXPECT_EQ(f.State(ids[3]), SequenceState::kAborted);
+  EXPECT_EQ(f.State(open), SequenceState::kReserved);
 }
 
 }  // namespace

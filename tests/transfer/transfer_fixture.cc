@@ -167,6 +167,8 @@ void FakeTarget::Free(int64_t handle) {
   ++freed_;
 }
 
+KvTarget::Blocks FakeTarget::blocks() const { return {room_, room_ - num_live()}; }
+
 int FakeTarget::num_live() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return static_cast<int>(live_.size());

@@ -74,6 +74,7 @@ class FakeTarget final : public KvTarget {
   absl::StatusOr<int64_t> Reserve(const KvPlan& plan, int64_t extra_tokens) override;
   void Write(int64_t handle, const ChunkHeader& header, const std::byte* payload) override;
   void Free(int64_t handle) override;
+  Blocks blocks() const override;  // one for each reservation
 
   // Called by Write before it does anything. Set before it is used.
   std::function<void(const ChunkHeader&)> on_write;

@@ -104,17 +104,12 @@ struct Handoff {
                 .credit_bytes_per_stream = kCredits,
                 .max_chunk_bytes = 7 * kRow,
                 .transport = &transport}),
-        table({.shape = SmallShape(),
+        table(target, clock,
+              {.shape = SmallShape(),
                .kv_element_bytes = kElementBytes,
                .layout_digest = "layout",
                .incarnation = 7,
-               .credit_bytes_per_stream = kCredits,
-               .target = &target,
-               .clock = &clock,
-               .on_committed = [this](const CommittedSequence& s) {
-                 activated.push_back(s);
-                 return absl::OkStatus();
-               }}) {
+               .credit_bytes_per_stream = kCredits}) {
     const auto grant = table.Reserve(
         {.identity = TestIdentity(), .plan = plan, .max_tokens = 5, .num_streams = num_streams});
     EXPECT_TRUE(grant.ok()) << grant.status();
@@ -156,17 +151,23 @@ struct Handoff {
   }
 
   absl::Status Commit() {
-    CommitRequest request{.identity = TestIdentity(),
-                          .reservation_id = id,
-                          .num_prompt_tokens = 40,
-                          .next_position = 40,
-                          .tokens = {1},
-                          .streams = sender.summaries()};
+    CommitParams request{.identity = TestIdentity(),
+                         .reservation_id = id,
+                         .num_prompt_tokens = 40,
+                         .next_position = 40,
+                         .tokens = {1},
+                         .streams = sender.summaries()};
     request.sampling.max_tokens = 5;
     for (int layer = 0; layer < 4; ++layer) {
       request.entries_per_layer.push_back(prompt.plan().entries(layer));
     }
-    return table.Commit(request).status();
+    return table
+        .Commit(request,
+                [this](const CommittedSequence& s) {
+                  activated.push_back(s);
+                  return absl::OkStatus();
+                })
+        .status();
   }
 
   const PromptKv prompt;
