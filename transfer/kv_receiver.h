@@ -15,12 +15,12 @@ namespace winnow {
 struct ChunkAck {
   uint64_t acknowledged_sequence = 0;
   int64_t credit_bytes = 0;
-  bool is_new = false;  // and must be stored; else it was dropped
+  bool is_new = false;  // the chunk must be stored; otherwise it was dropped
 };
 
 // The books of one reservation's chunks: order, credits, bounds, coverage (every slot exactly
-// once), positions. What it accepts is the caller's to store. Not thread-safe; its reservation's
-// lock guards it.
+// once), positions. The caller stores the chunks that it accepts. Not thread-safe: the lock of its
+// reservation guards it.
 class KvReceiver {
  public:
   struct Options {
@@ -33,8 +33,8 @@ class KvReceiver {
   explicit KvReceiver(Options options);
 
   // INVALID_ARGUMENT: outside the plan, a slot twice, or positions that cannot be. DATA_LOSS: a gap
-  // in the sequence. RESOURCE_EXHAUSTED: more bytes than credits. A chunk of an earlier attempt or
-  // one that was seen is dropped, counted and acknowledged. REQUIRES: `payload` has
+  // in the sequence. RESOURCE_EXHAUSTED: more bytes than credits. A chunk of an earlier attempt, or
+  // that came before, is dropped, counted and acknowledged. REQUIRES: `payload` has
   // header.payload_bytes.
   absl::StatusOr<ChunkAck> OnChunk(const ChunkHeader& header, const std::byte* payload);
   // The credits of earlier acknowledgements are about to leave for the sender; until then it may

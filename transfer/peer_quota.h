@@ -10,8 +10,8 @@
 
 namespace winnow {
 
-// How much of a decode worker each prefill worker may hold at a time, so that one that misbehaves
-// leaves room for the others. Thread-safe.
+// How much of a decode worker each prefill worker may hold at a time, so that a prefill worker that
+// misbehaves leaves memory for the others. Thread-safe.
 class PeerQuota {
  public:
   struct Limits {  // of one peer; 0: no limit
@@ -20,7 +20,7 @@ class PeerQuota {
   };
   explicit PeerQuota(Limits limits) : limits_(limits) {}
 
-  // What one reservation takes; gives it back when it goes. The quota must outlive it.
+  // The share of one reservation; its destructor gives it back. The quota must outlive it.
   class Share {
    public:
     Share() = default;
@@ -37,7 +37,7 @@ class PeerQuota {
     std::string peer_;
     int64_t bytes_ = 0;
   };
-  // RESOURCE_EXHAUSTED, with numbers: the peer would hold more than it may.
+  // RESOURCE_EXHAUSTED, with numbers: the peer would hold more than its limits.
   absl::StatusOr<Share> Take(const std::string& peer, int64_t bytes);
 
  private:
@@ -48,7 +48,7 @@ class PeerQuota {
 
   const Limits limits_;
   std::mutex mutex_;
-  std::map<std::string, Held> held_;  // by peers that hold something
+  std::map<std::string, Held> held_;  // by peer; those that hold nothing are left out
 };
 
 }  // namespace winnow
