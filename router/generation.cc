@@ -102,7 +102,9 @@ void Generation::Begin() {
   options.trace = trace_;
   options.jitter = static_cast<double>(RandomBits() >> 11) / static_cast<double>(1ULL << 53);
   const auto driver = std::make_shared<RequestDriver>(
-      *std::move(prefill), deadline_, parts_.clients, parts_.registry, parts_.clock, parts_.metrics,
+      *std::move(prefill), deadline_,
+      RequestDriver::Parts{parts_.clients, parts_.registry, parts_.clock, parts_.timer,
+                           parts_.metrics},
       std::move(callbacks), options);
   dispatched_ = accepted_ = parts_.clock.Now();
   {

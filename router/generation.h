@@ -38,6 +38,7 @@ struct GenerationParts {
   WorkerClients& clients;
   WorkerRegistry& registry;
   const Clock& clock;
+  Timer& timer;
   RouterMetrics& metrics;
 };
 

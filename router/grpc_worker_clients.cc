@@ -1,7 +1,5 @@
 #include "router/grpc_worker_clients.h"
 
-#include <grpcpp/alarm.h>
-
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -166,16 +164,6 @@ void GrpcWorkerClients::Forget(const std::string& address) {
                      [](const auto& channel) { return channel.use_count() > 1; });
   unused.assign(std::make_move_iterator(first_unused), std::make_move_iterator(forgotten_.end()));
   forgotten_.erase(first_unused, forgotten_.end());
-}
-
-void GrpcWorkerClients::After(absl::Duration delay, std::function<void()> fn) {
-  // Owned by its own function: one captured in a shared_ptr would keep itself alive for ever.
-  auto* alarm = new grpc::Alarm;
-  alarm->Set(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(delay),
-             [alarm, fn = std::move(fn)](bool) {
-               const std::unique_ptr<grpc::Alarm> owned(alarm);
-               fn();
-             });
 }
 
 }  // namespace winnow

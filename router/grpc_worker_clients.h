@@ -34,7 +34,6 @@ class GrpcWorkerClients final : public WorkerClients {
   void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
                std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) override;
   void Forget(const std::string& address) override;
-  void After(absl::Duration delay, std::function<void()> fn) override;
 
  private:
   std::shared_ptr<grpc::Channel> Channel(const std::string& address);

@@ -20,6 +20,7 @@
 #include "router/registered_workers.h"
 #include "router/worker_registry.h"
 #include "router/worker_registry_service.h"
+#include "rpc/grpc_timer.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
 #include "wire/message_size.h"
@@ -185,14 +186,15 @@ absl::Status Run() {
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, {.first_rotation = std::random_device{}()});
+  GrpcTimer timer;
   const auto waiting_room = std::make_shared<WaitingRoom>(
-      clients, clock,
+      timer, clock,
       RequestQueue::Options{.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting)),
                             .patience = service_options.generation.driver.patience});
   service_options.generation.driver.waiting_room = waiting_room;
   Executor executor("tokenize", absl::GetFlag(FLAGS_tokenizer_threads));
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<ClientTokens> tokens, LoadClientTokens(clock));
-  GenerationService generation({*tokenizer, clients, registry, clock, metrics}, executor,
+  GenerationService generation({*tokenizer, clients, registry, clock, timer, metrics}, executor,
                                tokens.get(), service_options);
   ModelService models(registry, service_options.generation.chat_window_offset, tokens.get());
   std::vector<grpc::Service*> services = {&generation, &models};

@@ -29,17 +29,13 @@ const char* DriverStageName(DriverStage stage) {
   return "unknown";
 }
 
-RequestDriver::RequestDriver(v1::PrefillRequest request, Deadline deadline, WorkerClients& clients,
-                             WorkerRegistry& registry, const Clock& clock, DriverEvents& events,
+RequestDriver::RequestDriver(v1::PrefillRequest request, Deadline deadline, const Parts& parts,
                              DriverCallbacks callbacks, Options options)
     : max_tokens_(request.sampling().max_tokens()),
       work_{.prefill_tokens = request.prompt_ids_size(),
             .decode_tokens = int64_t{request.prompt_ids_size()} + max_tokens_},
       deadline_(deadline),
-      clients_(clients),
-      registry_(registry),
-      clock_(clock),
-      events_(events),
+      parts_(parts),
       callbacks_(std::move(callbacks)),
       options_(options),
       request_(std::move(request)) {}
@@ -67,7 +63,7 @@ void RequestDriver::Start() {
 void RequestDriver::Cancel(absl::StatusCode code) {
   std::lock_guard<std::recursive_mutex> lock(mutex_);
   if (phase_ == Phase::kEnded) return;
-  events_.OnCancelled(Stage());
+  parts_.events.OnCancelled(Stage());
   Fail(absl::Status(code, code == absl::StatusCode::kDeadlineExceeded
                               ? "the request's deadline passed"
                               : "the client cancelled the request"));
@@ -86,7 +82,7 @@ void RequestDriver::Stop() {
 }
 
 bool RequestDriver::Place(const std::string& only_prefill) {
-  const absl::StatusOr<Placement> placement = registry_.Acquire(
+  const absl::StatusOr<Placement> placement = parts_.registry.Acquire(
       work_, {.needs_decode = max_tokens_ > 1, .avoid = avoid_, .only_prefill = only_prefill});
   if (!placement.ok()) {
     if (only_prefill.empty()) WaitForWorkers(placement.status());
@@ -110,7 +106,7 @@ void RequestDriver::StartPrefill() {
   // When the client has all its tokens and only the ledger is missing, the prompt runs as before
   // and its token is dropped as a repeat: a decode worker has nothing to go on with.
   if (!complete_) request_.mutable_forced_tokens()->Add(tokens_.begin(), tokens_.end());
-  prefill_ = clients_.Prefill(
+  prefill_ = parts_.clients.Prefill(
       placement_.prefill_address, request_, Scope(),
       {ForAttempt(&RequestDriver::OnPrefillMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
 }
@@ -128,7 +124,7 @@ void RequestDriver::StartResend() {
   resend.set_attempt(attempt_);
   resend.set_decode_address(placement_.decode_address);
   resend.set_decode_incarnation(placement_.decode_incarnation);
-  prefill_ = clients_.Resend(
+  prefill_ = parts_.clients.Resend(
       holder, resend, Scope(),
       {ForAttempt(&RequestDriver::OnResendMessage), ForAttempt(&RequestDriver::OnPrefillEnded)});
 }
@@ -139,11 +135,11 @@ void RequestDriver::OnPrefillMessage(const v1::PrefillResponse& message) {
       accepted_ = true;
       LeaveWaitingRoom();
       result_.tensor_parallel = message.accepted().tensor_parallel();
-      registry_.OnAccepted(placement_, work_, message.accepted());
+      parts_.registry.OnAccepted(placement_, work_, message.accepted());
       callbacks_.accepted();
       break;
     case v1::PrefillResponse::kRefused:
-      registry_.OnLoad(placement_.prefill_address, message.refused().load());
+      parts_.registry.OnLoad(placement_.prefill_address, message.refused().load());
       break;
     case v1::PrefillResponse::kReserved:
       OnReserved(message.reserved());
@@ -182,7 +178,7 @@ void RequestDriver::OpenDecode() {
   decode.set_attempt(attempt_);
   decode.set_reservation_id(reservation_id_);
   decode.set_from_index(std::max<int32_t>(1, static_cast<int32_t>(tokens_.size())));
-  decode_ = clients_.Decode(
+  decode_ = parts_.clients.Decode(
       placement_.decode_address, decode, Scope(),
       {ForAttempt(&RequestDriver::OnDecodeMessage), ForAttempt(&RequestDriver::OnDecodeEnded)});
 }
@@ -190,12 +186,12 @@ void RequestDriver::OpenDecode() {
 void RequestDriver::OnCommitted(const v1::Committed& committed) {
   committed_ = true;
   result_.committed = committed;
-  registry_.ReportSuccess(placement_.prefill_address);
+  parts_.registry.ReportSuccess(placement_.prefill_address);
   if (committed.decode_follows()) callbacks_.decode_ready();
   if (std::exchange(holds_prefill_, false)) {
-    registry_.ReleasePrefill(placement_, work_, accepted_);
+    parts_.registry.ReleasePrefill(placement_, work_, accepted_);
   }
-  if (committed.has_load()) registry_.OnLoad(placement_.prefill_address, committed.load());
+  if (committed.has_load()) parts_.registry.OnLoad(placement_.prefill_address, committed.load());
   if (options_.waiting_room != nullptr) options_.waiting_room->OnRoom();
   TryFinish();
   if (phase_ == Phase::kEnded || decode_ != nullptr) return;
@@ -229,7 +225,7 @@ void RequestDriver::Deliver(int32_t index, int32_t id, bool is_stop, bool is_las
 void RequestDriver::OnPrefillEnded(const absl::Status& status) {
   prefill_ = nullptr;
   if (committed_) return;  // its work is done
-  const absl::Status reason = ReadFailure(status, deadline_.Remaining(clock_));
+  const absl::Status reason = ReadFailure(status, deadline_.Remaining(parts_.clock));
   const DriverStage stage = phase_ == Phase::kResend ? DriverStage::kResend : DriverStage::kPrefill;
   JudgePrefillAttempt(reason);
   if (MayRetry(reason)) BlamePrefillAttempt(reason);
@@ -240,7 +236,7 @@ void RequestDriver::OnPrefillEnded(const absl::Status& status) {
 void RequestDriver::JudgePrefillAttempt(const absl::Status& reason) {
   if (!SpeaksAgainstWorker(reason)) return;
   const bool is_decode = IsPeerFailed(reason) && !placement_.decode_address.empty();
-  registry_.ReportFailure(is_decode ? placement_.decode_address : placement_.prefill_address);
+  parts_.registry.ReportFailure(is_decode ? placement_.decode_address : placement_.prefill_address);
 }
 
 // The next attempt should meet other workers, if there are any. A prefill worker that did not even
@@ -250,33 +246,33 @@ void RequestDriver::BlamePrefillAttempt(const absl::Status& reason) {
   const bool prefill_is_silent = phase_ == Phase::kPrefill && !accepted_;
   if (prefill_is_silent) {
     avoid_.push_back(placement_.prefill_address);
-    if (absl::IsUnavailable(reason)) registry_.ReportUnreachable(placement_.prefill_address);
+    if (absl::IsUnavailable(reason)) parts_.registry.ReportUnreachable(placement_.prefill_address);
     return;
   }
   // It took the request, so it is not the one that is full.
   if (!reserved_ && phase_ == Phase::kPrefill && !absl::IsResourceExhausted(reason)) {
     avoid_.push_back(placement_.prefill_address);
   }
-  registry_.Recheck(placement_.prefill_address);
+  parts_.registry.Recheck(placement_.prefill_address);
   if (placement_.decode_address.empty()) return;
   avoid_.push_back(placement_.decode_address);
-  registry_.Recheck(placement_.decode_address);
+  parts_.registry.Recheck(placement_.decode_address);
 }
 
 void RequestDriver::OnDecodeEnded(const absl::Status& status) {
   decode_ = nullptr;
   if (complete_) return;
-  const absl::Status reason = ReadFailure(status, deadline_.Remaining(clock_));
+  const absl::Status reason = ReadFailure(status, deadline_.Remaining(parts_.clock));
   if (committed_ && SpeaksAgainstWorker(reason)) {
-    registry_.ReportFailure(placement_.decode_address);
+    parts_.registry.ReportFailure(placement_.decode_address);
   }
   if (MayRetry(reason)) {
-    registry_.Recheck(placement_.decode_address);
+    parts_.registry.Recheck(placement_.decode_address);
     // The prefill worker sees a loss itself and keeps the KV: its word decides how to go on.
     if (!committed_) return;
     avoid_.push_back(placement_.decode_address);
-    if (absl::IsUnavailable(reason)) registry_.ReportUnreachable(placement_.decode_address);
-    events_.OnMigration(reason);
+    if (absl::IsUnavailable(reason)) parts_.registry.ReportUnreachable(placement_.decode_address);
+    parts_.events.OnMigration(reason);
   }
   Retry(DriverStage::kDecode, reason);
 }
@@ -294,9 +290,9 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
   EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
   // The hint of a full worker is of no concern to another one.
   const bool goes_elsewhere =
-      is_full && refusals_ < kMaxRefusals && registry_.HasOther(role, avoid_);
+      is_full && refusals_ < kMaxRefusals && parts_.registry.HasOther(role, avoid_);
   if (is_full && !goes_elsewhere && tokens_.empty() && options_.waiting_room != nullptr) {
-    events_.OnRetry(stage, reason);
+    parts_.events.OnRetry(stage, reason);
     WaitForRoom(reason);
     return;
   }
@@ -309,19 +305,19 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
     delay = Backoff(options_.backoff, ++failures_, options_.jitter, reason);
   }
   if (!MayRetry(reason) || failures_ >= options_.max_attempts ||
-      delay >= deadline_.Remaining(clock_)) {
+      delay >= deadline_.Remaining(parts_.clock)) {
     Fail(reason);
     return;
   }
   LogRequest(spdlog::level::info, {request_.request_id(), options_.trace.trace_id},
              absl::StrCat("attempt ", attempt_, " failed in ", DriverStageName(stage), ": ",
                           reason.ToString()));
-  events_.OnRetry(stage, reason);
+  parts_.events.OnRetry(stage, reason);
   TryAgainAfter(delay, can_resend);
 }
 
 void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
-  const absl::Time now = clock_.Now();
+  const absl::Time now = parts_.clock.Now();
   LeaveWaitingRoom();
   const bool is_first = !waits_until_;
   if (is_first) waits_until_ = options_.patience.Until(now, deadline_.when());
@@ -332,7 +328,7 @@ void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
   if (is_first) {
     LogRequest(spdlog::level::info, {request_.request_id(), options_.trace.trace_id},
                absl::StrCat("waits: ", nobody.message()));
-    events_.OnRetry(DriverStage::kPlace, nobody);
+    parts_.events.OnRetry(DriverStage::kPlace, nobody);
   }
   ++epoch_;
   TryAgainAfter(Backoff(options_.backoff, 1, options_.jitter, nobody), /*can_resend=*/false);
@@ -340,7 +336,7 @@ void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
 
 void RequestDriver::TryAgainAfter(absl::Duration delay, bool can_resend) {
   phase_ = Phase::kWaiting;
-  clients_.After(delay, [self = shared_from_this(), epoch = epoch_, can_resend] {
+  parts_.timer.After(delay, [self = shared_from_this(), epoch = epoch_, can_resend] {
     std::lock_guard<std::recursive_mutex> lock(self->mutex_);
     if (self->epoch_ != epoch) return;  // cancelled meanwhile
     can_resend ? self->StartResend() : self->StartPrefill();
@@ -372,7 +368,8 @@ void RequestDriver::LeaveWaitingRoom() {
 
 void RequestDriver::TryFinish() {
   if (!complete_ || !committed_ || phase_ == Phase::kEnded) return;
-  if (decode_is_done_ || decode_ != nullptr) registry_.ReportSuccess(placement_.decode_address);
+  if (decode_is_done_ || decode_ != nullptr)
+    parts_.registry.ReportSuccess(placement_.decode_address);
   EndAttempt("the generation is complete");
   phase_ = Phase::kEnded;
   callbacks_.finished(result_);
@@ -396,15 +393,15 @@ void RequestDriver::EndAttempt(const std::string& reason) {
   decode_ = nullptr;
   const bool frees_itself = decode_is_done_ || (committed_ && !result_.committed.decode_follows());
   if (reserved_ && !frees_itself) {
-    clients_.AbortDecode(placement_.decode_address, reservation_id_, reason);
+    parts_.clients.AbortDecode(placement_.decode_address, reservation_id_, reason);
   }
   if (std::exchange(holds_prefill_, false)) {
-    registry_.ReleasePrefill(placement_, work_, accepted_);
+    parts_.registry.ReleasePrefill(placement_, work_, accepted_);
   }
   accepted_ = reserved_ = committed_ = decode_is_done_ = false;
   reservation_id_.clear();
   early_.clear();
-  if (std::exchange(holds_decode_, false)) registry_.ReleaseDecode(placement_, work_);
+  if (std::exchange(holds_decode_, false)) parts_.registry.ReleaseDecode(placement_, work_);
 }
 
 }  // namespace winnow

@@ -11,6 +11,7 @@
 
 #include "common/backoff.h"
 #include "common/clock.h"
+#include "common/timer.h"
 #include "router/patience.h"
 #include "router/retry_policy.h"
 #include "router/waiting_room.h"
@@ -72,10 +73,16 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     // as no attempt.
     Patience patience;
   };
-  // `request` has everything but attempt, decode worker and forced tokens. The references must
-  // outlive the driver.
-  RequestDriver(v1::PrefillRequest request, Deadline deadline, WorkerClients& clients,
-                WorkerRegistry& registry, const Clock& clock, DriverEvents& events,
+  // What the drivers of a router share. All must outlive them.
+  struct Parts {
+    WorkerClients& clients;
+    WorkerRegistry& registry;
+    const Clock& clock;
+    Timer& timer;
+    DriverEvents& events;
+  };
+  // `request` has everything but attempt, decode worker and forced tokens.
+  RequestDriver(v1::PrefillRequest request, Deadline deadline, const Parts& parts,
                 DriverCallbacks callbacks, Options options);
 
   // No effect after Cancel.
@@ -125,10 +132,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   const int32_t max_tokens_;
   const WorkerRegistry::Work work_;
   const Deadline deadline_;
-  WorkerClients& clients_;
-  WorkerRegistry& registry_;
-  const Clock& clock_;
-  DriverEvents& events_;
+  const Parts parts_;
   const DriverCallbacks callbacks_;
   const Options options_;
 

@@ -80,17 +80,17 @@ void WaitingRoom::Refuse(uint64_t id) {
 
 // Never from inside the call: who calls may hold a lock that the other needs.
 void WaitingRoom::Tell(std::function<void()> what) {
-  clients_.After(absl::ZeroDuration(), std::move(what));
+  timer_.After(absl::ZeroDuration(), std::move(what));
 }
 
 void WaitingRoom::ExpectRoomAfter(absl::Duration hint) {
-  clients_.After(hint, [weak = weak_from_this()] {
+  timer_.After(hint, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->OnRoom();
   });
 }
 
 void WaitingRoom::WatchTurn() {
-  clients_.After(kLongestTurn, [weak = weak_from_this(), turn = ++turn_] {
+  timer_.After(kLongestTurn, [weak = weak_from_this(), turn = ++turn_] {
     const std::shared_ptr<WaitingRoom> self = weak.lock();
     if (self == nullptr) return;
     std::lock_guard<std::mutex> lock(self->mutex_);
@@ -103,7 +103,7 @@ void WaitingRoom::WatchTurn() {
 // Timers may be a little early.
 void WaitingRoom::WatchTime(const RequestQueue::Entry& ticket) {
   const absl::Duration left = ticket.until - clock_.Now();
-  clients_.After(std::max(left, absl::Milliseconds(1)), [weak = weak_from_this(), ticket] {
+  timer_.After(std::max(left, absl::Milliseconds(1)), [weak = weak_from_this(), ticket] {
     const std::shared_ptr<WaitingRoom> self = weak.lock();
     if (self == nullptr) return;
     std::lock_guard<std::mutex> lock(self->mutex_);

@@ -8,8 +8,8 @@
 
 #include "absl/status/status.h"
 #include "common/clock.h"
+#include "common/timer.h"
 #include "router/request_queue.h"
-#include "router/worker_clients.h"
 
 namespace winnow {
 
@@ -27,8 +27,8 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
     std::function<void(const absl::Status&)> refused;
   };
   // Both must outlive it.
-  WaitingRoom(WorkerClients& clients, const Clock& clock, RequestQueue::Options options)
-      : clients_(clients), clock_(clock), queue_(options) {}
+  WaitingRoom(Timer& timer, const Clock& clock, RequestQueue::Options options)
+      : timer_(timer), clock_(clock), queue_(options) {}
 
   // Whether a new request of this priority has to wait because others do already.
   bool MustWait(int priority) const;
@@ -54,7 +54,7 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
   void WatchTurn();
   void WatchTime(const RequestQueue::Entry& ticket);
 
-  WorkerClients& clients_;
+  Timer& timer_;
   const Clock& clock_;
 
   mutable std::mutex mutex_;

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
 #include "common/deadline.h"
 #include "common/trace_context.h"
 #include "winnow/v1/decode.pb.h"
@@ -58,8 +57,6 @@ class WorkerClients {
                        std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) = 0;
   // No worker is at this address any more: lets go of the connection when its last call has ended.
   virtual void Forget(const std::string& address) {}
-  // Runs `fn` once after `delay`, on any thread, not from inside the call.
-  virtual void After(absl::Duration delay, std::function<void()> fn) = 0;
 };
 
 }  // namespace winnow

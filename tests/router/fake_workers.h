@@ -79,16 +79,6 @@ class FakeWorkers final : public WorkerClients {
     }
     done(Info(address, role));
   }
-  void After(absl::Duration delay, std::function<void()> fn) override {
-    delays.push_back(delay);
-    timers.push_back(std::move(fn));
-  }
-  // Fires what waits; what is added meanwhile stays.
-  void FireTimers() {
-    std::vector<std::function<void()>> due;
-    due.swap(timers);
-    for (const auto& fn : due) fn();
-  }
   void Forget(const std::string& address) override {
     std::lock_guard<std::mutex> lock(mutex_);
     forgotten_.push_back(address);
@@ -131,8 +121,6 @@ class FakeWorkers final : public WorkerClients {
   std::vector<std::shared_ptr<ResendCall>> resends;
   std::vector<std::shared_ptr<DecodeCall>> decodes;
   std::vector<std::string> aborts;
-  std::vector<absl::Duration> delays;
-  std::vector<std::function<void()>> timers;
 
  private:
   template <typename Request, typename Response>

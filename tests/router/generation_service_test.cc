@@ -11,6 +11,7 @@
 #include "rpc/grpc_deadline.h"
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
+#include "tests/router/fake_timer.h"
 #include "tests/router/fake_workers.h"
 
 namespace winnow {
@@ -24,7 +25,7 @@ class GenerationServiceTest : public ::testing::Test {
     auto tokenizer = Tokenizer::Create(std::string(WINNOW_SOURCE_DIR) + "/models/demo");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     tokenizer_ = *std::move(tokenizer);
-    const GenerationParts parts{*tokenizer_, workers_, registry_, clock_, metrics_};
+    const GenerationParts parts{*tokenizer_, workers_, registry_, clock_, timer_, metrics_};
     service_ = std::make_unique<GenerationService>(parts, executor_, nullptr, options);
     auto server = StartServer({.services = {service_.get()}});
     ASSERT_TRUE(server.ok()) << server.status();
@@ -46,6 +47,7 @@ class GenerationServiceTest : public ::testing::Test {
 
   RealClock clock_;
   FakeWorkers workers_;
+  FakeTimer timer_;
   WorkerRegistry registry_{workers_, clock_, {}};  // knows nobody: what is taken fails
   MetricsRegistry metrics_registry_;
   RouterMetrics metrics_{metrics_registry_};

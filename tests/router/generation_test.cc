@@ -5,6 +5,7 @@
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/router/fake_timer.h"
 #include "tests/router/fake_workers.h"
 #include "wire/plan_proto.h"
 
@@ -50,7 +51,7 @@ class GenerationTest : public ::testing::Test {
     GenerationSink sink;
     sink.write = [this](v1::GenerateResponse event) { events_.push_back(std::move(event)); };
     sink.finish = [this](const absl::Status& status) { ends_.push_back(status); };
-    const GenerationParts parts{*tokenizer_, workers_, *registry_, clock_, *metrics_};
+    const GenerationParts parts{*tokenizer_, workers_, *registry_, clock_, timer_, *metrics_};
     generation_ = std::make_shared<Generation>(parts, options_, request, deadline, sink, client_);
     generation_->Begin();
   }
@@ -98,6 +99,7 @@ class GenerationTest : public ::testing::Test {
 
   RealClock clock_;
   FakeWorkers workers_;
+  FakeTimer timer_;
   std::unique_ptr<Tokenizer> tokenizer_;
   MetricsRegistry registry_of_metrics_;
   std::unique_ptr<RouterMetrics> metrics_;

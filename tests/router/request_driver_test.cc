@@ -6,6 +6,7 @@
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/router/fake_timer.h"
 #include "tests/router/fake_workers.h"
 
 namespace winnow {
@@ -49,8 +50,9 @@ class RequestDriverTest : public ::testing::Test {
       events_.push_back("failed " + absl::StatusCodeToString(s.code()));
     };
     options.trace = {.trace_id = "t"};
-    driver_ = std::make_shared<RequestDriver>(request, Deadline::Infinite(), workers_, *registry_,
-                                              clock_, counters_, callbacks, options);
+    const RequestDriver::Parts parts{workers_, *registry_, clock_, timer_, counters_};
+    driver_ =
+        std::make_shared<RequestDriver>(request, Deadline::Infinite(), parts, callbacks, options);
     driver_->Start();
   }
 
@@ -104,6 +106,7 @@ class RequestDriverTest : public ::testing::Test {
 
   RealClock clock_;
   FakeWorkers workers_;
+  FakeTimer timer_;
   std::unique_ptr<WorkerRegistry> registry_;
   DriverEvents counters_;
   std::vector<std::string> events_;
@@ -165,7 +168,7 @@ TEST_F(RequestDriverTest, APrefillThatDiesBeforeItsTokenIsTriedElsewhere) {
   Start();
   const std::string first = workers_.prefills.at(0)->address;
   workers_.prefills.at(0)->End(absl::UnavailableError("gone"));
-  workers_.FireTimers();
+  timer_.Fire();
   ASSERT_THAT(workers_.prefills, SizeIs(2));
   EXPECT_NE(workers_.prefills.at(1)->address, first);
   EXPECT_EQ(workers_.prefills.at(1)->request.attempt(), 2u);
@@ -176,7 +179,7 @@ TEST_F(RequestDriverTest, APrefillThatDiesBeforeItsTokenIsTriedElsewhere) {
 TEST_F(RequestDriverTest, AfterTokenZeroTheKvIsSentAgainToAnotherDecodeWorker) {
   Workers({"p:1"}, {"d:1", "d:2"});
   const std::string first = StartAndLoseTheDecodeWorker();
-  workers_.FireTimers();
+  timer_.Fire();
   ASSERT_THAT(workers_.resends, SizeIs(1));
   EXPECT_THAT(workers_.prefills, SizeIs(1));
   EXPECT_NE(workers_.resends.at(0)->request.decode_address(), first);
@@ -197,9 +200,9 @@ TEST_F(RequestDriverTest, AfterTokenZeroTheKvIsSentAgainToAnotherDecodeWorker) {
 TEST_F(RequestDriverTest, LostKvIsPrefilledAgainWithTheTokensThatWereSent) {
   Workers({"p:1"}, {"d:1", "d:2"});
   StartAndLoseTheDecodeWorker();
-  workers_.FireTimers();
+  timer_.Fire();
   workers_.resends.at(0)->End(absl::NotFoundError("no longer retained"));
-  workers_.FireTimers();
+  timer_.Fire();
   ASSERT_THAT(workers_.prefills, SizeIs(2));
   EXPECT_THAT(workers_.prefills.at(1)->request.forced_tokens(), ElementsAre(10));
 }
@@ -214,7 +217,7 @@ TEST_F(RequestDriverTest, ADecodeWorkerThatDiesAfterTheCommitIsMigratedFrom) {
   p.Say(Committed());
   workers_.decodes.at(0)->Say(Decoded(1, 11));
   workers_.decodes.at(0)->End(absl::UnavailableError("gone"));
-  workers_.FireTimers();
+  timer_.Fire();
   ASSERT_THAT(workers_.prefills, SizeIs(2));
   auto& again = *workers_.prefills.at(1);
   EXPECT_THAT(again.request.forced_tokens(), ElementsAre(10, 11));
@@ -260,7 +263,7 @@ TEST_F(RequestDriverTest, RefusalsThatNothingCuresAreNotRetried) {
     Start();
     workers_.prefills.back()->End(status);
     EXPECT_THAT(events_, ElementsAre("failed " + absl::StatusCodeToString(status.code())));
-    EXPECT_THAT(workers_.timers, IsEmpty());
+    EXPECT_THAT(timer_.callbacks, IsEmpty());
     registry_.reset();
   }
 }
@@ -270,11 +273,11 @@ TEST_F(RequestDriverTest, RetriesAreBoundedAndRespectTheHint) {
   Start();
   for (int i = 0; i < 10; ++i) {
     workers_.prefills.back()->End(Full());
-    workers_.FireTimers();
+    timer_.Fire();
   }
   EXPECT_THAT(workers_.prefills, SizeIs(RequestDriver::Options{}.max_attempts));
   EXPECT_THAT(events_, ElementsAre("failed RESOURCE_EXHAUSTED"));
-  for (const absl::Duration delay : workers_.delays) EXPECT_GE(delay, absl::Seconds(3));
+  for (const absl::Duration delay : timer_.delays) EXPECT_GE(delay, absl::Seconds(3));
 }
 
 TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor) {
@@ -282,13 +285,13 @@ TEST_F(RequestDriverTest, AnotherWorkerIsAskedBeforeTheHintOfAFullOneIsWaitedFor
   Start();
   for (int i = 0; i < 2; ++i) {
     workers_.prefills.back()->End(Full());
-    workers_.FireTimers();
+    timer_.Fire();
   }
   ASSERT_THAT(workers_.prefills, SizeIs(3));
   EXPECT_NE(workers_.prefills[0]->address, workers_.prefills[1]->address);
-  ASSERT_THAT(workers_.delays, SizeIs(2));
-  EXPECT_LT(workers_.delays[0], absl::Seconds(1));
-  EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+  ASSERT_THAT(timer_.delays, SizeIs(2));
+  EXPECT_LT(timer_.delays[0], absl::Seconds(1));
+  EXPECT_GE(timer_.delays[1], absl::Seconds(3));
 }
 
 // The prefill workers have room, so going to the other one does not help.
@@ -298,16 +301,16 @@ TEST_F(RequestDriverTest, TheHintOfTheOnlyDecodeWorkerIsWaitedFor) {
   for (int i = 0; i < 3; ++i) {
     workers_.prefills.back()->Say(Accepted());
     workers_.prefills.back()->End(Full());
-    ASSERT_THAT(workers_.delays, SizeIs(i + 1));
-    EXPECT_GE(workers_.delays.back(), absl::Seconds(3));
-    workers_.FireTimers();
+    ASSERT_THAT(timer_.delays, SizeIs(i + 1));
+    EXPECT_GE(timer_.delays.back(), absl::Seconds(3));
+    timer_.Fire();
   }
   EXPECT_THAT(events_, IsEmpty());
 }
 
 TEST_F(RequestDriverTest, ARequestWaitsInTheRoomWhileTheOnlyDecodeWorkerIsFull) {
   Workers({"p:1", "p:2"}, {"d:1"});
-  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
+  const auto room = std::make_shared<WaitingRoom>(timer_, clock_, RequestQueue::Options{});
   Start(/*max_tokens=*/3, {.waiting_room = room});
   workers_.prefills.back()->Say(Accepted());
   workers_.prefills.back()->End(Full());
@@ -320,14 +323,14 @@ TEST_F(RequestDriverTest, AnotherDecodeWorkerIsAskedBeforeTheHintOfAFullOneIsWai
   for (int i = 0; i < 2; ++i) {
     workers_.prefills.back()->Say(Accepted());
     workers_.prefills.back()->End(Full());
-    workers_.FireTimers();
+    timer_.Fire();
   }
   ASSERT_THAT(workers_.prefills, SizeIs(3));
   EXPECT_NE(workers_.prefills[0]->request.decode_address(),
             workers_.prefills[1]->request.decode_address());
-  ASSERT_THAT(workers_.delays, SizeIs(2));
-  EXPECT_LT(workers_.delays[0], absl::Seconds(1));
-  EXPECT_GE(workers_.delays[1], absl::Seconds(3));
+  ASSERT_THAT(timer_.delays, SizeIs(2));
+  EXPECT_LT(timer_.delays[0], absl::Seconds(1));
+  EXPECT_GE(timer_.delays[1], absl::Seconds(3));
 }
 
 TEST_F(RequestDriverTest, AMigrationWaitsForTheHintOfAFullDecodeWorker) {
@@ -340,14 +343,14 @@ TEST_F(RequestDriverTest, AMigrationWaitsForTheHintOfAFullDecodeWorker) {
   p.Say(Token(10));
   p.Say(Committed());
   workers_.decodes.at(0)->End(absl::UnavailableError("gone"));
-  workers_.FireTimers();
+  timer_.Fire();
   ASSERT_THAT(workers_.prefills, SizeIs(2));
   EXPECT_NE(workers_.prefills[1]->request.decode_address(), first);
   workers_.prefills[1]->Say(Accepted());
   workers_.prefills[1]->End(Full());
-  ASSERT_THAT(workers_.delays, SizeIs(2));
-  EXPECT_GE(workers_.delays[1], absl::Seconds(3));
-  workers_.FireTimers();
+  ASSERT_THAT(timer_.delays, SizeIs(2));
+  EXPECT_GE(timer_.delays[1], absl::Seconds(3));
+  timer_.Fire();
   ASSERT_THAT(workers_.prefills, SizeIs(3));
   EXPECT_THAT(workers_.prefills[2]->request.forced_tokens(), ElementsAre(10));
 }
@@ -356,17 +359,17 @@ TEST_F(RequestDriverTest, AResendThatADecodeWorkerRefusesIsTriedAgain) {
   Workers({"p:1"}, {"d:1", "d:2", "d:3"});
   const std::string first = StartAndLoseTheDecodeWorker();
   for (int i = 0; i < 2; ++i) {
-    workers_.FireTimers();
+    timer_.Fire();
     ASSERT_THAT(workers_.resends, SizeIs(i + 1));
     workers_.resends[i]->End(Full());
   }
   EXPECT_THAT((std::set<std::string>{first, workers_.resends[0]->request.decode_address(),
                                      workers_.resends[1]->request.decode_address()}),
               SizeIs(3));
-  ASSERT_THAT(workers_.delays, SizeIs(3));
-  EXPECT_LT(workers_.delays[1], absl::Seconds(1));  // one was left to ask
-  EXPECT_GE(workers_.delays[2], absl::Seconds(3));
-  workers_.FireTimers();
+  ASSERT_THAT(timer_.delays, SizeIs(3));
+  EXPECT_LT(timer_.delays[1], absl::Seconds(1));  // one was left to ask
+  EXPECT_GE(timer_.delays[2], absl::Seconds(3));
+  timer_.Fire();
   EXPECT_THAT(workers_.resends, SizeIs(3));
   EXPECT_THAT(workers_.prefills, SizeIs(1));
 }
@@ -377,7 +380,7 @@ TEST_F(RequestDriverTest, ARequestWaitsUntilAWorkerIsBack) {
   registry_->ReportUnreachable("p:1");
   RequestDriver::Options options;
   Start(3, options);
-  for (int i = 0; i < 3 * options.max_attempts; ++i) workers_.FireTimers();  // these are none
+  for (int i = 0; i < 3 * options.max_attempts; ++i) timer_.Fire();  // these are none
   EXPECT_THAT(workers_.prefills, IsEmpty());
   EXPECT_THAT(events_, IsEmpty());
   workers_.SetDown("p:1", false);
@@ -385,7 +388,7 @@ TEST_F(RequestDriverTest, ARequestWaitsUntilAWorkerIsBack) {
   for (int i = 0; i < 500 && registry_->NumReady(v1::WORKER_ROLE_PREFILL) == 0; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  workers_.FireTimers();
+  timer_.Fire();
   ASSERT_THAT(workers_.prefills, SizeIs(1));
   EXPECT_EQ(workers_.prefills[0]->request.attempt(), 1u);
 }
@@ -413,18 +416,18 @@ TEST_F(RequestDriverTest, AFullWorkerSaysHowMuchItHasToDo) {
 
 TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
   Workers({"p:1", "p:2"}, {"d:1"});
-  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
+  const auto room = std::make_shared<WaitingRoom>(timer_, clock_, RequestQueue::Options{});
   Start(/*max_tokens=*/1, {.waiting_room = room});
   for (int round = 0; round < 5; ++round) {  // more often than it may fail
     for (int i = 0; i < 2; ++i) {            // one worker, then the other
       ASSERT_THAT(workers_.prefills, SizeIs(2 * round + i + 1));
       workers_.prefills.back()->End(absl::ResourceExhaustedError("full"));
-      if (i == 0) workers_.FireTimers();
+      if (i == 0) timer_.Fire();
     }
     EXPECT_EQ(room->size(), 1u);
-    workers_.timers.clear();  // of the hint and of its own time
+    timer_.callbacks.clear();  // of the hint and of its own time
     room->OnRoom();
-    workers_.FireTimers();
+    timer_.Fire();
   }
   EXPECT_THAT(events_, IsEmpty());
   EXPECT_FALSE(room->MustWait(0));
@@ -438,7 +441,7 @@ TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
 TEST_F(RequestDriverTest, ARequestThatIsTakenAndRefusedAgainWaitsNoLongerInAll) {
   Workers({"p:1"}, {"d:1"});
   const RequestQueue::Options options{.patience = {.max_wait = absl::Milliseconds(50)}};
-  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, options);
+  const auto room = std::make_shared<WaitingRoom>(timer_, clock_, options);
   Start(/*max_tokens=*/3, {.waiting_room = room});
   const absl::Time late = absl::Now() + absl::Seconds(20);
   while (events_.empty() && absl::Now() < late) {
@@ -450,14 +453,14 @@ TEST_F(RequestDriverTest, ARequestThatIsTakenAndRefusedAgainWaitsNoLongerInAll) 
       workers_.prefills.back()->End(absl::ResourceExhaustedError("no blocks"));
     }
     room->OnRoom();
-    workers_.FireTimers();
+    timer_.Fire();
   }
   EXPECT_THAT(events_, ElementsAre("failed RESOURCE_EXHAUSTED"));
 }
 
 TEST_F(RequestDriverTest, ARequestThatIsCancelledWhileItWaitsLeavesTheRoom) {
   Workers({"p:1"}, {"d:1"});
-  const auto room = std::make_shared<WaitingRoom>(workers_, clock_, RequestQueue::Options{});
+  const auto room = std::make_shared<WaitingRoom>(timer_, clock_, RequestQueue::Options{});
   Start(/*max_tokens=*/3, {.waiting_room = room});
   workers_.prefills.back()->End(absl::ResourceExhaustedError("full"));
   EXPECT_EQ(room->size(), 1u);

@@ -6,7 +6,7 @@
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/router/fake_workers.h"
+#include "tests/router/fake_timer.h"
 #include "tests/testing/fake_clock.h"
 
 namespace winnow {
@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 class WaitingRoomTest : public ::testing::Test {
  protected:
   void Open(RequestQueue::Options options = {}) {
-    room_ = std::make_shared<WaitingRoom>(timers_, clock_, options);
+    room_ = std::make_shared<WaitingRoom>(timer_, clock_, options);
   }
   static absl::Status Full(absl::Duration hint = absl::Seconds(3)) {
     absl::Status full = absl::ResourceExhaustedError("full");
@@ -36,19 +36,19 @@ class WaitingRoomTest : public ::testing::Test {
   }
   // Runs what was asked for after no time at all; timers wait.
   std::vector<std::string> Heard() {
-    for (size_t i = 0; i < timers_.timers.size(); ++i) {
-      if (timers_.delays[i] > absl::ZeroDuration() || timers_.timers[i] == nullptr) continue;
-      std::exchange(timers_.timers[i], nullptr)();
+    for (size_t i = 0; i < timer_.callbacks.size(); ++i) {
+      if (timer_.delays[i] > absl::ZeroDuration() || timer_.callbacks[i] == nullptr) continue;
+      std::exchange(timer_.callbacks[i], nullptr)();
     }
     return std::exchange(events_, {});
   }
   // Runs the timers for which the time has come.
   void Pass(absl::Duration time) {
     clock_.Advance(time);
-    const size_t num_timers = timers_.timers.size();  // not those that begin now
-    for (size_t i = 0; i < num_timers; ++i) {
-      if (timers_.delays[i] > time || timers_.timers[i] == nullptr) continue;
-      std::exchange(timers_.timers[i], nullptr)();
+    const size_t num_callbacks = timer_.callbacks.size();  // not those that begin now
+    for (size_t i = 0; i < num_callbacks; ++i) {
+      if (timer_.delays[i] > time || timer_.callbacks[i] == nullptr) continue;
+      std::exchange(timer_.callbacks[i], nullptr)();
     }
   }
 
@@ -64,7 +64,7 @@ class WaitingRoomTest : public ::testing::Test {
   }
 
   FakeClock clock_;
-  FakeWorkers timers_;
+  FakeTimer timer_;
   std::shared_ptr<WaitingRoom> room_;
   std::vector<std::string> events_;
 };
@@ -142,7 +142,7 @@ TEST_F(WaitingRoomTest, TheTimeOfATurnIsItsOwn) {
   const auto a = room_->Enter(0, absl::InfiniteFuture());
   Wait("a", a, Full());
   room_->OnRoom();
-  const std::function<void()> first_turn_is_over = timers_.timers.back();
+  const std::function<void()> first_turn_is_over = timer_.callbacks.back();
   EXPECT_THAT(Heard(), ElementsAre("a tries"));
   Wait("a", a, Full());  // refused
   Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());

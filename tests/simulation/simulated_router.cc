@@ -103,8 +103,8 @@ SimulatedRouter::SimulatedRouter(SimulatedNetwork& network, PrefillWorkers& pref
     : network_(network),
       clients_(network, prefill, decode),
       registry_(clients_, network.clock(), {.first_rotation = first_rotation}),
-      waiting_room_(
-          std::make_shared<WaitingRoom>(clients_, network.clock(), RequestQueue::Options{})) {}
+      waiting_room_(std::make_shared<WaitingRoom>(network.clock(), network.clock(),
+                                                  RequestQueue::Options{})) {}
 
 void SimulatedRouter::Meet(const PrefillWorkers& prefill, const DecodeWorkers& decode) {
   std::vector<WorkerAddress> workers;
@@ -121,7 +121,9 @@ std::shared_ptr<RequestDriver> SimulatedRouter::Start(const v1::PrefillRequest& 
                                                       Deadline deadline, double jitter,
                                                       DriverCallbacks callbacks) {
   auto driver = std::make_shared<RequestDriver>(
-      request, deadline, clients_, registry_, network_.clock(), events_, std::move(callbacks),
+      request, deadline,
+      RequestDriver::Parts{clients_, registry_, network_.clock(), network_.clock(), events_},
+      std::move(callbacks),
       RequestDriver::Options{.jitter = jitter, .waiting_room = waiting_room_});
   driver->Start();
   return driver;

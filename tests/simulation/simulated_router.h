@@ -35,9 +35,6 @@ class SimulatedClients final : public WorkerClients {
                    const std::string& reason) override;
   void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
                std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) override;
-  void After(absl::Duration delay, std::function<void()> fn) override {
-    network_.clock().After(delay, std::move(fn));
-  }
 
  private:
   SimulatedNetwork& network_;

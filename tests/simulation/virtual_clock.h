@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/timer.h"
 
 namespace winnow {
 
@@ -17,14 +18,14 @@ namespace winnow {
 // everything waits. Events run on the thread that calls RunUntil; other threads take part by
 // waiting in WaitFor and Sleep, and only one of all runs at a time, in an order that depends on
 // nothing but the simulation: so the same simulation gives the same result every time.
-class VirtualClock final : public Clock {
+class VirtualClock final : public Clock, public Timer {
  public:
   absl::Time Now() const override;
 
   // Runs `event` at that time (now, if it has passed), after those that were added for the same
   // time before. Any thread that takes part may call it.
   void At(absl::Time when, std::function<void()> event);
-  void After(absl::Duration delay, std::function<void()> event);
+  void After(absl::Duration delay, std::function<void()> event) override;
 
   // Parks the thread until `done()`, which is asked after every event, or until the time is over.
   void WaitFor(std::condition_variable& wake, std::unique_lock<std::mutex>& lock,
