@@ -90,7 +90,7 @@ void Generation::Begin() {
     if (self->completion_tokens_ == 0) self->accepted_ = self->parts_.clock.Now();
   };
   callbacks.token = [self](int32_t index, int32_t id, bool is_stop) {
-    self->OnToken(index, id, is_stop);
+    return self->OnToken(index, id, is_stop);
   };
   callbacks.decode_ready = [self] { self->OnDecodeReady(); };
   callbacks.finished = [self](const DriverResult& result) { self->OnFinished(result); };
@@ -123,7 +123,7 @@ void Generation::Cancel() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     cancelled_ = true;
-    driver = driver_;
+    driver = driver_.lock();
   }
   if (driver != nullptr) driver->Cancel(CancelStatus().code());
 }
@@ -141,10 +141,6 @@ absl::Status Generation::CancelStatus() const {
 }
 
 void Generation::End(const absl::Status& status) {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    driver_.reset();
-  }
   parts_.metrics.OnEnded(status.code(), SecondsSince(received_));
   sink_.finish(status);
 }
@@ -190,8 +186,7 @@ absl::StatusOr<v1::PrefillRequest> Generation::Admit(const v1::GenerateRequest& 
   return prefill;
 }
 
-void Generation::OnToken(int32_t index, int32_t id, bool is_stop) {
-  if (stops_.found()) return;  // nothing after a stop string is sent or billed
+TokenReply Generation::OnToken(int32_t index, int32_t id, bool is_stop) {
   ++completion_tokens_;
   ends_with_stop_token_ = is_stop;
   v1::GenerateResponse event;
@@ -207,13 +202,8 @@ void Generation::OnToken(int32_t index, int32_t id, bool is_stop) {
   } else if (index == 1) {
     parts_.metrics.OnSecondToken(policy, SecondsSince(first_token_));
   }
-  if (!stops_.found()) return;
-  std::shared_ptr<RequestDriver> driver;
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    driver = driver_;
-  }
-  driver->Stop();
+  // Nothing after a stop string is sent or billed.
+  return stops_.found() ? TokenReply::kEnough : TokenReply::kContinue;
 }
 
 void Generation::OnDecodeReady() {

@@ -42,7 +42,8 @@ struct GenerationParts {
   RouterMetrics& metrics;
 };
 
-// Where a generation's events go. `finish` comes once, last; none may block.
+// Where a generation's events go, one call at a time. `finish` comes once, last. Neither may block,
+// nor call Cancel: a writer that finds its client gone does that from another thread.
 struct GenerationSink {
   std::function<void(v1::GenerateResponse)> write;
   std::function<void(const absl::Status&)> finish;
@@ -66,7 +67,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
  private:
   absl::StatusOr<v1::PrefillRequest> Admit(const v1::GenerateRequest& request);
   absl::Status CheckClient() const;  // its limits, once the prompt's tokens are known
-  void OnToken(int32_t index, int32_t id, bool is_stop);
+  TokenReply OnToken(int32_t index, int32_t id, bool is_stop);
   void OnDecodeReady();
   void OnFinished(const DriverResult& result);
   StageTimes Stages(const v1::Committed& committed) const;
@@ -99,9 +100,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   StreamDecoder decoder_;
   StopStrings stops_;
 
-  mutable std::mutex mutex_;  // of what follows; taken after the driver's, never before
+  mutable std::mutex mutex_;  // of what follows: Cancel may come before the driver exists
   bool cancelled_ = false;
-  std::shared_ptr<RequestDriver> driver_;  // while it runs: its callbacks hold this
+  std::weak_ptr<RequestDriver> driver_;  // its callbacks own this generation
 };
 
 }  // namespace winnow

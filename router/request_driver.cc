@@ -44,13 +44,13 @@ template <typename Arg>
 std::function<void(const Arg&)> RequestDriver::ForAttempt(
     void (RequestDriver::*handler)(const Arg&)) {
   return [self = shared_from_this(), epoch = epoch_, handler](const Arg& arg) {
-    std::lock_guard<std::recursive_mutex> lock(self->mutex_);
+    std::lock_guard<std::mutex> lock(self->mutex_);
     if (self->epoch_ == epoch) ((*self).*handler)(arg);
   };
 }
 
 void RequestDriver::Start() {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (phase_ != Phase::kIdle) return;
   const auto& room = options_.waiting_room;
   if (room != nullptr && room->MustWait(request_.priority())) {
@@ -61,7 +61,7 @@ void RequestDriver::Start() {
 }
 
 void RequestDriver::Cancel(absl::StatusCode code) {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
+  std::lock_guard<std::mutex> lock(mutex_);
   if (phase_ == Phase::kEnded) return;
   parts_.events.OnCancelled(Stage());
   Fail(absl::Status(code, code == absl::StatusCode::kDeadlineExceeded
@@ -73,12 +73,6 @@ DriverStage RequestDriver::Stage() const {
   if (committed_) return DriverStage::kDecode;
   if (phase_ == Phase::kPrefill) return DriverStage::kPrefill;
   return phase_ == Phase::kResend ? DriverStage::kResend : DriverStage::kPlace;
-}
-
-void RequestDriver::Stop() {
-  std::lock_guard<std::recursive_mutex> lock(mutex_);
-  complete_ = true;
-  TryFinish();
 }
 
 bool RequestDriver::Place(const std::string& only_prefill) {
@@ -217,8 +211,8 @@ void RequestDriver::OnDecodeMessage(const v1::DecodeResponse& message) {
 void RequestDriver::Deliver(int32_t index, int32_t id, bool is_stop, bool is_last) {
   if (complete_ || index != static_cast<int32_t>(tokens_.size())) return;  // a repeat
   tokens_.push_back(id);
-  callbacks_.token(index, id, is_stop);
-  complete_ = complete_ || is_last;
+  const TokenReply reply = callbacks_.token(index, id, is_stop);
+  complete_ = is_last || reply == TokenReply::kEnough;
   TryFinish();
 }
 
@@ -337,7 +331,7 @@ void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
 void RequestDriver::TryAgainAfter(absl::Duration delay, bool can_resend) {
   phase_ = Phase::kWaiting;
   parts_.timer.After(delay, [self = shared_from_this(), epoch = epoch_, can_resend] {
-    std::lock_guard<std::recursive_mutex> lock(self->mutex_);
+    std::lock_guard<std::mutex> lock(self->mutex_);
     if (self->epoch_ != epoch) return;  // cancelled meanwhile
     can_resend ? self->StartResend() : self->StartPrefill();
   });
@@ -350,7 +344,7 @@ void RequestDriver::WaitForRoom(const absl::Status& full) {
   avoid_.clear();  // they may have room by then
   if (!ticket_) ticket_ = options_.waiting_room->Enter(request_.priority(), deadline_.when());
   const auto if_waiting = [self = shared_from_this(), epoch = epoch_](const auto& act) {
-    std::lock_guard<std::recursive_mutex> lock(self->mutex_);
+    std::lock_guard<std::mutex> lock(self->mutex_);
     if (self->epoch_ == epoch) act(*self);
   };
   options_.waiting_room->Wait(

@@ -26,13 +26,20 @@ struct DriverResult {
   int tensor_parallel = 0;  // of its prefill worker
 };
 
-// What the driver of one request tells. One call at a time; `finished` or `failed` comes once,
-// last. Must not call the driver back, but for Stop.
+// Whether the receiver of a token wants more.
+enum class TokenReply {
+  kContinue,
+  kEnough,  // a stop string ended the text: the generation is complete
+};
+
+// What a driver reports about its request. One call at a time; `finished` or `failed` comes once,
+// last. The driver holds its lock meanwhile, so none may call it, or wait for somebody who does.
 struct DriverCallbacks {
   // A prefill worker took the request. Once per Prefill call.
   std::function<void()> accepted;
-  // Tokens in order of index, without gaps or repeats.
-  std::function<void(int32_t index, int32_t id, bool is_stop)> token;
+  // Tokens in order of index, without gaps or repeats. None follows kEnough: `finished` comes as
+  // soon as the ledger is known.
+  std::function<TokenReply(int32_t index, int32_t id, bool is_stop)> token;
   // A decode worker has the prompt's KV. Once per commit.
   std::function<void()> decode_ready = [] {};
   std::function<void(const DriverResult&)> finished;
@@ -87,11 +94,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
 
   // No effect after Cancel.
   void Start();
-  // Ends the request as failed with `code`, unless it has ended.
+  // Ends the request as failed with `code`, unless it has ended. A callback that runs meanwhile, on
+  // another thread, is waited for: `failed` has run when Cancel returns.
   void Cancel(absl::StatusCode code);
-  // The caller has all it wants (a stop string): no more tokens; `finished` follows as soon as the
-  // ledger is known. May be called from `token`.
-  void Stop();
 
  private:
   enum class Phase { kIdle, kPrefill, kResend, kWaiting, kEnded };
@@ -136,7 +141,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   const DriverCallbacks callbacks_;
   const Options options_;
 
-  std::recursive_mutex mutex_;  // Stop may come from inside a callback
+  std::mutex mutex_;  // of what follows
   v1::PrefillRequest request_;
   Phase phase_ = Phase::kIdle;
   uint64_t epoch_ = 0;              // counts attempts and waits, so that late callbacks are known
@@ -144,7 +149,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
 
   // The request as its client sees it.
   std::vector<int32_t> tokens_;
-  bool complete_ = false;  // the last token was sent, or Stop was called
+  bool complete_ = false;  // the last token was sent, or the client has enough
 
   // Of the waiting room, from its first Enter on: one that was taken, then refused by a decode
   // worker, comes back to its old place and waits no longer in all.

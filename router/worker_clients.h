@@ -12,15 +12,16 @@
 
 namespace winnow {
 
-// A running call. Dropping it does not cancel.
+// A running call. Dropping it does not cancel it.
 class StreamCall {
  public:
   virtual ~StreamCall() = default;
+  // Asks the worker to stop; the call's end follows.
   virtual void Cancel() = 0;
 };
 
 // A stream's callbacks: messages, then the end, once. On any thread, one at a time, never from
-// inside the starting call.
+// inside the starting call or Cancel: the caller may hold a lock that a callback takes.
 template <typename Response>
 struct StreamCallbacks {
   std::function<void(const Response&)> message;

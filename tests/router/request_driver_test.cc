@@ -1,6 +1,8 @@
 #include "router/request_driver.h"
 
+#include <future>
 #include <set>
+#include <thread>
 
 #include "common/peer_failure.h"
 #include "common/retry_hint.h"
@@ -12,9 +14,14 @@
 namespace winnow {
 namespace {
 
+using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
+using ::testing::Ge;
 using ::testing::IsEmpty;
+using ::testing::Le;
 using ::testing::SizeIs;
 
 class RequestDriverTest : public ::testing::Test {
@@ -42,7 +49,8 @@ class RequestDriverTest : public ::testing::Test {
     callbacks.token = [this](int32_t index, int32_t id, bool is_stop) {
       events_.push_back(std::to_string(index) + ":" + std::to_string(id) +
                         (is_stop ? " stop" : ""));
-      if (stop_at_ == index) driver_->Stop();
+      on_token_();
+      return enough_at_ == index ? TokenReply::kEnough : TokenReply::kContinue;
     };
     callbacks.accepted = [] {};
     callbacks.finished = [this](const DriverResult&) { events_.push_back("finished"); };
@@ -110,7 +118,8 @@ class RequestDriverTest : public ::testing::Test {
   std::unique_ptr<WorkerRegistry> registry_;
   DriverEvents counters_;
   std::vector<std::string> events_;
-  int stop_at_ = -1;
+  int enough_at_ = -1;                      // the last token that the receiver wants
+  std::function<void()> on_token_ = [] {};  // while it is being delivered
   std::shared_ptr<RequestDriver> driver_;
 };
 
@@ -483,9 +492,9 @@ TEST_F(RequestDriverTest, ACancelStopsBothWorkersAndSaysSoOnce) {
   EXPECT_THAT(events_, ElementsAre("0:10", "failed CANCELLED"));
 }
 
-TEST_F(RequestDriverTest, AStopFromTheCallerEndsTheGeneration) {
+TEST_F(RequestDriverTest, EnoughFromTheReceiverEndsTheGeneration) {
   Workers({"p:1"}, {"d:1"});
-  stop_at_ = 1;
+  enough_at_ = 1;
   Start(/*max_tokens=*/9);
   auto& p = *workers_.prefills.at(0);
   p.Say(Reserved("d:1", "R"));
@@ -495,6 +504,64 @@ TEST_F(RequestDriverTest, AStopFromTheCallerEndsTheGeneration) {
   workers_.decodes.at(0)->Say(Decoded(2, 12));
   EXPECT_THAT(events_, ElementsAre("0:10", "1:11", "finished"));
   EXPECT_TRUE(workers_.decodes.at(0)->cancelled);
+}
+
+// The decode worker is lost before the ledger came: the prompt runs again for the ledger alone.
+TEST_F(RequestDriverTest, NoTokenFollowsEnoughAlsoWhenTheAttemptIsMadeAgain) {
+  Workers({"p:1", "p:2"}, {"d:1"});
+  enough_at_ = 0;
+  Start(/*max_tokens=*/9);
+  workers_.prefills.at(0)->Say(Token(10));
+  workers_.prefills.at(0)->End(absl::UnavailableError("gone"));
+  timer_.Fire();
+  ASSERT_THAT(workers_.prefills, SizeIs(2));
+  workers_.prefills.at(1)->Say(Token(10));
+  EXPECT_THAT(events_, ElementsAre("0:10"));
+  workers_.prefills.at(1)->Say(Committed());
+  EXPECT_THAT(events_, ElementsAre("0:10", "finished"));
+}
+
+TEST_F(RequestDriverTest, ACancelWaitsForTheTokenThatIsBeingDelivered) {
+  Workers({"p:1"}, {"d:1"});
+  std::promise<void> delivering, go_on;
+  on_token_ = [&] {
+    delivering.set_value();
+    go_on.get_future().wait();
+  };
+  Start();
+  std::thread worker([this] { workers_.prefills.at(0)->Say(Token(10)); });
+  delivering.get_future().wait();
+  std::thread client([this] { driver_->Cancel(absl::StatusCode::kCancelled); });
+  go_on.set_value();
+  client.join();
+  worker.join();
+  EXPECT_THAT(events_, ElementsAre("0:10", "failed CANCELLED"));
+}
+
+// Tokens, the commit, the last word of the receiver and a cancel, all at a time.
+TEST_F(RequestDriverTest, WhateverMeetsTheRequestEndsOnceAndLast) {
+  Workers({"p:1"}, {"d:1"});
+  enough_at_ = 2;
+  for (int round = 0; round < 100; ++round) {
+    events_.clear();
+    Start(/*max_tokens=*/9);
+    const auto p = workers_.prefills.back();
+    p->Say(Reserved("d:1", "R"));
+    p->Say(Token(10));
+    const auto d = workers_.decodes.back();
+    std::thread prefill([&] { p->Say(Committed()); });
+    std::thread decode([&] {
+      for (int index = 1; index < 5; ++index) d->Say(Decoded(index, 10 + index));
+    });
+    std::thread client([this] { driver_->Cancel(absl::StatusCode::kCancelled); });
+    prefill.join();
+    decode.join();
+    client.join();
+    ASSERT_THAT(events_.back(), AnyOf("finished", "failed CANCELLED"));
+    ASSERT_THAT(std::vector<std::string>(events_.begin(), events_.end() - 1),
+                Each(AnyOf("0:10", "1:11", "2:12")));
+    ASSERT_THAT(events_, AllOf(SizeIs(Ge(2)), SizeIs(Le(4))));
+  }
 }
 
 }  // namespace

@@ -81,6 +81,7 @@ void SimulatedCluster::Ask(SimulatedRouter& router, const Load& load, SimulatedO
     if (index == 0) {
       network_.Send([this, due, &outcome] { outcome.first_token = clock_.Now() - due; });
     }
+    return TokenReply::kContinue;
   };
   callbacks.finished = [this, end](const DriverResult&) {
     network_.Send([end] { end(absl::OkStatus()); });
