@@ -3,73 +3,57 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
-#include <optional>
 #include <utility>
 
 #include "common/log.h"
-#include "router/load_estimate.h"
+#include "router/known_worker.h"
 #include "wire/worker_info.h"
 
 namespace winnow {
-namespace {
 
-struct Worker {
-  const std::string address;
-  const v1::WorkerRole role = v1::WORKER_ROLE_UNSPECIFIED;
-  CircuitBreaker breaker;
-  bool ready = false;
-  bool draining = false;               // no source names it any more
-  std::optional<v1::WorkerInfo> info;  // the last answer
-  int64_t outstanding = 0;             // of this router, until it is released
-  int64_t unaccepted = 0;              // of that, what a prefill worker has not answered yet
-  int64_t others = 0;                  // of other routers, as a decode worker last told
-  LoadEstimate load;                   // of a prefill worker, by all
-  bool polling = false;                // a poll is under way
-  bool poll_again = false;             // …but news came meanwhile
-  absl::Time next_poll;                // from the start: at once
-  absl::Duration retry;                // until the next poll while there is no answer
-
-  bool may_be_chosen() const { return ready && !draining; }
-  int64_t LoadAt(absl::Time now) const {
-    if (role == v1::WORKER_ROLE_DECODE) return outstanding + others;
-    return load.is_known() ? load.TokensAt(now) + unaccepted : outstanding;
-  }
-};
-
-}  // namespace
-
-struct WorkerRegistry::State : std::enable_shared_from_this<WorkerRegistry::State> {
-  State(WorkerClients& clients, const Clock& clock, Options options)
+struct WorkerRegistry::State {
+  State(WorkerClients& clients, const Clock& clock, std::vector<const WorkerSource*> sources,
+        Options options)
       : clients(clients),
         clock(clock),
+        sources(std::move(sources)),
         options(std::move(options)),
         rotation(this->options.first_rotation) {}
 
-  // All with the lock held, but for OnInfo.
-  using WorkerPtr = std::shared_ptr<Worker>;  // shared with polls under way
+  using WorkerPtr = std::shared_ptr<KnownWorker>;  // shared with polls under way
+
+  // The poller's steps; they take the lock themselves.
+  bool WaitForWork();
+  void AskSources();
   std::vector<std::pair<WorkerPtr, Deadline>> TakeDue();
   std::vector<std::string> TakeDrained();
-  absl::Time NextPoll() const;
+  void OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::WorkerInfo> info);
+
+  // All with the lock held.
+  void SetWorkers(const std::vector<WorkerAddress>& named);
+  absl::Time NextWork() const;
   std::vector<WorkerView> Views(v1::WorkerRole role) const;
   WorkerPtr Find(const std::string& address, v1::WorkerRole role) const;
   void AddWork(const std::string& address, v1::WorkerRole role, int64_t tokens);
   void PollNow(const std::string& address, bool unreachable);
   void OnOutcome(const std::string& address, bool ok);
-  void OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::WorkerInfo> info);
 
   WorkerClients& clients;
   const Clock& clock;
+  const std::vector<const WorkerSource*> sources;  // asked by the poller alone
   const Options options;
   mutable std::mutex mutex;
   std::condition_variable wake;
   bool stopping = false;
   std::vector<WorkerPtr> workers;  // in the order in which they became known
   bool any_drained = false;        // one of them may be ready to be forgotten
+  absl::Time next_question;        // to the sources; from the start: at once
   size_t rotation;
 };
 
-WorkerRegistry::WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options)
-    : state_(std::make_shared<State>(clients, clock, std::move(options))),
+WorkerRegistry::WorkerRegistry(WorkerClients& clients, const Clock& clock,
+                               std::vector<const WorkerSource*> sources, Options options)
+    : state_(std::make_shared<State>(clients, clock, std::move(sources), std::move(options))),
       poller_([state = state_] { PollLoop(state); }) {}
 
 WorkerRegistry::~WorkerRegistry() {
@@ -81,58 +65,68 @@ WorkerRegistry::~WorkerRegistry() {
   poller_.join();
 }
 
-void WorkerRegistry::SetWorkers(const std::vector<WorkerAddress>& workers) {
-  std::lock_guard<std::mutex> lock(state_->mutex);
-  bool changed = false;
-  for (const auto& known : state_->workers) {
-    const bool named = std::find(workers.begin(), workers.end(),
-                                 WorkerAddress{known->address, known->role}) != workers.end();
-    if (named == !known->draining) continue;
-    known->draining = !named;
-    changed = true;
-    state_->any_drained |= known->draining;
-    spdlog::info("{} worker {} {}", RoleName(known->role), known->address,
-                 named ? "is back" : "leaves: it gets no new work");
-  }
-  for (const WorkerAddress& named : workers) {
-    if (state_->Find(named.address, named.role) != nullptr) continue;
-    changed = true;
-    state_->workers.push_back(
-        std::make_shared<Worker>(Worker{.address = named.address,
-                                        .role = named.role,
-                                        .breaker = CircuitBreaker(state_->options.breaker),
-                                        .retry = state_->options.first_retry}));
-  }
-  if (changed) state_->wake.notify_all();
-}
-
 void WorkerRegistry::PollLoop(const std::shared_ptr<State>& state) {
-  while (true) {
-    std::vector<std::pair<State::WorkerPtr, Deadline>> due;
-    std::vector<std::string> drained;
-    {
-      std::unique_lock<std::mutex> lock(state->mutex);
-      const absl::Duration idle = std::clamp(state->NextPoll() - state->clock.Now(),
-                                             absl::ZeroDuration(), state->options.longest_retry);
-      state->clock.WaitFor(state->wake, lock, idle, [&] {
-        return state->stopping || state->any_drained || state->NextPoll() <= state->clock.Now();
-      });
-      if (state->stopping) return;
-      due = state->TakeDue();
-      drained = state->TakeDrained();
-    }
-    for (const auto& [worker, deadline] : due) {
+  while (state->WaitForWork()) {
+    state->AskSources();
+    for (const auto& [worker, deadline] : state->TakeDue()) {
       state->clients.GetInfo(worker->address, worker->role, deadline,
                              [state, worker = worker](absl::StatusOr<v1::WorkerInfo> info) {
                                state->OnInfo(worker, std::move(info));
                              });
     }
-    for (const std::string& address : drained) state->clients.Forget(address);
+    for (const std::string& address : state->TakeDrained()) state->clients.Forget(address);
+  }
+}
+
+// False when the registry ends.
+bool WorkerRegistry::State::WaitForWork() {
+  std::unique_lock<std::mutex> lock(mutex);
+  const absl::Duration idle =
+      std::clamp(NextWork() - clock.Now(), absl::ZeroDuration(), options.source_period);
+  clock.WaitFor(wake, lock, idle,
+                [&] { return stopping || any_drained || NextWork() <= clock.Now(); });
+  return !stopping;
+}
+
+// The sources have locks of their own, so they are asked without this one.
+void WorkerRegistry::State::AskSources() {
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (next_question > clock.Now()) return;
+    next_question = clock.Now() + options.source_period;
+  }
+  std::vector<WorkerAddress> named;
+  for (const WorkerSource* source : sources) {
+    const std::vector<WorkerAddress> more = source->Workers();
+    named.insert(named.end(), more.begin(), more.end());
+  }
+  std::lock_guard<std::mutex> lock(mutex);
+  SetWorkers(named);
+}
+
+void WorkerRegistry::State::SetWorkers(const std::vector<WorkerAddress>& named) {
+  for (const WorkerPtr& known : workers) {
+    const bool is_named = std::find(named.begin(), named.end(),
+                                    WorkerAddress{known->address, known->role}) != named.end();
+    if (is_named == !known->draining) continue;
+    known->draining = !is_named;
+    any_drained |= known->draining;
+    spdlog::info("{} worker {} {}", RoleName(known->role), known->address,
+                 is_named ? "is back" : "leaves: it gets no new work");
+  }
+  for (const WorkerAddress& each : named) {
+    if (Find(each.address, each.role) != nullptr) continue;
+    workers.push_back(
+        std::make_shared<KnownWorker>(KnownWorker{.address = each.address,
+                                                  .role = each.role,
+                                                  .breaker = CircuitBreaker(options.breaker),
+                                                  .retry = options.first_retry}));
   }
 }
 
 std::vector<std::pair<WorkerRegistry::State::WorkerPtr, Deadline>>
 WorkerRegistry::State::TakeDue() {
+  std::lock_guard<std::mutex> lock(mutex);
   std::vector<std::pair<WorkerPtr, Deadline>> due;
   const absl::Time now = clock.Now();
   for (const WorkerPtr& worker : workers) {
@@ -144,8 +138,9 @@ WorkerRegistry::State::TakeDue() {
   return due;
 }
 
-// Forgets those that drain and have nothing left; tells the addresses where nobody is any more.
+// Forgets workers that drain and have nothing left; returns the addresses where no other worker is.
 std::vector<std::string> WorkerRegistry::State::TakeDrained() {
+  std::lock_guard<std::mutex> lock(mutex);
   std::vector<std::string> addresses;
   any_drained = false;
   const auto first_gone = std::stable_partition(
@@ -164,8 +159,8 @@ std::vector<std::string> WorkerRegistry::State::TakeDrained() {
   return addresses;
 }
 
-absl::Time WorkerRegistry::State::NextPoll() const {
-  absl::Time next = absl::InfiniteFuture();
+absl::Time WorkerRegistry::State::NextWork() const {
+  absl::Time next = next_question;
   for (const WorkerPtr& worker : workers) {
     if (!worker->polling) next = std::min(next, worker->next_poll);
   }
@@ -339,7 +334,7 @@ bool WorkerRegistry::HasOther(v1::WorkerRole role,
 
 absl::StatusOr<v1::WorkerInfo> WorkerRegistry::Model() const {
   std::lock_guard<std::mutex> lock(state_->mutex);
-  const Worker* speaker = nullptr;
+  const KnownWorker* speaker = nullptr;
   for (const auto& worker : state_->workers) {
     if (worker->role != v1::WORKER_ROLE_PREFILL || !worker->info) continue;
     const bool better = speaker != nullptr && worker->may_be_chosen() && !speaker->may_be_chosen();
@@ -385,11 +380,6 @@ WorkerRegistry::Counts WorkerRegistry::Count(v1::WorkerRole role) const {
 int WorkerRegistry::NumReady(v1::WorkerRole role) const {
   const Counts counts = Count(role);
   return counts.ready + counts.failing;
-}
-
-int WorkerRegistry::NumKnown(v1::WorkerRole role) const {
-  const Counts counts = Count(role);
-  return counts.ready + counts.failing + counts.unreachable;
 }
 
 }  // namespace winnow

@@ -28,18 +28,20 @@ class WorkerRegistry {
     absl::Duration first_retry = absl::Milliseconds(50);
     absl::Duration longest_retry = absl::Seconds(1);
     absl::Duration poll_timeout = absl::Seconds(2);
+    // How often the sources are asked who the workers are.
+    absl::Duration source_period = absl::Milliseconds(50);
     CircuitBreaker::Options breaker;
     // Where ties begin to be broken. Routers that start at different places do not all choose the
     // same worker.
     size_t first_rotation = 0;
   };
-  // Both must outlive it, but not the polls that are under way when it ends. Knows nobody yet.
-  WorkerRegistry(WorkerClients& clients, const Clock& clock, Options options);
+  // The workers are those that any of `sources` names, in their order. A new worker is polled at
+  // once; a worker that no source names any more gets no new work and is forgotten when its last
+  // request has ended. Everything given must outlive the registry, but not the polls that are under
+  // way when it ends.
+  WorkerRegistry(WorkerClients& clients, const Clock& clock,
+                 std::vector<const WorkerSource*> sources, Options options);
   ~WorkerRegistry();
-
-  // Who the workers are from now on. New ones are polled at once; those that are not named any more
-  // get no new work and are forgotten when what they have has ended.
-  void SetWorkers(const std::vector<WorkerAddress>& workers);
 
   // Estimated work of one request, in tokens.
   struct Work {
@@ -84,8 +86,6 @@ class WorkerRegistry {
   Counts Count(v1::WorkerRole role) const;
   // Ready or failing: they are chosen, if need be.
   int NumReady(v1::WorkerRole role) const;
-  // But for those that drain.
-  int NumKnown(v1::WorkerRole role) const;
 
  private:
   struct State;

@@ -15,11 +15,11 @@ struct WorkerAddress {
   friend bool operator==(const WorkerAddress&, const WorkerAddress&) = default;
 };
 
-// One way to know who the workers are.
+// One way to learn who the workers are. The registry asks.
 class WorkerSource {
  public:
   virtual ~WorkerSource() = default;
-  // Who they are at this moment, in an order that stays. Never blocks. Thread-safe.
+  // The workers at this moment, in a stable order. Never blocks. Thread-safe.
   virtual std::vector<WorkerAddress> Workers() const = 0;
 };
 

@@ -6,8 +6,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "common/retry_hint.h"
+#include "router/client_tokens_watcher.h"
 #include "tests/testing/fake_clock.h"
 
 namespace winnow {
@@ -144,6 +146,19 @@ TEST_F(ClientTokensTest, AFileThatIsGoneChangesNothingAndIsNamedOnce) {
   std::filesystem::rename(path_, aside);
   EXPECT_FALSE(tokens->ReloadIfChanged().ok());  // news again
   std::filesystem::remove(aside);
+}
+
+TEST_F(ClientTokensTest, AWatcherReadsAFileThatChanges) {
+  const auto tokens = Load();
+  const ClientTokensWatcher watcher(*tokens, clock_, absl::Milliseconds(1));
+  Write(R"({"clients": [{"name": "new", "token": "another-0123456789"}]})");
+  while (!tokens->Authenticate(Bearer("another-0123456789")).ok()) std::this_thread::yield();
+  EXPECT_FALSE(tokens->Authenticate(Bearer(kSearch)).ok());
+}
+
+TEST_F(ClientTokensTest, AWatcherEndsWithoutWaitingForItsPeriod) {
+  const auto tokens = Load();
+  const ClientTokensWatcher watcher(*tokens, clock_, absl::Hours(1));
 }
 
 TEST_F(ClientTokensTest, WhatIsWrongIsNamed) {

@@ -12,17 +12,8 @@
 #include <vector>
 
 #include "router/worker_clients.h"
-#include "router/worker_source.h"
 
 namespace winnow {
-
-inline std::vector<WorkerAddress> WorkersOf(const std::vector<std::string>& prefill,
-                                            const std::vector<std::string>& decode) {
-  std::vector<WorkerAddress> workers;
-  for (const std::string& address : prefill) workers.push_back({address, v1::WORKER_ROLE_PREFILL});
-  for (const std::string& address : decode) workers.push_back({address, v1::WORKER_ROLE_DECODE});
-  return workers;
-}
 
 // Workers that do what the test says, one call at a time: each started call is noted and waits for
 // the test to drive it.

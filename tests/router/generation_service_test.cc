@@ -48,7 +48,7 @@ class GenerationServiceTest : public ::testing::Test {
   RealClock clock_;
   FakeWorkers workers_;
   FakeTimer timer_;
-  WorkerRegistry registry_{workers_, clock_, {}};  // knows nobody: what is taken fails
+  WorkerRegistry registry_{workers_, clock_, {}, {}};  // knows nobody: what is taken fails
   MetricsRegistry metrics_registry_;
   RouterMetrics metrics_{metrics_registry_};
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/router/fake_timer.h"
+#include "tests/router/fake_worker_source.h"
 #include "tests/router/fake_workers.h"
 #include "wire/plan_proto.h"
 
@@ -40,8 +41,9 @@ class GenerationTest : public ::testing::Test {
   void Workers() {
     WorkerRegistry::Options options;
     options.poll_period = absl::Hours(1);
-    registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
-    registry_->SetWorkers(WorkersOf({"p:1"}, {"d:1"}));
+    source_.Set({"p:1"}, {"d:1"});
+    registry_ = std::make_unique<WorkerRegistry>(
+        workers_, clock_, std::vector<const WorkerSource*>{&source_}, options);
     for (int i = 0; i < 1000 && registry_->Workers().size() < 2; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
@@ -100,6 +102,7 @@ class GenerationTest : public ::testing::Test {
   RealClock clock_;
   FakeWorkers workers_;
   FakeTimer timer_;
+  FakeWorkerSource source_;
   std::unique_ptr<Tokenizer> tokenizer_;
   MetricsRegistry registry_of_metrics_;
   std::unique_ptr<RouterMetrics> metrics_;

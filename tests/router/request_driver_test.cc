@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/router/fake_timer.h"
+#include "tests/router/fake_worker_source.h"
 #include "tests/router/fake_workers.h"
 
 namespace winnow {
@@ -32,8 +33,10 @@ class RequestDriverTest : public ::testing::Test {
   void Workers(const std::vector<std::string>& prefill, const std::vector<std::string>& decode) {
     WorkerRegistry::Options options;
     options.poll_period = absl::Hours(1);
-    registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
-    registry_->SetWorkers(WorkersOf(prefill, decode));
+    registry_ = nullptr;  // before its source changes
+    source_.Set(prefill, decode);
+    registry_ = std::make_unique<WorkerRegistry>(
+        workers_, clock_, std::vector<const WorkerSource*>{&source_}, options);
     const size_t all = prefill.size() + decode.size();
     for (int i = 0; i < 500 && registry_->Workers().size() < all; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -115,6 +118,7 @@ class RequestDriverTest : public ::testing::Test {
   RealClock clock_;
   FakeWorkers workers_;
   FakeTimer timer_;
+  FakeWorkerSource source_;
   std::unique_ptr<WorkerRegistry> registry_;
   DriverEvents counters_;
   std::vector<std::string> events_;

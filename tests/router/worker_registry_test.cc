@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router/load_estimate.h"
+#include "tests/router/fake_worker_source.h"
 #include "tests/router/fake_workers.h"
 #include "tests/testing/fake_clock.h"
 
@@ -25,12 +26,14 @@ bool WaitUntil(const std::function<bool()>& done) {
 class WorkerRegistryTest : public ::testing::Test {
  protected:
   WorkerRegistry& Start(absl::Duration poll_period = absl::Hours(1)) {
-    WorkerRegistry::Options options;
-    options.poll_period = poll_period;
-    options.longest_retry = poll_period;
-    options.first_retry = absl::Milliseconds(1);
-    registry_ = std::make_unique<WorkerRegistry>(workers_, clock_, options);
-    registry_->SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
+    return Start(clock_, {.poll_period = poll_period,
+                          .first_retry = absl::Milliseconds(1),
+                          .longest_retry = poll_period,
+                          .source_period = absl::Milliseconds(1)});
+  }
+  WorkerRegistry& Start(const Clock& clock, const WorkerRegistry::Options& options) {
+    registry_ = std::make_unique<WorkerRegistry>(
+        workers_, clock, std::vector<const WorkerSource*>{&source_, &other_source_}, options);
     return *registry_;
   }
   bool WaitForReady(int prefill, int decode) {
@@ -40,8 +43,13 @@ class WorkerRegistryTest : public ::testing::Test {
     });
   }
 
+  int NumDraining() { return registry_->Count(v1::WORKER_ROLE_PREFILL).draining; }
+
   RealClock clock_;
+  FakeClock fake_clock_;
   FakeWorkers workers_;
+  FakeWorkerSource source_{{"p:1", "p:2"}, {"d:1"}};
+  FakeWorkerSource other_source_;
   std::unique_ptr<WorkerRegistry> registry_;
 };
 
@@ -49,7 +57,7 @@ TEST_F(WorkerRegistryTest, AWorkerThatIsDownIsAskedAgainUntilItAnswers) {
   workers_.SetDown("p:2", true);
   WorkerRegistry& registry = Start(absl::Milliseconds(20));
   ASSERT_TRUE(WaitForReady(1, 1));
-  EXPECT_EQ(registry.NumKnown(v1::WORKER_ROLE_PREFILL), 2);
+  EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).unreachable, 1);
   EXPECT_EQ(registry.Workers().size(), 2u);
   workers_.SetDown("p:2", false);
   EXPECT_TRUE(WaitForReady(2, 1));
@@ -70,18 +78,15 @@ TEST_F(WorkerRegistryTest, AReportTakesAWorkerOutUntilAPollSucceeds) {
 }
 
 TEST_F(WorkerRegistryTest, AWorkerThatAnswersPollsButFailsRequestsIsTriedByOneAtATime) {
-  WorkerRegistry::Options options;
-  options.poll_period = absl::Hours(1);
-  FakeClock clock;
-  registry_ = std::make_unique<WorkerRegistry>(workers_, clock, options);
-  registry_->SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
+  const WorkerRegistry::Options options{.poll_period = absl::Hours(1)};
+  Start(fake_clock_, options);
   ASSERT_TRUE(WaitForReady(2, 1));
   for (int i = 0; i < options.breaker.min_failures; ++i) registry_->ReportFailure("p:1");
   EXPECT_EQ(registry_->Count(v1::WORKER_ROLE_PREFILL).failing, 1);
   EXPECT_EQ(registry_->NumReady(v1::WORKER_ROLE_PREFILL), 2);
   const auto place = [&] { return registry_->Acquire({10, 10}, {})->prefill_address; };
   for (int i = 0; i < 4; ++i) EXPECT_EQ(place(), "p:2");
-  clock.Advance(options.breaker.first_pause);
+  fake_clock_.Advance(options.breaker.first_pause);
   EXPECT_EQ(place(), "p:1");  // the trial; it has less to do
   for (int i = 0; i < 4; ++i) EXPECT_EQ(place(), "p:2");
   registry_->ReportSuccess("p:1");
@@ -105,11 +110,32 @@ TEST_F(WorkerRegistryTest, ARestartedWorkerHasNothingHeldAgainstIt) {
 TEST_F(WorkerRegistryTest, AWorkerThatAppearsGetsWork) {
   WorkerRegistry& registry = Start();
   ASSERT_TRUE(WaitForReady(2, 1));
-  registry.SetWorkers(WorkersOf({"p:1", "p:2", "p:3"}, {"d:1"}));
+  source_.Set({"p:1", "p:2", "p:3"}, {"d:1"});
   ASSERT_TRUE(WaitForReady(3, 1));
   std::set<std::string> chosen;
   for (int i = 0; i < 3; ++i) chosen.insert(registry.Acquire({10, 10}, {})->prefill_address);
   EXPECT_EQ(chosen, (std::set<std::string>{"p:1", "p:2", "p:3"}));
+}
+
+TEST_F(WorkerRegistryTest, AWorkerIsKnownWhileAnySourceNamesIt) {
+  WorkerRegistry& registry = Start();
+  ASSERT_TRUE(WaitForReady(2, 1));
+  other_source_.Set({"p:2", "p:3"}, {});
+  ASSERT_TRUE(WaitForReady(3, 1));
+  source_.Set({}, {"d:1"});
+  ASSERT_TRUE(WaitForReady(2, 1));
+  std::set<std::string> chosen;
+  for (int i = 0; i < 2; ++i) chosen.insert(registry.Acquire({10, 10}, {})->prefill_address);
+  EXPECT_EQ(chosen, (std::set<std::string>{"p:2", "p:3"}));
+}
+
+TEST_F(WorkerRegistryTest, SourcesAreAskedAgainAndAgainWhileAllWorkersAreDown) {
+  for (const char* address : {"p:1", "p:2", "d:1"}) workers_.SetDown(address, true);
+  Start();
+  ASSERT_TRUE(
+      WaitUntil([&] { return registry_->Count(v1::WORKER_ROLE_PREFILL).unreachable == 2; }));
+  source_.Set({"p:3"}, {"d:2"});
+  EXPECT_TRUE(WaitForReady(1, 1));
 }
 
 // Its clock may be gone by then.
@@ -124,9 +150,8 @@ TEST_F(WorkerRegistryTest, APollThatIsAnsweredAfterTheEndAsksNoClock) {
   };
   WatchedClock clock;
   workers_.HoldPolls();
-  registry_ = std::make_unique<WorkerRegistry>(workers_, clock, WorkerRegistry::Options{});
-  registry_->SetWorkers(WorkersOf({"p:1"}, {"d:1"}));
-  ASSERT_TRUE(WaitUntil([&] { return workers_.num_held_polls() == 2; }));
+  Start(clock, {});
+  ASSERT_TRUE(WaitUntil([&] { return workers_.num_held_polls() == 3; }));
   registry_.reset();
   clock.asked = 0;
   workers_.AnswerPolls();
@@ -139,15 +164,15 @@ TEST_F(WorkerRegistryTest, AWorkerThatVanishesGetsNoNewWorkAndIsForgottenAfterIt
   const WorkerRegistry::Work work{.prefill_tokens = 10, .decode_tokens = 10};
   absl::StatusOr<Placement> running = registry.Acquire(work, {.only_prefill = "p:1"});
   ASSERT_TRUE(running.ok());
-  registry.SetWorkers(WorkersOf({"p:2"}, {"d:1"}));
-  EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).draining, 1);
-  EXPECT_EQ(registry.NumKnown(v1::WORKER_ROLE_PREFILL), 1);
+  source_.Set({"p:2"}, {"d:1"});
+  ASSERT_TRUE(WaitUntil([&] { return NumDraining() == 1; }));
+  EXPECT_EQ(registry.Count(v1::WORKER_ROLE_PREFILL).ready, 1);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(registry.Acquire(work, {})->prefill_address, "p:2");
   EXPECT_FALSE(registry.HasOther(v1::WORKER_ROLE_PREFILL, {"p:2"}));
   EXPECT_TRUE(registry.HasOther(v1::WORKER_ROLE_DECODE, {"p:2"}));
   EXPECT_THAT(workers_.forgotten(), ::testing::IsEmpty());
   registry.ReleasePrefill(*running, work, /*was_accepted=*/false);
-  EXPECT_TRUE(WaitUntil([&] { return registry.Count(v1::WORKER_ROLE_PREFILL).draining == 0; }));
+  EXPECT_TRUE(WaitUntil([&] { return NumDraining() == 0; }));
   EXPECT_TRUE(WaitUntil([&] { return !workers_.forgotten().empty(); }));
   EXPECT_THAT(workers_.forgotten(), ::testing::ElementsAre("p:1"));
 }
@@ -157,9 +182,12 @@ TEST_F(WorkerRegistryTest, AWorkerThatReturnsWhileItDrainsGoesOnAsBefore) {
   ASSERT_TRUE(WaitForReady(2, 1));
   const WorkerRegistry::Work work{.prefill_tokens = 10, .decode_tokens = 10};
   ASSERT_TRUE(registry.Acquire(work, {.only_prefill = "p:1"}).ok());
-  registry.SetWorkers(WorkersOf({"p:2"}, {"d:1"}));
-  registry.SetWorkers(WorkersOf({"p:1", "p:2"}, {"d:1"}));
-  EXPECT_EQ(registry.NumReady(v1::WORKER_ROLE_PREFILL), 2);       // at once, without a poll
+  source_.Set({"p:2"}, {"d:1"});
+  ASSERT_TRUE(WaitUntil([&] { return NumDraining() == 1; }));
+  source_.Set({"p:1", "p:2"}, {"d:1"});
+  ASSERT_TRUE(WaitUntil([&] { return NumDraining() == 0; }));
+  EXPECT_EQ(registry.NumReady(v1::WORKER_ROLE_PREFILL), 2);  // at once, without a poll
+  EXPECT_EQ(workers_.num_polls("p:1"), 1);
   EXPECT_EQ(registry.Acquire(work, {})->prefill_address, "p:2");  // its work is still counted
   EXPECT_THAT(workers_.forgotten(), ::testing::IsEmpty());
 }

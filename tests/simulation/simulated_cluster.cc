@@ -45,7 +45,6 @@ SimulatedCluster::SimulatedCluster(Options options)
     routers_.push_back(
         std::make_unique<SimulatedRouter>(network_, prefill_, decode_, random_() % 1000));
     clock_.AwaitThreads(++threads);
-    routers_.back()->Meet(prefill_, decode_);
     Idle(absl::Milliseconds(37));  // they do not poll in step
   }
 }

@@ -14,6 +14,13 @@ class Call final : public StreamCall {
   const std::function<void()> cancel_;
 };
 
+template <typename Worker>
+std::vector<std::string> AddressesOf(const std::map<std::string, Worker>& workers) {
+  std::vector<std::string> addresses;
+  for (const auto& [address, worker] : workers) addresses.push_back(address);
+  return addresses;
+}
+
 // Callbacks whose words travel to where `to` listens.
 template <typename Response>
 StreamCallbacks<Response> Over(SimulatedNetwork& network, StreamCallbacks<Response> to) {
@@ -102,20 +109,10 @@ SimulatedRouter::SimulatedRouter(SimulatedNetwork& network, PrefillWorkers& pref
                                  DecodeWorkers& decode, size_t first_rotation)
     : network_(network),
       clients_(network, prefill, decode),
-      registry_(clients_, network.clock(), {.first_rotation = first_rotation}),
+      source_(AddressesOf(prefill), AddressesOf(decode)),
+      registry_(clients_, network.clock(), {&source_}, {.first_rotation = first_rotation}),
       waiting_room_(std::make_shared<WaitingRoom>(network.clock(), network.clock(),
                                                   RequestQueue::Options{})) {}
-
-void SimulatedRouter::Meet(const PrefillWorkers& prefill, const DecodeWorkers& decode) {
-  std::vector<WorkerAddress> workers;
-  for (const auto& [address, worker] : prefill) {
-    workers.push_back({address, v1::WORKER_ROLE_PREFILL});
-  }
-  for (const auto& [address, worker] : decode) {
-    workers.push_back({address, v1::WORKER_ROLE_DECODE});
-  }
-  registry_.SetWorkers(workers);
-}
 
 std::shared_ptr<RequestDriver> SimulatedRouter::Start(const v1::PrefillRequest& request,
                                                       Deadline deadline, double jitter,

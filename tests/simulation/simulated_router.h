@@ -7,6 +7,7 @@
 
 #include "router/request_driver.h"
 #include "router/worker_registry.h"
+#include "tests/router/fake_worker_source.h"
 #include "tests/simulation/simulated_decode_worker.h"
 #include "tests/simulation/simulated_network.h"
 #include "tests/simulation/simulated_prefill_worker.h"
@@ -42,14 +43,13 @@ class SimulatedClients final : public WorkerClients {
   DecodeWorkers& decode_;
 };
 
-// A router without its service: the real registry and a real driver for every request.
+// A router without its service: the real registry and a real driver for every request. Knows the
+// workers that there are when it is made.
 class SimulatedRouter {
  public:
   SimulatedRouter(SimulatedNetwork& network, PrefillWorkers& prefill, DecodeWorkers& decode,
                   size_t first_rotation);
 
-  // Tells it who the workers are.
-  void Meet(const PrefillWorkers& prefill, const DecodeWorkers& decode);
   std::shared_ptr<RequestDriver> Start(const v1::PrefillRequest& request, Deadline deadline,
                                        double jitter, DriverCallbacks callbacks);
   const WorkerRegistry& registry() const { return registry_; }
@@ -58,6 +58,7 @@ class SimulatedRouter {
   SimulatedNetwork& network_;
   SimulatedClients clients_;
   DriverEvents events_;
+  FakeWorkerSource source_;
   WorkerRegistry registry_;
   const std::shared_ptr<WaitingRoom> waiting_room_;
 };
