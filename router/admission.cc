@@ -37,11 +37,13 @@ absl::Status CheckStops(const v1::SamplingOptions& options, const v1::WorkerInfo
 
 }  // namespace
 
-absl::Status CheckEnvelope(const v1::GenerateRequest& request, size_t max_bytes) {
-  if (request.ByteSizeLong() > max_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request: at most ", max_bytes, " bytes, got ", request.ByteSizeLong()));
-  }
+absl::Status CheckSize(int64_t bytes, int64_t max_bytes) {
+  if (bytes <= max_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("request: at most ", max_bytes, " bytes, got ", bytes));
+}
+
+absl::Status CheckEnvelope(const v1::GenerateRequest& request) {
   const std::string& id = request.request_id();
   if (id.size() > kMaxRequestIdBytes) {
     return absl::InvalidArgumentError(

@@ -24,9 +24,11 @@ inline constexpr int kMaxStopIds = 64;
 inline constexpr int kMaxRequestIdBytes = 128;  // printable ASCII: it goes into logs and keys
 inline constexpr int kMaxProtectedSpans = 1024;
 
-// What can be said before the prompt is turned into tokens: its size in bytes, that there is one,
-// and the request's name.
-absl::Status CheckEnvelope(const v1::GenerateRequest& request, size_t max_bytes);
+// The size of the request's message.
+absl::Status CheckSize(int64_t bytes, int64_t max_bytes);
+// What can be said before the prompt is turned into tokens: that there is one, and the request's
+// name.
+absl::Status CheckEnvelope(const v1::GenerateRequest& request);
 
 // `seed` is used when the request has none.
 absl::StatusOr<SamplingParams> ResolveSampling(const v1::SamplingOptions& options,

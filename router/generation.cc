@@ -49,15 +49,12 @@ Rejection WhyRejected(const absl::Status& status) {
 }  // namespace
 
 Generation::Generation(const GenerationParts& parts, const GenerationOptions& options,
-                       v1::GenerateRequest request, Deadline deadline, GenerationSink sink,
-                       std::shared_ptr<Client> client, TraceContext trace)
+                       v1::GenerateRequest request, Pass pass, GenerationSink sink)
     : parts_(parts),
       options_(options),
       request_(std::move(request)),
-      deadline_(deadline),
+      pass_(std::move(pass)),
       sink_(std::move(sink)),
-      client_(std::move(client)),
-      trace_(std::move(trace)),
       received_(parts.clock.Now()),
       decoder_(parts.tokenizer),
       stops_({request_.sampling().stop().begin(), request_.sampling().stop().end()}) {
@@ -99,10 +96,10 @@ void Generation::Begin() {
     self->End(status);
   };
   RequestDriver::Options options = options_.driver;
-  options.trace = trace_;
+  options.trace = pass_.trace();
   options.jitter = static_cast<double>(RandomBits() >> 11) / static_cast<double>(1ULL << 53);
   const auto driver = std::make_shared<RequestDriver>(
-      *std::move(prefill), deadline_,
+      *std::move(prefill), pass_.deadline(),
       RequestDriver::Parts{parts_.clients, parts_.registry, parts_.clock, parts_.timer,
                            parts_.metrics},
       std::move(callbacks), options);
@@ -130,11 +127,11 @@ void Generation::Cancel() {
 
 bool Generation::IsCancelled() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return cancelled_ || deadline_.HasPassed(parts_.clock);
+  return cancelled_ || pass_.deadline().HasPassed(parts_.clock);
 }
 
 absl::Status Generation::CancelStatus() const {
-  if (deadline_.HasPassed(parts_.clock)) {
+  if (pass_.deadline().HasPassed(parts_.clock)) {
     return absl::DeadlineExceededError("the request's deadline passed");
   }
   return absl::CancelledError("the client cancelled the request");
@@ -142,6 +139,7 @@ absl::Status Generation::CancelStatus() const {
 
 void Generation::End(const absl::Status& status) {
   parts_.metrics.OnEnded(status.code(), SecondsSince(received_));
+  pass_.Release();
   sink_.finish(status);
 }
 
@@ -150,16 +148,17 @@ double Generation::SecondsSince(absl::Time begin) const {
 }
 
 absl::Status Generation::CheckClient() const {
-  if (client_ == nullptr) return absl::OkStatus();
+  Client* const client = pass_.client();
+  if (client == nullptr) return absl::OkStatus();
   if (selection_.policy != SelectionPolicy::kFull) {
-    WINNOW_RETURN_IF_ERROR(
-        client_->CheckKeepRatio(static_cast<double>(selection_.keep_ppm) * 1e-6));
+    WINNOW_RETURN_IF_ERROR(client->CheckKeepRatio(static_cast<double>(selection_.keep_ppm) * 1e-6));
   }
-  return client_->TakeTokens(prompt_tokens_ + sampling_.max_tokens);
+  return client->TakeTokens(prompt_tokens_ + sampling_.max_tokens);
 }
 
 absl::StatusOr<v1::PrefillRequest> Generation::Admit(const v1::GenerateRequest& request) {
-  WINNOW_RETURN_IF_ERROR(CheckEnvelope(request, options_.max_request_bytes));
+  WINNOW_RETURN_IF_ERROR(CheckSize(pass_.bytes(), options_.max_request_bytes));
+  WINNOW_RETURN_IF_ERROR(CheckEnvelope(request));
   // Workers keep KV under a request's name, so two clients that chose the same one must not meet.
   const std::string unique = absl::StrCat(absl::Hex(RandomBits(), absl::kZeroPad16));
   name_ = request.request_id().empty() ? unique : request.request_id();

@@ -10,10 +10,9 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/trace_context.h"
 #include "plan/sampling_params.h"
 #include "plan/selection_config.h"
-#include "router/client_tokens.h"
+#include "router/pass.h"
 #include "router/request_driver.h"
 #include "router/router_metrics.h"
 #include "router/stop_strings.h"
@@ -27,7 +26,7 @@ namespace winnow {
 
 struct GenerationOptions {
   bool allow_explain = false;
-  size_t max_request_bytes = kMaxMessageBytes;
+  int64_t max_request_bytes = kMaxMessageBytes;
   std::optional<int> chat_window_offset;  // of chat prompts, in place of the profile's
   RequestDriver::Options driver;
 };
@@ -53,11 +52,10 @@ struct GenerationSink {
 // into text. Free of gRPC. Keeps itself alive until it has finished. Thread-safe.
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
-  // What `parts` and `options` refer to must outlive it. The clock starts here. `client`: whose
-  // limits hold; null: nobody's. `trace`: with a span of the router's own.
+  // What `parts` and `options` refer to must outlive the generation. The clock starts here. The
+  // pass is released before `sink.finish`.
   Generation(const GenerationParts& parts, const GenerationOptions& options,
-             v1::GenerateRequest request, Deadline deadline, GenerationSink sink,
-             std::shared_ptr<Client> client = nullptr, TraceContext trace = TraceContext::New());
+             v1::GenerateRequest request, Pass pass, GenerationSink sink);
 
   // Tokenizes on the calling thread, then goes on by events. Call once.
   void Begin();
@@ -76,16 +74,14 @@ class Generation : public std::enable_shared_from_this<Generation> {
   absl::Status CancelStatus() const;
   double SecondsSince(absl::Time begin) const;
   void Log(spdlog::level::level_enum level, const std::string& text) const {
-    LogRequest(level, {name_, trace_.trace_id}, text);
+    LogRequest(level, {name_, pass_.trace().trace_id}, text);
   }
 
   const GenerationParts parts_;
   const GenerationOptions& options_;
   v1::GenerateRequest request_;  // until it is admitted
-  const Deadline deadline_;
+  Pass pass_;
   const GenerationSink sink_;
-  const std::shared_ptr<Client> client_;
-  const TraceContext trace_;
   const absl::Time received_;
 
   std::string name_;  // as the client knows it

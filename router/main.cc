@@ -14,9 +14,11 @@
 #include "router/chat_window.h"
 #include "router/client_tokens.h"
 #include "router/client_tokens_watcher.h"
+#include "router/front_door.h"
 #include "router/generation_service.h"
 #include "router/grpc_worker_clients.h"
 #include "router/listed_workers.h"
+#include "router/model_list.h"
 #include "router/model_service.h"
 #include "router/registered_workers.h"
 #include "router/router_flags.h"
@@ -29,25 +31,25 @@
 namespace winnow {
 namespace {
 
-// The tokens of the clients that may call, kept as their file says. Without a file everybody may.
-struct Clients {
+// The clients that may call, kept as their file says. Without a file everybody may.
+struct Callers {
   std::unique_ptr<ClientTokens> tokens;
   std::unique_ptr<ClientTokensWatcher> watcher;
 };
 
-absl::StatusOr<Clients> LoadClients(const std::string& file, const Clock& clock) {
-  Clients clients;
-  if (file.empty()) return clients;
-  WINNOW_ASSIGN_OR_RETURN(clients.tokens, ClientTokens::Load(file, clock));
-  clients.watcher = std::make_unique<ClientTokensWatcher>(*clients.tokens, clock);
-  return clients;
+absl::StatusOr<Callers> LoadCallers(const std::string& file, const Clock& clock) {
+  Callers callers;
+  if (file.empty()) return callers;
+  WINNOW_ASSIGN_OR_RETURN(callers.tokens, ClientTokens::Load(file, clock));
+  callers.watcher = std::make_unique<ClientTokensWatcher>(*callers.tokens, clock);
+  return callers;
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(RouterConfig& config) {
   WINNOW_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer,
                           Tokenizer::Create(config.model_dir));
   if (!tokenizer->chat_status().ok()) spdlog::warn("{}", tokenizer->chat_status().ToString());
-  std::optional<int>& offset = config.service.generation.chat_window_offset;
+  std::optional<int>& offset = config.front_door.generation.chat_window_offset;
   WINNOW_ASSIGN_OR_RETURN(
       offset, ChatWindowOffset(config.model_dir, *tokenizer, config.chat_window_offset));
   if (offset) spdlog::info("window_offset of chat prompts: {}", *offset);
@@ -82,12 +84,22 @@ void ServeUntilStopped(const WorkerRegistry& registry, bool expects_decode, RpcS
   server.SetServing(false);
 }
 
+absl::StatusOr<std::unique_ptr<RpcServer>> ServeGrpc(const RouterConfig& config,
+                                                     std::vector<grpc::Service*> services) {
+  // A little more than a request may have, so that our own words refuse what is just too large.
+  const int64_t max_message_bytes = config.front_door.generation.max_request_bytes + (1 << 20);
+  return StartServer({.listen = config.listen,
+                      .services = std::move(services),
+                      .security = SecurityOfFlags(),
+                      .max_message_bytes = static_cast<int>(max_message_bytes)});
+}
+
 absl::Status Run() {
   RealClock clock;
   GrpcTimer timer;
   WINNOW_ASSIGN_OR_RETURN(RouterConfig config, RouterConfigFromFlags());
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(config));
-  WINNOW_ASSIGN_OR_RETURN(const Clients callers, LoadClients(config.client_tokens, clock));
+  WINNOW_ASSIGN_OR_RETURN(const Callers callers, LoadCallers(config.client_tokens, clock));
 
   SystemResolver resolver;
   const ListedWorkers listed(config.prefill_workers, config.decode_workers, resolver,
@@ -100,38 +112,33 @@ absl::Status Run() {
   RouterMetrics metrics(metrics_registry);
   GrpcWorkerClients clients(clock, TlsFilesOfFlags());
   WorkerRegistry registry(clients, clock, sources, {.first_rotation = std::random_device{}()});
-  config.service.generation.driver.waiting_room = std::make_shared<WaitingRoom>(
+  RequestDriver::Options& driver = config.front_door.generation.driver;
+  driver.waiting_room = std::make_shared<WaitingRoom>(
       timer, clock,
-      RequestQueue::Options{.max_waiting = config.max_waiting,
-                            .patience = config.service.generation.driver.patience});
+      RequestQueue::Options{.max_waiting = config.max_waiting, .patience = driver.patience});
 
   Executor executor("tokenize", config.tokenizer_threads);
-  GenerationService generation({*tokenizer, clients, registry, clock, timer, metrics}, executor,
-                               callers.tokens.get(), config.service);
-  ModelService models(registry, config.service.generation.chat_window_offset, callers.tokens.get());
+  FrontDoor door({*tokenizer, clients, registry, clock, timer, metrics}, executor,
+                 callers.tokens.get(), config.front_door);
+  const ModelList model_list(registry, config.front_door.generation.chat_window_offset);
+  GenerationService generation(door, clock);
+  ModelService models(door, model_list);
   WorkerRegistryService registrations(registered);
   std::vector<grpc::Service*> services = {&generation, &models};
   if (config.accept_registrations) services.push_back(&registrations);
-  WINNOW_ASSIGN_OR_RETURN(
-      const std::unique_ptr<RpcServer> server,
-      StartServer({.listen = config.listen,
-                   .services = services,
-                   .security = SecurityOfFlags(),
-                   // A little more, so that our own words refuse what is just too large.
-                   .max_message_bytes =
-                       static_cast<int>(config.service.generation.max_request_bytes) + (1 << 20)}));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                          ServeGrpc(config, std::move(services)));
   std::atomic<bool> ready{false};
-  WINNOW_ASSIGN_OR_RETURN(
-      const std::unique_ptr<HttpServer> http,
-      StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
-        ExportWorkerGauges(registry, metrics);
-        metrics.OnWaiting(config.service.generation.driver.waiting_room->size());
-        return metrics_registry.Serialize();
-      }));
+  WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> http,
+                          StartStatusPages(absl::GetFlag(FLAGS_http_listen), ready, [&] {
+                            ExportWorkerGauges(registry, metrics);
+                            metrics.OnWaiting(driver.waiting_room->size());
+                            return metrics_registry.Serialize();
+                          }));
   spdlog::info("listening on {}", server->address());
   ServeUntilStopped(registry, config.expects_decode, *server, http.get(), ready);
-  generation.Drain();
-  WaitUntilIdle([&] { return generation.num_running(); }, config.drain_timeout, clock);
+  door.Drain();
+  WaitUntilIdle([&] { return door.num_running(); }, config.drain_timeout, clock);
   server->Shutdown(absl::Seconds(1));
   return absl::OkStatus();
 }

@@ -83,11 +83,10 @@ absl::Status CheckRanges() {
   return CheckFlagRange("max-attempts", absl::GetFlag(FLAGS_max_attempts), 1, 100);
 }
 
-GenerationService::Options ServiceOptions() {
-  GenerationService::Options options;
+FrontDoor::Options FrontDoorOptions() {
+  FrontDoor::Options options;
   options.generation.allow_explain = absl::GetFlag(FLAGS_allow_explain);
-  options.generation.max_request_bytes =
-      static_cast<size_t>(absl::GetFlag(FLAGS_max_request_bytes));
+  options.generation.max_request_bytes = absl::GetFlag(FLAGS_max_request_bytes);
   options.generation.driver.max_attempts = absl::GetFlag(FLAGS_max_attempts);
   options.generation.driver.patience.max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s));
   options.default_timeout = absl::Seconds(absl::GetFlag(FLAGS_default_timeout_s));
@@ -118,7 +117,7 @@ absl::StatusOr<RouterConfig> RouterConfigFromFlags() {
   config.resolve_period = absl::Seconds(absl::GetFlag(FLAGS_resolve_period_s));
   config.chat_window_offset = absl::GetFlag(FLAGS_chat_window_offset);
   config.client_tokens = absl::GetFlag(FLAGS_client_tokens);
-  config.service = ServiceOptions();
+  config.front_door = FrontDoorOptions();
   config.max_waiting = static_cast<size_t>(absl::GetFlag(FLAGS_max_waiting));
   config.tokenizer_threads = absl::GetFlag(FLAGS_tokenizer_threads);
   config.drain_timeout = absl::Seconds(absl::GetFlag(FLAGS_drain_timeout_s));

@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "router/generation_service.h"
+#include "router/front_door.h"
 
 namespace winnow {
 
@@ -19,7 +19,7 @@ struct RouterConfig {
   bool expects_decode = true;  // ready only with a decode worker
   int chat_window_offset = -1;
   std::string client_tokens;  // the file; empty: everybody may call
-  GenerationService::Options service;
+  FrontDoor::Options front_door;
   size_t max_waiting = 0;
   int tokenizer_threads = 0;
   absl::Duration drain_timeout;

@@ -11,12 +11,17 @@ namespace winnow {
 
 inline constexpr char kTraceHeader[] = "traceparent";
 
+// The "traceparent" header of a call; empty when there is none.
+inline std::string TraceparentOf(const grpc::ServerContextBase& context) {
+  const auto header = context.client_metadata().find(kTraceHeader);
+  if (header == context.client_metadata().end()) return "";
+  return {header->second.data(), header->second.size()};
+}
+
 // The trace that a call belongs to; a new one when its caller names none, or not properly.
 inline TraceContext TraceOf(const grpc::ServerContextBase& context) {
-  const auto header = context.client_metadata().find(kTraceHeader);
-  if (header == context.client_metadata().end()) return TraceContext::New();
-  const std::string_view value(header->second.data(), header->second.size());
-  return TraceContext::Parse(value).value_or(TraceContext::New());
+  const auto trace = TraceContext::Parse(TraceparentOf(context));
+  return trace ? *trace : TraceContext::New();
 }
 
 // Before the call starts. A trace without an id is not sent.

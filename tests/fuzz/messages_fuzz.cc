@@ -49,7 +49,7 @@ void FuzzReserve(const std::string& bytes) {
 void FuzzGenerate(const std::string& bytes) {
   v1::GenerateRequest request;
   if (!request.ParseFromString(bytes)) return;
-  if (const absl::Status status = CheckEnvelope(request, 4096); !status.ok()) {
+  if (const absl::Status status = CheckEnvelope(request); !status.ok()) {
     Require(!status.message().empty());
     return;
   }

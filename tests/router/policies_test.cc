@@ -156,13 +156,12 @@ TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
   v1::GenerateRequest good;
   good.set_text("hello");
   good.set_request_id("client-7");
-  EXPECT_EQ(CheckEnvelope(good, 1000), absl::OkStatus());
+  EXPECT_EQ(CheckEnvelope(good), absl::OkStatus());
   const std::vector<std::pair<std::function<void(v1::GenerateRequest&)>, std::string>> rows = {
       {[](auto& r) { r.clear_text(); }, "one of text, raw, token_ids and chat"},
       {[](auto& r) { r.set_text(""); }, "empty"},
       {[](auto& r) { r.set_raw(""); }, "empty"},
       {[](auto& r) { r.mutable_chat(); }, "no messages"},
-      {[](auto& r) { r.set_text(std::string(1000, 'a')); }, "at most 1000 bytes"},
       {[](auto& r) { r.set_request_id(std::string(129, 'a')); }, "at most 128 bytes, got 129"},
       {[](auto& r) { r.set_request_id("two words"); }, "printable ASCII"},
       {[](auto& r) { r.set_request_id("a\nb"); }, "printable ASCII"},
@@ -170,10 +169,17 @@ TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
   for (const auto& [change, text] : rows) {
     v1::GenerateRequest request = good;
     change(request);
-    const absl::Status status = CheckEnvelope(request, 1000);
+    const absl::Status status = CheckEnvelope(request);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(status.message()), HasSubstr(text));
   }
+}
+
+TEST(AdmissionTest, BoundsTheSizeOfARequest) {
+  EXPECT_EQ(CheckSize(1000, 1000), absl::OkStatus());
+  const absl::Status refused = CheckSize(1001, 1000);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused.message(), "request: at most 1000 bytes, got 1001");
 }
 
 TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {

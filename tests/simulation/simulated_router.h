@@ -52,7 +52,6 @@ class SimulatedRouter {
 
   std::shared_ptr<RequestDriver> Start(const v1::PrefillRequest& request, Deadline deadline,
                                        double jitter, DriverCallbacks callbacks);
-  const WorkerRegistry& registry() const { return registry_; }
 
  private:
   SimulatedNetwork& network_;
