@@ -58,10 +58,9 @@ class ClientTokens {
   static absl::StatusOr<std::unique_ptr<ClientTokens>> Load(const std::string& path,
                                                             const Clock& clock);
 
-  // Reads the file again; running requests of whoever is gone go on. The errors of Load leave
-  // everything as it was.
-  absl::Status Reload();
-  // Reload, when the file was changed, came or went since it was read.
+  // Reads the file again if it was changed, created or removed since it was last read. Running
+  // requests of removed clients go on. The errors are those of Load; they leave the clients as they
+  // were, and the same file is not reported twice.
   absl::Status ReloadIfChanged();
 
   // Whose token an "authorization" header carries ("Bearer …"). UNAUTHENTICATED. Takes equally long
@@ -74,6 +73,7 @@ class ClientTokens {
     std::shared_ptr<Client> client;
   };
   ClientTokens(std::string path, const Clock& clock) : path_(std::move(path)), clock_(clock) {}
+  absl::Status Reload();
 
   const std::string path_;
   const Clock& clock_;

@@ -9,7 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "common/log.h"
 #include "common/status_macros.h"
-#include "router/admission.h"
+#include "router/request_validation.h"
 #include "wire/plan_proto.h"
 
 namespace winnow {
@@ -67,7 +67,7 @@ void Generation::Begin() {
     End(CancelStatus());
     return;
   }
-  absl::StatusOr<v1::PrefillRequest> prefill = Admit(std::exchange(request_, {}));
+  absl::StatusOr<v1::PrefillRequest> prefill = MakePrefillRequest(std::exchange(request_, {}));
   if (!prefill.ok()) {
     parts_.metrics.OnRejected(WhyRejected(prefill.status()));
     // Without the sentence: it may quote the request.
@@ -156,7 +156,8 @@ absl::Status Generation::CheckClient() const {
   return client->TakeTokens(prompt_tokens_ + sampling_.max_tokens);
 }
 
-absl::StatusOr<v1::PrefillRequest> Generation::Admit(const v1::GenerateRequest& request) {
+absl::StatusOr<v1::PrefillRequest> Generation::MakePrefillRequest(
+    const v1::GenerateRequest& request) {
   WINNOW_RETURN_IF_ERROR(CheckSize(pass_.bytes(), options_.max_request_bytes));
   WINNOW_RETURN_IF_ERROR(CheckEnvelope(request));
   // Workers keep KV under a request's name, so two clients that chose the same one must not meet.

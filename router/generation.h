@@ -63,7 +63,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Cancel();
 
  private:
-  absl::StatusOr<v1::PrefillRequest> Admit(const v1::GenerateRequest& request);
+  // Validates and tokenizes.
+  absl::StatusOr<v1::PrefillRequest> MakePrefillRequest(const v1::GenerateRequest& request);
   absl::Status CheckClient() const;  // its limits, once the prompt's tokens are known
   TokenReply OnToken(int32_t index, int32_t id, bool is_stop);
   void OnDecodeReady();

@@ -17,11 +17,11 @@
 #include "router/front_door.h"
 #include "router/generation_service.h"
 #include "router/grpc_worker_clients.h"
-#include "router/listed_workers.h"
 #include "router/model_list.h"
 #include "router/model_service.h"
 #include "router/registered_workers.h"
 #include "router/router_flags.h"
+#include "router/static_workers.h"
 #include "router/worker_registry.h"
 #include "router/worker_registry_service.h"
 #include "rpc/grpc_timer.h"
@@ -102,10 +102,10 @@ absl::Status Run() {
   WINNOW_ASSIGN_OR_RETURN(const Callers callers, LoadCallers(config.client_tokens, clock));
 
   SystemResolver resolver;
-  const ListedWorkers listed(config.prefill_workers, config.decode_workers, resolver,
-                             config.resolve_period);
+  const StaticWorkers static_workers(config.prefill_workers, config.decode_workers, resolver,
+                                     config.resolve_period);
   RegisteredWorkers registered(clock, {});
-  std::vector<const WorkerSource*> sources = {&listed};
+  std::vector<const WorkerSource*> sources = {&static_workers};
   if (config.accept_registrations) sources.push_back(&registered);
   MetricsRegistry metrics_registry("router");
   ExportBuildInfo(metrics_registry);
@@ -115,7 +115,7 @@ absl::Status Run() {
   RequestDriver::Options& driver = config.front_door.generation.driver;
   driver.waiting_room = std::make_shared<WaitingRoom>(
       timer, clock,
-      RequestQueue::Options{.max_waiting = config.max_waiting, .patience = driver.patience});
+      RequestQueue::Options{.max_waiting = config.max_waiting, .wait_limit = driver.wait_limit});
 
   Executor executor("tokenize", config.tokenizer_threads);
   FrontDoor door({*tokenizer, clients, registry, clock, timer, metrics}, executor,

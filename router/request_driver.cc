@@ -75,7 +75,7 @@ DriverStage RequestDriver::Stage() const {
   return phase_ == Phase::kResend ? DriverStage::kResend : DriverStage::kPlace;
 }
 
-bool RequestDriver::Place(const std::string& only_prefill) {
+bool RequestDriver::AcquireWorkers(const std::string& only_prefill) {
   const absl::StatusOr<Placement> placement = parts_.registry.Acquire(
       work_, {.needs_decode = max_tokens_ > 1, .avoid = avoid_, .only_prefill = only_prefill});
   if (!placement.ok()) {
@@ -91,7 +91,7 @@ bool RequestDriver::Place(const std::string& only_prefill) {
 
 void RequestDriver::StartPrefill() {
   phase_ = Phase::kPrefill;
-  if (!Place("")) return;
+  if (!AcquireWorkers("")) return;
   ++attempt_;
   request_.set_attempt(attempt_);
   request_.set_decode_address(placement_.decode_address);
@@ -108,7 +108,7 @@ void RequestDriver::StartPrefill() {
 void RequestDriver::StartResend() {
   phase_ = Phase::kResend;
   const std::string holder = placement_.prefill_address;
-  if (!Place(holder)) {  // nobody to send it to, or from
+  if (!AcquireWorkers(holder)) {  // its holder, or every decode worker, is gone
     StartPrefill();
     return;
   }
@@ -228,7 +228,7 @@ void RequestDriver::OnPrefillEnded(const absl::Status& status) {
 
 // Against whom the failure counts: a prefill worker tells when it was its decode worker.
 void RequestDriver::JudgePrefillAttempt(const absl::Status& reason) {
-  if (!SpeaksAgainstWorker(reason)) return;
+  if (!CountsAgainstWorker(reason)) return;
   const bool is_decode = IsPeerFailed(reason) && !placement_.decode_address.empty();
   parts_.registry.ReportFailure(is_decode ? placement_.decode_address : placement_.prefill_address);
 }
@@ -257,7 +257,7 @@ void RequestDriver::OnDecodeEnded(const absl::Status& status) {
   decode_ = nullptr;
   if (complete_) return;
   const absl::Status reason = ReadFailure(status, deadline_.Remaining(parts_.clock));
-  if (committed_ && SpeaksAgainstWorker(reason)) {
+  if (committed_ && CountsAgainstWorker(reason)) {
     parts_.registry.ReportFailure(placement_.decode_address);
   }
   if (MayRetry(reason)) {
@@ -314,7 +314,7 @@ void RequestDriver::WaitForWorkers(const absl::Status& nobody) {
   const absl::Time now = parts_.clock.Now();
   LeaveWaitingRoom();
   const bool is_first = !waits_until_;
-  if (is_first) waits_until_ = options_.patience.Until(now, deadline_.when());
+  if (is_first) waits_until_ = options_.wait_limit.Until(now, deadline_.when());
   if (now >= *waits_until_) {
     Fail(nobody);
     return;

@@ -12,8 +12,8 @@
 #include "common/backoff.h"
 #include "common/clock.h"
 #include "common/timer.h"
-#include "router/patience.h"
 #include "router/retry_policy.h"
+#include "router/wait_limit.h"
 #include "router/waiting_room.h"
 #include "router/worker_clients.h"
 #include "router/worker_registry.h"
@@ -78,7 +78,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     std::shared_ptr<WaitingRoom> waiting_room;
     // For when no worker is ready: the one that was lost may be back, or its successor. This counts
     // as no attempt.
-    Patience patience;
+    WaitLimit wait_limit;
   };
   // What the drivers of a router share. All must outlive them.
   struct Parts {
@@ -106,7 +106,9 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   void StartResend();
   CallScope Scope() const { return {deadline_, options_.trace}; }
   DriverStage Stage() const;  // what the attempt waits for; the lock is held
-  bool Place(const std::string& only_prefill);
+  // Chooses workers and counts this attempt's work on them. False when none are ready: the request
+  // then waits for them, or, with `only_prefill`, nothing has changed.
+  bool AcquireWorkers(const std::string& only_prefill);
   void OnPrefillMessage(const v1::PrefillResponse& message);
   void OnResendMessage(const v1::ResendResponse& message);
   void OnDecodeMessage(const v1::DecodeResponse& message);

@@ -5,11 +5,12 @@
 namespace winnow {
 
 RequestQueue::Entry RequestQueue::MakeEntry(int priority, absl::Time now, absl::Time deadline) {
-  return {.id = next_id_++, .priority = priority, .until = options_.patience.Until(now, deadline)};
+  return {
+      .id = next_id_++, .priority = priority, .until = options_.wait_limit.Until(now, deadline)};
 }
 
 std::optional<uint64_t> RequestQueue::Add(const Entry& entry) {
-  entries_.emplace(PlaceOf(entry), entry);
+  entries_.emplace(KeyOf(entry), entry);
   if (entries_.size() <= options_.max_waiting) return std::nullopt;
   return entries_.extract(std::prev(entries_.end())).mapped().id;
 }

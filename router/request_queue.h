@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "router/patience.h"
+#include "router/wait_limit.h"
 
 namespace winnow {
 
@@ -17,7 +17,7 @@ class RequestQueue {
  public:
   struct Options {
     size_t max_waiting = 1024;
-    Patience patience;
+    WaitLimit wait_limit;
   };
   struct Entry {
     uint64_t id = 0;  // counts up: who has the lower one came first
@@ -35,19 +35,19 @@ class RequestQueue {
   std::optional<Entry> TakeFirst();
   // The entries whose time is over.
   std::vector<uint64_t> TakeLate(absl::Time now);
-  void Remove(const Entry& entry) { entries_.erase(PlaceOf(entry)); }
-  bool Has(const Entry& entry) const { return entries_.count(PlaceOf(entry)) > 0; }
+  void Remove(const Entry& entry) { entries_.erase(KeyOf(entry)); }
+  bool Has(const Entry& entry) const { return entries_.count(KeyOf(entry)) > 0; }
   // Whether a newcomer of this priority would stand behind somebody.
   bool HasBefore(int priority) const;
   size_t size() const { return entries_.size(); }
 
  private:
-  using Place = std::pair<int64_t, uint64_t>;  // of the negative priority and the id
-  static Place PlaceOf(const Entry& entry) { return {-int64_t{entry.priority}, entry.id}; }
+  using Key = std::pair<int64_t, uint64_t>;  // the negative priority, the id
+  static Key KeyOf(const Entry& entry) { return {-int64_t{entry.priority}, entry.id}; }
 
   const Options options_;
   uint64_t next_id_ = 1;
-  std::map<Place, Entry> entries_;
+  std::map<Key, Entry> entries_;
 };
 
 }  // namespace winnow

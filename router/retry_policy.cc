@@ -35,7 +35,7 @@ bool MayRetry(const absl::Status& failure) {
   }
 }
 
-bool SpeaksAgainstWorker(const absl::Status& failure) {
+bool CountsAgainstWorker(const absl::Status& failure) {
   switch (failure.code()) {
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDataLoss:

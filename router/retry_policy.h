@@ -15,7 +15,7 @@ bool MayRetry(const absl::Status& failure);
 
 // What speaks against the worker that it comes from. Not being full or restarted, nor a request's
 // own end.
-bool SpeaksAgainstWorker(const absl::Status& failure);
+bool CountsAgainstWorker(const absl::Status& failure);
 
 // A worker's words as the router takes them. DEADLINE_EXCEEDED and CANCELLED while the request has
 // time left and nobody cancelled it are the worker's own trouble, and so is a stream that ended

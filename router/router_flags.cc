@@ -88,7 +88,7 @@ FrontDoor::Options FrontDoorOptions() {
   options.generation.allow_explain = absl::GetFlag(FLAGS_allow_explain);
   options.generation.max_request_bytes = absl::GetFlag(FLAGS_max_request_bytes);
   options.generation.driver.max_attempts = absl::GetFlag(FLAGS_max_attempts);
-  options.generation.driver.patience.max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s));
+  options.generation.driver.wait_limit.max_wait = absl::Seconds(absl::GetFlag(FLAGS_max_wait_s));
   options.default_timeout = absl::Seconds(absl::GetFlag(FLAGS_default_timeout_s));
   options.max_running = absl::GetFlag(FLAGS_max_requests);
   options.max_running_bytes = absl::GetFlag(FLAGS_max_running_bytes);

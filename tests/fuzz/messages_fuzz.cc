@@ -1,7 +1,7 @@
 // Any bytes as the messages that strangers send: plans and samplings of the handoff, requests of
 // clients. Refused with a sentence, or within the model; a plan that passes reserves what it says.
 #include "checkpoint/selection_profile.h"
-#include "router/admission.h"
+#include "router/request_validation.h"
 #include "tests/fuzz/fuzz_file.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"

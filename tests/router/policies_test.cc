@@ -1,10 +1,10 @@
-// The router's pure parts: placement, admission, stop strings.
+// The router's pure parts: placement, request validation, stop strings.
 #include <cmath>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "router/admission.h"
 #include "router/placement.h"
+#include "router/request_validation.h"
 #include "router/stop_strings.h"
 #include "wire/plan_proto.h"
 
@@ -99,7 +99,7 @@ v1::WorkerInfo Model() {
   return model;
 }
 
-TEST(AdmissionTest, FillsInSamplingDefaults) {
+TEST(RequestValidationTest, FillsInSamplingDefaults) {
   const auto params = ResolveSampling({}, Model(), 1234);
   ASSERT_TRUE(params.ok());
   EXPECT_EQ(params->max_tokens, 256);
@@ -110,7 +110,7 @@ TEST(AdmissionTest, FillsInSamplingDefaults) {
   EXPECT_FALSE(ResolveSampling(options, Model(), 1)->IsStop(99));
 }
 
-TEST(AdmissionTest, RefusesBadSamplingWithASentence) {
+TEST(RequestValidationTest, RefusesBadSamplingWithASentence) {
   const std::vector<std::pair<std::function<void(v1::SamplingOptions&)>, std::string>> rows = {
       {[](auto& o) { o.set_max_tokens(0); }, "max_tokens must be in [1, 300], the context, got 0"},
       {[](auto& o) { o.set_max_tokens(301); }, "got 301"},
@@ -131,7 +131,7 @@ TEST(AdmissionTest, RefusesBadSamplingWithASentence) {
   }
 }
 
-TEST(AdmissionTest, BoundsWhatARequestMayBring) {
+TEST(RequestValidationTest, BoundsWhatARequestMayBring) {
   v1::SamplingOptions stops, long_stop, ids;
   for (int i = 0; i <= kMaxStopStrings; ++i) stops.add_stop("x");
   long_stop.add_stop(std::string(kMaxStopBytes + 1, 'x'));
@@ -146,13 +146,13 @@ TEST(AdmissionTest, BoundsWhatARequestMayBring) {
               HasSubstr("at most 1024 protected spans, got 1025"));
 }
 
-TEST(AdmissionTest, AChatsWindowOffsetStandsInPlaceOfTheProfiles) {
+TEST(RequestValidationTest, AChatsWindowOffsetStandsInPlaceOfTheProfiles) {
   EXPECT_EQ(ResolveSelection({}, Model(), false, std::nullopt)->window_offset,
             Model().profile().window_offset());
   EXPECT_EQ(ResolveSelection({}, Model(), false, 5)->window_offset, 5);
 }
 
-TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
+TEST(RequestValidationTest, ChecksARequestBeforeItIsTokenized) {
   v1::GenerateRequest good;
   good.set_text("hello");
   good.set_request_id("client-7");
@@ -175,14 +175,14 @@ TEST(AdmissionTest, ChecksARequestBeforeItIsTokenized) {
   }
 }
 
-TEST(AdmissionTest, BoundsTheSizeOfARequest) {
+TEST(RequestValidationTest, BoundsTheSizeOfARequest) {
   EXPECT_EQ(CheckSize(1000, 1000), absl::OkStatus());
   const absl::Status refused = CheckSize(1001, 1000);
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(refused.message(), "request: at most 1000 bytes, got 1001");
 }
 
-TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {
+TEST(RequestValidationTest, ChecksThePromptAgainstTheModel) {
   SamplingParams sampling;
   sampling.max_tokens = 261;
   EXPECT_TRUE(CheckPrompt(std::vector<int32_t>(40, 1), sampling, Model()).ok());
@@ -194,7 +194,7 @@ TEST(AdmissionTest, ChecksThePromptAgainstTheModel) {
   EXPECT_THAT(std::string(CheckPrompt({-1}, sampling, Model()).message()), HasSubstr("got -1"));
 }
 
-TEST(AdmissionTest, ResolvesSelectionWithinTheProfile) {
+TEST(RequestValidationTest, ResolvesSelectionWithinTheProfile) {
   v1::SelectionOptions options;
   options.set_keep_ratio(0.25);
   const auto config = ResolveSelection(options, Model(), false, std::nullopt);
@@ -214,7 +214,7 @@ TEST(AdmissionTest, ResolvesSelectionWithinTheProfile) {
       HasSubstr("magic"));
 }
 
-TEST(AdmissionTest, ExplainNeedsPermissionOfRouterAndWorker) {
+TEST(RequestValidationTest, ExplainNeedsPermissionOfRouterAndWorker) {
   v1::SelectionOptions options;
   options.set_explain(true);
   EXPECT_TRUE(ResolveSelection(options, Model(), true, std::nullopt).ok());

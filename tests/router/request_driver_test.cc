@@ -411,7 +411,7 @@ TEST_F(RequestDriverTest, ARequestThatNoWorkerComesForFails) {
   workers_.SetDown("p:1", true);
   registry_->ReportUnreachable("p:1");
   RequestDriver::Options options;
-  options.patience.max_wait = absl::ZeroDuration();
+  options.wait_limit.max_wait = absl::ZeroDuration();
   Start(3, options);
   EXPECT_THAT(events_, ElementsAre("failed UNAVAILABLE"));
 }
@@ -453,7 +453,7 @@ TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
 // Prefill workers take it again and again, the decode worker never has room.
 TEST_F(RequestDriverTest, ARequestThatIsTakenAndRefusedAgainWaitsNoLongerInAll) {
   Workers({"p:1"}, {"d:1"});
-  const RequestQueue::Options options{.patience = {.max_wait = absl::Milliseconds(50)}};
+  const RequestQueue::Options options{.wait_limit = {.max_wait = absl::Milliseconds(50)}};
   const auto room = std::make_shared<WaitingRoom>(timer_, clock_, options);
   Start(/*max_tokens=*/3, {.waiting_room = room});
   const absl::Time late = absl::Now() + absl::Seconds(20);

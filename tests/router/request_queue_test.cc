@@ -49,7 +49,7 @@ TEST(RequestQueueTest, AFullQueueGivesUpTheLastOfTheLowestPriority) {
 }
 
 TEST(RequestQueueTest, WaitsForAShareOfTheTimeLeftAndNotTooLong) {
-  RequestQueue queue({.patience = {.max_wait = absl::Seconds(10), .deadline_share = 0.25}});
+  RequestQueue queue({.wait_limit = {.max_wait = absl::Seconds(10), .deadline_share = 0.25}});
   EXPECT_EQ(queue.MakeEntry(0, kNow, kNow + absl::Seconds(8)).until, kNow + absl::Seconds(2));
   EXPECT_EQ(queue.MakeEntry(0, kNow, kNow + absl::Hours(1)).until, kNow + absl::Seconds(10));
   EXPECT_EQ(queue.MakeEntry(0, kNow, absl::InfiniteFuture()).until, kNow + absl::Seconds(10));

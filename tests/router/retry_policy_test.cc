@@ -32,12 +32,12 @@ TEST(RetryPolicyTest, AWorkersOwnDeadlineIsNotTheRequests) {
   EXPECT_EQ(ReadFailure(absl::InternalError("NaN"), absl::Seconds(9)).code(), Code::kInternal);
 }
 
-TEST(RetryPolicyTest, OnlyTroubleSpeaksAgainstAWorkerAndItIsKnownWhose) {
+TEST(RetryPolicyTest, OnlyTroubleCountsAgainstAWorkerAndItIsKnownWhose) {
   const std::set<Code> trouble = {Code::kUnavailable, Code::kDataLoss, Code::kInternal,
                                   Code::kUnknown};
   for (int code = 1; code <= 16; ++code) {
     const auto c = static_cast<Code>(code);
-    EXPECT_EQ(SpeaksAgainstWorker(absl::Status(c, "x")), trouble.count(c) > 0) << code;
+    EXPECT_EQ(CountsAgainstWorker(absl::Status(c, "x")), trouble.count(c) > 0) << code;
   }
   absl::Status late = absl::DeadlineExceededError("the decode worker is silent");
   SetPeerFailed(late);

@@ -108,7 +108,7 @@ TEST_F(WaitingRoomTest, ANewcomerWaitsBehindThoseOfItsPriority) {
 }
 
 TEST_F(WaitingRoomTest, WhoWaitedTooLongIsRefusedWithTheWorkersWords) {
-  Open({.patience = {.max_wait = absl::Seconds(2)}});
+  Open({.wait_limit = {.max_wait = absl::Seconds(2)}});
   Wait("a", room_->Enter(0, absl::InfiniteFuture()), Full());
   Pass(absl::Seconds(2));
   EXPECT_THAT(Heard(), ElementsAre("a refused: full"));

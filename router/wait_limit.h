@@ -8,7 +8,7 @@ namespace winnow {
 
 // How long a request waits for a worker: for `max_wait` at most, and for this share of the time
 // that its deadline leaves; the rest is for the work itself.
-struct Patience {
+struct WaitLimit {
   absl::Duration max_wait = absl::Seconds(10);
   double deadline_share = 0.25;
 

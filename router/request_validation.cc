@@ -1,4 +1,4 @@
-#include "router/admission.h"
+#include "router/request_validation.h"
 
 #include <algorithm>
 #include <cmath>

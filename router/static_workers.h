@@ -9,10 +9,10 @@
 namespace winnow {
 
 // Workers that the router's flags name, by address or by a name with many addresses.
-class ListedWorkers final : public WorkerSource {
+class StaticWorkers final : public WorkerSource {
  public:
   // As AddressList takes them.
-  ListedWorkers(const std::vector<std::string>& prefill, const std::vector<std::string>& decode,
+  StaticWorkers(const std::vector<std::string>& prefill, const std::vector<std::string>& decode,
                 Resolver& resolver, absl::Duration resolve_period)
       : prefill_(prefill, resolver, resolve_period), decode_(decode, resolver, resolve_period) {}
 
