@@ -2,6 +2,8 @@
 // workers.
 #include "router/generation.h"
 
+#include <thread>
+
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -87,13 +89,17 @@ class GenerationTest : public ::testing::Test {
     committed.mutable_committed()->mutable_ledger()->set_prompt_tokens(3);
     p.Say(committed);
     for (size_t i = 1; i < ids.size() && ends_.empty(); ++i) {
-      v1::DecodeResponse decoded;
-      decoded.set_index(static_cast<int32_t>(i));
-      decoded.set_id(ids[i]);
-      decoded.set_is_stop(ids[i] == 0);
-      decoded.set_is_last(i + 1 == ids.size());
-      workers_.decodes.at(0)->Say(decoded);
+      workers_.decodes.at(0)->Say(
+          Decoded(static_cast<int32_t>(i), ids[i], /*is_last=*/i + 1 == ids.size()));
     }
+  }
+  static v1::DecodeResponse Decoded(int32_t index, int32_t id, bool is_last) {
+    v1::DecodeResponse decoded;
+    decoded.set_index(index);
+    decoded.set_id(id);
+    decoded.set_is_stop(id == 0);
+    decoded.set_is_last(is_last);
+    return decoded;
   }
   std::string Text() const {
     std::string text;
@@ -267,6 +273,32 @@ TEST_F(GenerationTest, ACancelEndsItOnceAndStopsTheWorker) {
   ASSERT_THAT(ends_, SizeIs(1));
   EXPECT_EQ(ends_[0].code(), absl::StatusCode::kCancelled);
   EXPECT_TRUE(workers_.prefills.at(0)->cancelled);
+}
+
+TEST_F(GenerationTest, ACancelAmongItsTokensEndsItOnce) {
+  Workers();
+  for (int round = 0; round < 50; ++round) {
+    events_.clear();
+    ends_.clear();
+    Begin(Ask("hello", 100));
+    const auto p = workers_.prefills.back();
+    v1::PrefillResponse reserved, token, committed;
+    reserved.mutable_reserved()->set_reservation_id("R");
+    p->Say(reserved);
+    token.mutable_token()->set_id(1);
+    p->Say(token);
+    const auto d = workers_.decodes.back();
+    std::thread workers([&] {
+      committed.mutable_committed()->set_decode_follows(true);
+      p->Say(committed);
+      for (int32_t index = 1; index < 20; ++index) d->Say(Decoded(index, 1, index == 19));
+    });
+    std::thread client([this] { generation_->Cancel(); });
+    workers.join();
+    client.join();
+    ASSERT_THAT(ends_, SizeIs(1));
+    ASSERT_EQ(ends_[0].ok(), events_.back().has_finished());
+  }
 }
 
 TEST_F(GenerationTest, ADeadlineThatPassedInTheQueueNeedsNoWorker) {

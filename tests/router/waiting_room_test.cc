@@ -1,8 +1,13 @@
 #include "router/waiting_room.h"
 
+#include <atomic>
+#include <functional>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "common/executor.h"
 #include "common/retry_hint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -150,6 +155,51 @@ TEST_F(WaitingRoomTest, TheTimeOfATurnIsItsOwn) {
   EXPECT_THAT(Heard(), ElementsAre("a tries"));
   first_turn_is_over();
   EXPECT_THAT(Heard(), IsEmpty());
+}
+
+// Runs callbacks without delay on threads of its own; drops the others, since nothing here takes
+// long enough.
+class ThreadTimer final : public Timer {
+ public:
+  void After(absl::Duration delay, std::function<void()> callback) override {
+    if (delay == absl::ZeroDuration()) executor_.Add(std::move(callback));
+  }
+
+ private:
+  Executor executor_{"timer", 2};
+};
+
+TEST(WaitingRoomThreadsTest, EveryRequestTriesOrIsRefusedOnceHoweverManyCome) {
+  constexpr int kThreads = 4, kRequests = 100;
+  FakeClock clock;
+  std::atomic<int> tried{0}, refused{0}, trying{0};
+  std::shared_ptr<WaitingRoom> room;
+  {
+    ThreadTimer timer;
+    room = std::make_shared<WaitingRoom>(timer, clock, RequestQueue::Options{.max_waiting = 8});
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < kRequests; ++i) {
+          const auto ticket = room->Enter(i % 3, absl::InfiniteFuture());
+          room->Wait(ticket, absl::OkStatus(),
+                     {.try_again =
+                          [&, ticket] {
+                            EXPECT_EQ(++trying, 1);
+                            --trying;
+                            ++tried;
+                            room->Leave(ticket);  // taken: the next one's turn
+                          },
+                      .refused = [&](const absl::Status&) { ++refused; }});
+          room->OnRoom();
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    while (tried + refused < kThreads * kRequests) std::this_thread::yield();
+  }
+  EXPECT_EQ(tried + refused, kThreads * kRequests);
+  EXPECT_EQ(room->size(), 0u);
 }
 
 }  // namespace
