@@ -8,11 +8,11 @@
 
 namespace winnow {
 
-// The window_offset (docs/claa.md) of prompts that went through the chat template. Such a prompt
-// ends in fixed tokens that say nothing of what was asked; the window of queries that scores skips
-// them. `wanted` if it is 0 or more; otherwise none where MODEL_DIR/claa.json sets window_offset,
-// which then counts for all prompts, and else the template's number of such tokens.
-// INVALID_ARGUMENT: a claa.json that is not valid.
+// The window_offset (docs/claa.md) for prompts made by the chat template. Such a prompt ends in
+// fixed tokens that say nothing about the question, so the scoring window skips them. Returns
+// `wanted` if it is 0 or more; otherwise nothing if MODEL_DIR/claa.json sets window_offset, which
+// then holds for all prompts; otherwise the number of the template's fixed last tokens.
+// INVALID_ARGUMENT: claa.json is not valid.
 absl::StatusOr<std::optional<int>> ChatWindowOffset(const std::string& model_dir,
                                                     const Tokenizer& tokenizer, int wanted);
 

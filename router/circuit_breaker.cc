@@ -5,7 +5,7 @@
 namespace winnow {
 namespace {
 
-constexpr size_t kMaxOutcomes = 256;  // the last of a busy window are enough
+constexpr size_t kMaxOutcomes = 256;  // in a busy window the last ones are enough
 
 }  // namespace
 
@@ -17,7 +17,7 @@ void CircuitBreaker::OnRequest(absl::Time now) {
 
 void CircuitBreaker::OnSuccess(absl::Time now) {
   if (state_ == State::kClosed) Note(now, /*ok=*/true);
-  // While open it is news from before.
+  // While open, the request was sent before the breaker opened and says nothing new.
   if (state_ == State::kHalfOpen) Reset();
 }
 

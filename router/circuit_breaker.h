@@ -6,17 +6,17 @@
 
 namespace winnow {
 
-// Whether a worker that answers polls should get requests, by how its last ones ended. Closed: all
-// is well. Open: its requests fail. Half-open: the time is over, one request is on its way to try
-// it; its end closes or opens. Pure: the caller brings the time, which never runs backwards.
+// Decides from the outcomes of a worker's last requests whether it should get more. Closed: yes.
+// Open: its requests fail, so none for a pause. Half-open: after the pause, one trial request whose
+// outcome closes or opens the breaker. Pure: callers pass the time in, which never runs backwards.
 class CircuitBreaker {
  public:
   struct Options {
-    // Opens when so many requests failed within `window` and they are at least half of those that
-    // ended in it.
+    // The breaker opens when `min_failures` requests failed within `window` and at least half of
+    // the requests that ended in it did.
     int min_failures = 3;
     absl::Duration window = absl::Seconds(10);
-    // How long it stays open; twice as long after every trial that fails.
+    // How long the breaker stays open; doubles with every trial that fails.
     absl::Duration first_pause = absl::Seconds(1);
     absl::Duration longest_pause = absl::Seconds(30);
   };
@@ -27,14 +27,14 @@ class CircuitBreaker {
       : options_(options), pause_(options.first_pause) {}
 
   // Whether a request may go to the worker now. A trial that has not ended after another pause does
-  // not keep the next one back.
+  // not block the next one.
   bool Allows(absl::Time now) const { return state_ == State::kClosed || now >= next_trial_; }
   // A request goes to the worker; the first one after the pause is the trial.
   void OnRequest(absl::Time now);
-  // A request ended well, or in a way that speaks against the worker.
+  // A request succeeded, or failed in a way that counts against the worker.
   void OnSuccess(absl::Time now);
   void OnFailure(absl::Time now);
-  // Another process is at the address: nothing is held against it.
+  // The worker was restarted: forgets all outcomes.
   void Reset();
 
   State state() const { return state_; }

@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kMinTokenBytes = 16;
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 
-// Not faster for a better guess.
+// The time does not depend on how much of a guess is right.
 bool EqualInConstantTime(absl::string_view a, absl::string_view b) {
   if (a.size() != b.size()) return false;
   unsigned difference = 0;
@@ -91,7 +91,7 @@ absl::StatusOr<std::vector<ClientEntry>> ParseClients(const std::string& text) {
   return clients;
 }
 
-// Changes when the file is written; empty when it cannot be read.
+// A text that changes when the file is written; empty when the file cannot be read.
 std::string VersionOf(const std::string& path) {
   if (access(path.c_str(), R_OK) != 0) return "";
   std::error_code error;
@@ -174,10 +174,10 @@ absl::StatusOr<std::unique_ptr<ClientTokens>> ClientTokens::Load(const std::stri
 }
 
 absl::Status ClientTokens::Reload() {
-  const std::string version = VersionOf(path_);  // first: a change meanwhile is seen again
+  const std::string version = VersionOf(path_);  // before reading, so that no change is missed
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    version_ = version;  // a bad file is complained of once
+    version_ = version;  // also of a bad file, which is reported once
   }
   const std::optional<std::string> text = ReadFile(path_);
   if (!text) return absl::InvalidArgumentError(absl::StrCat("client tokens: cannot read ", path_));
@@ -220,7 +220,7 @@ absl::StatusOr<std::shared_ptr<Client>> ClientTokens::Authenticate(
   }
   std::lock_guard<std::mutex> lock(mutex_);
   std::shared_ptr<Client> found;
-  for (const Entry& entry : entries_) {  // all of them, whoever it is
+  for (const Entry& entry : entries_) {  // always all of them, for equal time
     if (EqualInConstantTime(authorization, entry.token)) found = entry.client;
   }
   if (found == nullptr) return absl::UnauthenticatedError("no client has this token");

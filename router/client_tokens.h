@@ -12,27 +12,27 @@
 
 namespace winnow {
 
-// What a client may do; 0 is no limit.
+// What a client may do; 0 means no limit.
 struct ClientLimits {
   int64_t max_requests = 0;       // at a time
   int64_t tokens_per_minute = 0;  // prompt + max_tokens; a minute's worth may come at once
-  double min_keep_ratio = 0;      // of pruned prompts
+  double min_keep_ratio = 0;      // for pruned prompts
 };
 
-// Somebody with a token, and what they have used. Thread-safe.
+// The owner of a token, and what it has used of its limits. Thread-safe.
 class Client {
  public:
   Client(std::string name, const ClientLimits& limits, const Clock& clock);
 
   const std::string& name() const { return name_; }
-  // What was used stays used.
+  // What the client has used counts against the new limits.
   void SetLimits(const ClientLimits& limits);
 
-  // Takes one of max_requests, until End. RESOURCE_EXHAUSTED with a retry hint.
+  // Counts a running request until End. RESOURCE_EXHAUSTED, with a retry hint: max_requests run.
   absl::Status Begin();
   void End();
-  // INVALID_ARGUMENT: more than a minute's worth. RESOURCE_EXHAUSTED says when there will be as
-  // many.
+  // Takes tokens off the client's rate. INVALID_ARGUMENT: more than a minute's worth.
+  // RESOURCE_EXHAUSTED, with a hint that says when there will be enough.
   absl::Status TakeTokens(int64_t count);
   // PERMISSION_DENIED: below min_keep_ratio.
   absl::Status CheckKeepRatio(double ratio) const;
@@ -44,17 +44,17 @@ class Client {
   ClientLimits limits_;
   int64_t running_ = 0;
   double tokens_left_ = 0;
-  absl::Time counted_;  // when tokens_left_ was right
+  absl::Time counted_;  // when tokens_left_ was computed
 };
 
-// The clients that a router knows, from a JSON file:
+// The clients of a router, from a JSON file:
 //   {"clients": [{"name": "search", "token": "…", "max_requests": 8, "tokens_per_minute": 500000,
 //                 "min_keep_ratio": 0.05}, …]}
-// Limits may be left out. Thread-safe.
+// Limits are optional. Thread-safe.
 class ClientTokens {
  public:
-  // INVALID_ARGUMENT names the file and what is wrong: unreadable, an unknown field, a token of
-  // less than 16 bytes, a name or token twice. `clock` must outlive it.
+  // INVALID_ARGUMENT names the file and the fault: unreadable, an unknown field, a token of less
+  // than 16 bytes, a name or token twice. `clock` must outlive the clients.
   static absl::StatusOr<std::unique_ptr<ClientTokens>> Load(const std::string& path,
                                                             const Clock& clock);
 
@@ -63,8 +63,8 @@ class ClientTokens {
   // were, and the same file is not reported twice.
   absl::Status ReloadIfChanged();
 
-  // Whose token an "authorization" header carries ("Bearer …"). UNAUTHENTICATED. Takes equally long
-  // for every wrong token of one length.
+  // The client whose token an "authorization" header ("Bearer …") carries. UNAUTHENTICATED: none.
+  // The comparison takes equally long for every wrong token of one length.
   absl::StatusOr<std::shared_ptr<Client>> Authenticate(absl::string_view authorization) const;
 
  private:
@@ -79,7 +79,7 @@ class ClientTokens {
   const Clock& clock_;
   mutable std::mutex mutex_;
   std::vector<Entry> entries_;
-  std::string version_;  // of the file when it was last looked at: its time and size
+  std::string version_;  // time and size of the file when it was last read
 };
 
 }  // namespace winnow

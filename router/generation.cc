@@ -33,7 +33,7 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const Tokenizer& tokenizer,
     turns.push_back({message.role(), message.content()});
   }
   absl::StatusOr<std::vector<int32_t>> ids = tokenizer.EncodeChat(turns);
-  // No template: another request, raw or ids, would do.
+  // The model has no chat template, which the client can avoid: with raw text or ids.
   if (absl::IsFailedPrecondition(ids.status())) {
     return absl::InvalidArgumentError(ids.status().message());
   }
@@ -63,14 +63,14 @@ Generation::Generation(const GenerationParts& parts, const GenerationOptions& op
 
 void Generation::Begin() {
   parts_.metrics.OnTaken(SecondsSince(received_));
-  if (IsCancelled()) {  // it waited for this thread too long
+  if (IsCancelled()) {  // while it waited for this thread
     End(CancelStatus());
     return;
   }
   absl::StatusOr<v1::PrefillRequest> prefill = MakePrefillRequest(std::exchange(request_, {}));
   if (!prefill.ok()) {
     parts_.metrics.OnRejected(WhyRejected(prefill.status()));
-    // Without the sentence: it may quote the request.
+    // Only the code: the text may quote the request.
     Log(spdlog::level::debug,
         absl::StrCat("refused: ", absl::StatusCodeToString(prefill.status().code())));
     End(prefill.status());
@@ -160,7 +160,7 @@ absl::StatusOr<v1::PrefillRequest> Generation::MakePrefillRequest(
     const v1::GenerateRequest& request) {
   WINNOW_RETURN_IF_ERROR(CheckSize(pass_.bytes(), options_.max_request_bytes));
   WINNOW_RETURN_IF_ERROR(CheckEnvelope(request));
-  // Workers keep KV under a request's name, so two clients that chose the same one must not meet.
+  // Workers keep KV under the request's id, so two clients that chose the same one must not meet.
   const std::string unique = absl::StrCat(absl::Hex(RandomBits(), absl::kZeroPad16));
   name_ = request.request_id().empty() ? unique : request.request_id();
   WINNOW_ASSIGN_OR_RETURN(const v1::WorkerInfo model, parts_.registry.Model());
@@ -240,8 +240,8 @@ void Generation::OnFinished(const DriverResult& result) {
   End(absl::OkStatus());
 }
 
-// The worker's stages and the router's: their sum is the TTFT, unless an earlier attempt than the
-// committed one made token 0.
+// The worker's stages and the router's. Their sum is the TTFT, unless token 0 came from an earlier
+// attempt than the committed one.
 StageTimes Generation::Stages(const v1::Committed& committed) const {
   StageTimes s = FromProto(committed.stages());
   const double worker = s.queue + s.reserve_wait + s.full_layers + s.score + s.allreduce +
@@ -249,8 +249,8 @@ StageTimes Generation::Stages(const v1::Committed& committed) const {
   s.tokenize = tokenize_seconds_;
   s.admit = absl::ToDoubleSeconds(dispatched_ - received_) - tokenize_seconds_;
   const double outside = std::max(0.0, absl::ToDoubleSeconds(first_token_ - dispatched_) - worker);
-  // Until the worker's word that it has the request, failed attempts before it among that; then
-  // whatever lies between and is not the worker's.
+  // Dispatch ends when the worker accepts, and includes failed attempts before. Relay is the rest
+  // that is not the worker's.
   s.dispatch = std::min(outside, absl::ToDoubleSeconds(accepted_ - dispatched_));
   s.relay = outside - s.dispatch;
   return s;

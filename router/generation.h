@@ -27,7 +27,7 @@ namespace winnow {
 struct GenerationOptions {
   bool allow_explain = false;
   int64_t max_request_bytes = kMaxMessageBytes;
-  std::optional<int> chat_window_offset;  // of chat prompts, in place of the profile's
+  std::optional<int> chat_window_offset;  // for chat prompts, instead of the profile's
   RequestDriver::Options driver;
 };
 
@@ -48,8 +48,8 @@ struct GenerationSink {
   std::function<void(const absl::Status&)> finish;
 };
 
-// One Generate call, from its admission to its last event: tokenizes, admits, drives, turns tokens
-// into text. Free of gRPC. Keeps itself alive until it has finished. Thread-safe.
+// One request from its text to its last event: validates, tokenizes, drives it through the workers,
+// turns tokens into text. No gRPC. Keeps itself alive until it has finished. Thread-safe.
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // What `parts` and `options` refer to must outlive the generation. The clock starts here. The
@@ -57,15 +57,16 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Generation(const GenerationParts& parts, const GenerationOptions& options,
              v1::GenerateRequest request, Pass pass, GenerationSink sink);
 
-  // Tokenizes on the calling thread, then goes on by events. Call once.
+  // Tokenizes on the calling thread, then continues by events. Call once.
   void Begin();
-  // The client is gone or its deadline has passed. Any time, any thread.
+  // The client is gone or its deadline has passed. May be called at any time on any thread, but not
+  // from the sink.
   void Cancel();
 
  private:
   // Validates and tokenizes.
   absl::StatusOr<v1::PrefillRequest> MakePrefillRequest(const v1::GenerateRequest& request);
-  absl::Status CheckClient() const;  // its limits, once the prompt's tokens are known
+  absl::Status CheckClient() const;  // its limits, once the number of tokens is known
   TokenReply OnToken(int32_t index, int32_t id, bool is_stop);
   void OnDecodeReady();
   void OnFinished(const DriverResult& result);
@@ -80,12 +81,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   const GenerationParts parts_;
   const GenerationOptions& options_;
-  v1::GenerateRequest request_;  // until it is admitted
+  v1::GenerateRequest request_;  // until it is tokenized
   Pass pass_;
   const GenerationSink sink_;
   const absl::Time received_;
 
-  std::string name_;  // as the client knows it
+  std::string name_;  // the request id that the client knows
   SamplingParams sampling_;
   SelectionConfig selection_;
   int64_t prompt_tokens_ = 0;

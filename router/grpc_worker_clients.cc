@@ -18,7 +18,7 @@ namespace {
 
 constexpr absl::Duration kAbortTimeout = absl::Seconds(5);
 
-// A server stream; deletes its own hold on itself when it has ended.
+// A server stream. Owns itself until it has ended.
 template <typename Request, typename Response>
 class ServerStream final : public StreamCall, public grpc::ClientReadReactor<Response> {
  public:
@@ -78,7 +78,7 @@ std::shared_ptr<grpc::Channel> GrpcWorkerClients::Channel(const std::string& add
   std::shared_ptr<grpc::Channel>& channel = channels_[address];
   if (channel == nullptr) {
     absl::StatusOr<std::shared_ptr<grpc::Channel>> made = MakeChannel(address, {.tls = tls_});
-    // Addresses were checked at start; a lame channel answers UNAVAILABLE.
+    // Addresses were checked before; should one be bad, its calls fail with UNAVAILABLE.
     channel =
         made.ok() ? *made : grpc::CreateChannel("invalid:", grpc::InsecureChannelCredentials());
   }
@@ -153,8 +153,8 @@ void GrpcWorkerClients::GetInfo(const std::string& address, v1::WorkerRole role,
   }
 }
 
-// A call keeps its channel; a channel whose last owner is a callback of gRPC would join the thread
-// that it runs on. So those in use wait for a later visit.
+// A call keeps its channel alive. A channel destroyed by its last call, inside a callback of gRPC,
+// would join the thread that it runs on; so channels in use are kept for a later call of Forget.
 void GrpcWorkerClients::Forget(const std::string& address) {
   std::vector<std::shared_ptr<grpc::Channel>> unused;  // destroyed without the lock
   std::lock_guard<std::mutex> lock(mutex_);

@@ -16,7 +16,8 @@ namespace winnow {
 // WorkerClients over gRPC; one connection per worker.
 class GrpcWorkerClients final : public WorkerClients {
  public:
-  // `tls`: what this router shows and trusts; none: plain text.
+  // `tls`: the router's certificate and the authority that it trusts; none: plain text. `clock`
+  // must outlive the clients.
   explicit GrpcWorkerClients(const Clock& clock, TlsFiles tls = {})
       : clock_(clock), tls_(std::move(tls)) {}
 
@@ -42,7 +43,7 @@ class GrpcWorkerClients final : public WorkerClients {
   const TlsFiles tls_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;
-  std::vector<std::shared_ptr<grpc::Channel>> forgotten_;  // until their last call has ended
+  std::vector<std::shared_ptr<grpc::Channel>> forgotten_;  // kept until their last call has ended
 };
 
 }  // namespace winnow

@@ -86,7 +86,7 @@ void ServeUntilStopped(const WorkerRegistry& registry, bool expects_decode, RpcS
 
 absl::StatusOr<std::unique_ptr<RpcServer>> ServeGrpc(const RouterConfig& config,
                                                      std::vector<grpc::Service*> services) {
-  // A little more than a request may have, so that our own words refuse what is just too large.
+  // A little more than a request may have, so that the router itself refuses slightly larger ones.
   const int64_t max_message_bytes = config.front_door.generation.max_request_bytes + (1 << 20);
   return StartServer({.listen = config.listen,
                       .services = std::move(services),

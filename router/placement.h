@@ -8,38 +8,38 @@
 
 namespace winnow {
 
-// What placement knows of one worker.
+// What placement knows about one worker.
 struct WorkerView {
   std::string address;
   bool ready = false;
-  bool failing = false;  // its requests fail: chosen only when nothing else is left
+  bool failing = false;  // its requests fail: chosen only as a last resort
   std::string layout_digest;
   uint64_t incarnation = 0;
-  // Tokens of the work that it has, by this router and by others, as far as that is known.
+  // Work in tokens, of this router and, as far as known, of others.
   int64_t outstanding = 0;
 };
 
 struct Placement {
   std::string prefill_address;
-  std::string decode_address;       // empty when none is needed
-  uint64_t decode_incarnation = 0;  // 0 with it
+  std::string decode_address;       // empty when no decode worker is needed
+  uint64_t decode_incarnation = 0;  // 0 when no decode worker is needed
 };
 
 struct PlacementQuery {
   bool needs_decode = true;
-  // Where ties begin to be broken; counts up with every request.
+  // The position in the list where the breaking of ties starts; counts up with every request.
   size_t rotation = 0;
-  // Addresses that failed this request: chosen only when nothing else is left.
+  // Addresses that failed this request: chosen only as the last resort of all.
   std::vector<std::string> avoid;
-  // Only this prefill worker will do (it holds the KV); empty: any.
+  // The prefill worker that must be chosen, since it holds the KV; empty: any.
   std::string only_prefill;
 };
 
-// Chooses the ready workers with the least outstanding work: the prefill worker first, among those
-// that have a ready decode worker of the same layout digest, then the decode worker. Failing ones
-// come after all others, and after them those to avoid. Ties go to the one that comes first in the
-// list, counted from `rotation`. UNAVAILABLE says which role is missing. Linear in the number of
-// workers.
+// Chooses the ready workers with the least outstanding work: first the prefill worker, among those
+// for which there is a ready decode worker of the same layout digest, then the decode worker.
+// Failing workers come after all others, and workers to avoid after those. Ties go to the first in
+// the list, counted from `rotation`. UNAVAILABLE says which role is missing. Linear in the number
+// of workers.
 absl::StatusOr<Placement> ChooseWorkers(const std::vector<WorkerView>& prefill,
                                         const std::vector<WorkerView>& decode,
                                         const PlacementQuery& query);

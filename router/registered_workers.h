@@ -10,20 +10,21 @@
 
 namespace winnow {
 
-// Workers that registered themselves, each for the time of its lease. Thread-safe.
+// Workers that registered themselves; each is known until its lease ends. Thread-safe.
 class RegisteredWorkers final : public WorkerSource {
  public:
   struct Options {
-    // A lease is never shorter or longer than these.
+    // Bounds of a lease.
     absl::Duration shortest_ttl = absl::Seconds(1);
     absl::Duration longest_ttl = absl::Minutes(2);
     size_t max_workers = 4096;
   };
+  // `clock` must outlive the object.
   RegisteredWorkers(const Clock& clock, Options options) : clock_(clock), options_(options) {}
 
-  // Gives the worker a lease, or renews the one it has; tells how long it lasts. An address belongs
-  // to the process that registered it last. With a `ttl` of zero the lease of that process ends.
-  // INVALID_ARGUMENT says which field of `info` is bad. RESOURCE_EXHAUSTED: too many workers.
+  // Gives the worker a lease, or renews its lease; returns how long it lasts. An address belongs to
+  // the process that registered it last, and a `ttl` of zero ends that process's lease.
+  // INVALID_ARGUMENT names the bad field of `info`. RESOURCE_EXHAUSTED: too many workers.
   absl::StatusOr<absl::Duration> Register(const v1::WorkerInfo& info, absl::Duration ttl);
 
   std::vector<WorkerAddress> Workers() const override;

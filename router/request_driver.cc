@@ -10,24 +10,10 @@
 namespace winnow {
 namespace {
 
-// Full workers that are asked one after the other before a request waits.
+// How many full workers a request asks, one after the other, before it waits.
 constexpr int kMaxRefusals = 3;
 
 }  // namespace
-
-const char* DriverStageName(DriverStage stage) {
-  switch (stage) {
-    case DriverStage::kPlace:
-      return "place";
-    case DriverStage::kPrefill:
-      return "prefill";
-    case DriverStage::kResend:
-      return "resend";
-    case DriverStage::kDecode:
-      return "decode";
-  }
-  return "unknown";
-}
 
 RequestDriver::RequestDriver(v1::PrefillRequest request, Deadline deadline, const Parts& parts,
                              DriverCallbacks callbacks, Options options)
@@ -97,8 +83,9 @@ void RequestDriver::StartPrefill() {
   request_.set_decode_address(placement_.decode_address);
   request_.set_decode_incarnation(placement_.decode_incarnation);
   request_.clear_forced_tokens();
-  // When the client has all its tokens and only the ledger is missing, the prompt runs as before
-  // and its token is dropped as a repeat: a decode worker has nothing to go on with.
+  // When the client has all its tokens and only the ledger is missing, the prompt runs without
+  // forced tokens, since a decode worker would have no step to make. Its token is dropped as a
+  // repeat.
   if (!complete_) request_.mutable_forced_tokens()->Add(tokens_.begin(), tokens_.end());
   prefill_ = parts_.clients.Prefill(
       placement_.prefill_address, request_, Scope(),
@@ -160,11 +147,12 @@ void RequestDriver::OnResendMessage(const v1::ResendResponse& message) {
 void RequestDriver::OnReserved(const v1::Reserved& reserved) {
   reserved_ = true;
   reservation_id_ = reserved.reservation_id();
-  // Before token 0 nobody knows whether there will be anything to decode.
+  // Token 0 may be the last one, so decoding is opened only after it.
   if (!tokens_.empty()) OpenDecode();
 }
 
-// Opened before the commit, where it waits: so no round trip lies between the commit and token 1.
+// Decode is opened before the commit and waits for it at the worker, so that no round trip lies
+// between the commit and token 1.
 void RequestDriver::OpenDecode() {
   if (complete_ || phase_ == Phase::kEnded) return;
   v1::DecodeRequest decode;
@@ -190,7 +178,7 @@ void RequestDriver::OnCommitted(const v1::Committed& committed) {
   TryFinish();
   if (phase_ == Phase::kEnded || decode_ != nullptr) return;
   if (reserved_) {
-    OpenDecode();  // the stream broke while it waited, but the decode worker is there
+    OpenDecode();  // the first stream broke before the commit, but the decode worker lives
   } else {
     Fail(absl::InternalError("the prefill worker committed without a reservation"));
   }
@@ -226,16 +214,16 @@ void RequestDriver::OnPrefillEnded(const absl::Status& status) {
   Retry(stage, reason);
 }
 
-// Against whom the failure counts: a prefill worker tells when it was its decode worker.
+// Counts the failure against the worker that caused it: a prefill worker marks failures of its
+// decode worker as a peer's.
 void RequestDriver::JudgePrefillAttempt(const absl::Status& reason) {
   if (!CountsAgainstWorker(reason)) return;
   const bool is_decode = IsPeerFailed(reason) && !placement_.decode_address.empty();
   parts_.registry.ReportFailure(is_decode ? placement_.decode_address : placement_.prefill_address);
 }
 
-// The next attempt should meet other workers, if there are any. A prefill worker that did not even
-// accept is to blame itself; later it may be its word that the decode worker failed, or its own
-// death, which a poll tells apart.
+// Makes the next attempt prefer other workers. A prefill worker that did not even accept failed
+// itself. Later, either worker may have failed, and a poll of both tells which.
 void RequestDriver::BlamePrefillAttempt(const absl::Status& reason) {
   const bool prefill_is_silent = phase_ == Phase::kPrefill && !accepted_;
   if (prefill_is_silent) {
@@ -243,7 +231,7 @@ void RequestDriver::BlamePrefillAttempt(const absl::Status& reason) {
     if (absl::IsUnavailable(reason)) parts_.registry.ReportUnreachable(placement_.prefill_address);
     return;
   }
-  // It took the request, so it is not the one that is full.
+  // A prefill worker that took the request is not the one that is full.
   if (!reserved_ && phase_ == Phase::kPrefill && !absl::IsResourceExhausted(reason)) {
     avoid_.push_back(placement_.prefill_address);
   }
@@ -262,7 +250,8 @@ void RequestDriver::OnDecodeEnded(const absl::Status& status) {
   }
   if (MayRetry(reason)) {
     parts_.registry.Recheck(placement_.decode_address);
-    // The prefill worker sees a loss itself and keeps the KV: its word decides how to go on.
+    // The prefill worker notices the loss, too, and keeps the KV: the end of its call decides
+    // whether to resend.
     if (!committed_) return;
     avoid_.push_back(placement_.decode_address);
     if (absl::IsUnavailable(reason)) parts_.registry.ReportUnreachable(placement_.decode_address);
@@ -276,13 +265,13 @@ void RequestDriver::Retry(DriverStage stage, const absl::Status& reason) {
   // A prefill worker that took the request is not the one that is full.
   const v1::WorkerRole role =
       phase_ == Phase::kPrefill && !accepted_ ? v1::WORKER_ROLE_PREFILL : v1::WORKER_ROLE_DECODE;
-  // The prefill worker keeps the KV of an attempt that failed while it was shipped, also when the
-  // next decode worker refuses it.
+  // The prefill worker keeps KV that it could not ship, and keeps it on when the next decode worker
+  // is full.
   const bool is_kept =
       stage == DriverStage::kPrefill ? reserved_ : stage == DriverStage::kResend && is_full;
   const bool can_resend = is_kept && !tokens_.empty() && !complete_;
   EndAttempt(absl::StrCat("attempt failed: ", std::string(reason.message())));
-  // The hint of a full worker is of no concern to another one.
+  // Another worker may have room now, whatever this one's hint says.
   const bool goes_elsewhere =
       is_full && refusals_ < kMaxRefusals && parts_.registry.HasOther(role, avoid_);
   if (is_full && !goes_elsewhere && tokens_.empty() && options_.waiting_room != nullptr) {
@@ -341,7 +330,7 @@ void RequestDriver::WaitForRoom(const absl::Status& full) {
   ++epoch_;
   phase_ = Phase::kWaiting;
   refusals_ = 0;
-  avoid_.clear();  // they may have room by then
+  avoid_.clear();  // all of them may have room by then
   if (!ticket_) ticket_ = options_.waiting_room->Enter(request_.priority(), deadline_.when());
   const auto if_waiting = [self = shared_from_this(), epoch = epoch_](const auto& act) {
     std::lock_guard<std::mutex> lock(self->mutex_);
@@ -381,8 +370,8 @@ void RequestDriver::EndAttempt(const std::string& reason) {
   ++epoch_;
   if (prefill_ != nullptr && !committed_) prefill_->Cancel();
   prefill_ = nullptr;
-  // A decode worker that sent its last token frees everything itself; so does one without a commit,
-  // whose prefill worker aborts, but that one may be gone.
+  // A decode worker that sent its last token frees everything itself. Without a commit the prefill
+  // worker aborts the reservation, but that worker may be gone, so the router aborts, too.
   if (decode_ != nullptr && !decode_is_done_) decode_->Cancel();
   decode_ = nullptr;
   const bool frees_itself = decode_is_done_ || (committed_ && !result_.committed.decode_follows());

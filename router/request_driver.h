@@ -12,6 +12,7 @@
 #include "common/backoff.h"
 #include "common/clock.h"
 #include "common/timer.h"
+#include "router/driver_events.h"
 #include "router/retry_policy.h"
 #include "router/wait_limit.h"
 #include "router/waiting_room.h"
@@ -20,9 +21,9 @@
 
 namespace winnow {
 
-// How a generation went that came to its end.
+// The result of a generation that succeeded.
 struct DriverResult {
-  v1::Committed committed;  // of the attempt that ended well
+  v1::Committed committed;  // by the attempt that succeeded
   int tensor_parallel = 0;  // of its prefill worker
 };
 
@@ -47,25 +48,9 @@ struct DriverCallbacks {
   std::function<void(const absl::Status&)> failed;
 };
 
-// Where an attempt failed.
-enum class DriverStage { kPlace, kPrefill, kResend, kDecode };
-const char* DriverStageName(DriverStage stage);
-
-// Counters that a driver moves.
-class DriverEvents {
- public:
-  virtual ~DriverEvents() = default;
-  // Another attempt follows.
-  virtual void OnRetry(DriverStage stage, const absl::Status& reason) {}
-  // A decode worker was lost after the commit; the prompt runs again elsewhere. OnRetry follows.
-  virtual void OnMigration(const absl::Status& reason) {}
-  // The client went away or its deadline passed.
-  virtual void OnCancelled(DriverStage stage) {}
-};
-
 // Drives one request through a prefill and a decode worker: dispatch, order of tokens, retry,
-// resend, migration (docs/design.md §4). Event-driven; no call blocks. Kept alive by its own calls
-// until it has ended. Thread-safe.
+// resend, migration (docs/design.md §4). Event-driven: no method waits for a worker. The calls and
+// timers that the driver starts keep it alive until the request has ended. Thread-safe.
 class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
  public:
   struct Options {
@@ -73,11 +58,10 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     BackoffOptions backoff;
     double jitter = 0.5;  // in [0, 1], drawn for each request
     TraceContext trace;   // with the router's own span
-    // Where it waits while all workers are full. Null: it tries again after their hint, which
-    // counts as an attempt.
+    // Where the request waits while all workers are full. Null: it tries again after the workers'
+    // hint, which counts as an attempt.
     std::shared_ptr<WaitingRoom> waiting_room;
-    // For when no worker is ready: the one that was lost may be back, or its successor. This counts
-    // as no attempt.
+    // How long the request waits for a worker to become ready. This counts as no attempt.
     WaitLimit wait_limit;
   };
   // What the drivers of a router share. All must outlive them.
@@ -88,7 +72,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
     Timer& timer;
     DriverEvents& events;
   };
-  // `request` has everything but attempt, decode worker and forced tokens.
+  // The driver fills in attempt, decode worker and forced tokens of `request`.
   RequestDriver(v1::PrefillRequest request, Deadline deadline, const Parts& parts,
                 DriverCallbacks callbacks, Options options);
 
@@ -105,7 +89,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   void StartPrefill();
   void StartResend();
   CallScope Scope() const { return {deadline_, options_.trace}; }
-  DriverStage Stage() const;  // what the attempt waits for; the lock is held
+  DriverStage Stage() const;  // what the attempt waits for
   // Chooses workers and counts this attempt's work on them. False when none are ready: the request
   // then waits for them, or, with `only_prefill`, nothing has changed.
   bool AcquireWorkers(const std::string& only_prefill);
@@ -122,17 +106,17 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   void BlamePrefillAttempt(const absl::Status& reason);
   void Retry(DriverStage stage, const absl::Status& reason);
   void WaitForWorkers(const absl::Status& nobody);
-  // Another attempt, if nothing ends the request before; a resend where that can do.
+  // Starts another attempt later, unless the request ends before: a resend if the KV was kept.
   void TryAgainAfter(absl::Duration delay, bool can_resend);
-  // In the waiting room; `full`: the words of the last worker that was asked, if any.
+  // Joins the waiting room. `full`: the refusal of the last worker that was asked, or OK.
   void WaitForRoom(const absl::Status& full);
   void LeaveWaitingRoom();
   void TryFinish();
   void Fail(const absl::Status& status);
-  // Ends the calls of this attempt and frees what it holds; what still comes from them is dropped.
+  // Ends the calls of this attempt and frees what they hold. Later callbacks of theirs are dropped.
   void EndAttempt(const std::string& reason);
 
-  // Wraps a handler for the current attempt: takes the lock, and drops what comes too late.
+  // Wraps a handler for the current attempt: takes the lock, and ignores calls after its end.
   template <typename Arg>
   std::function<void(const Arg&)> ForAttempt(void (RequestDriver::*handler)(const Arg&));
 
@@ -146,18 +130,18 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   std::mutex mutex_;  // of what follows
   v1::PrefillRequest request_;
   Phase phase_ = Phase::kIdle;
-  uint64_t epoch_ = 0;              // counts attempts and waits, so that late callbacks are known
+  uint64_t epoch_ = 0;              // counts attempts and waits, to recognize late callbacks
   std::vector<std::string> avoid_;  // addresses that failed this request
 
   // The request as its client sees it.
   std::vector<int32_t> tokens_;
   bool complete_ = false;  // the last token was sent, or the client has enough
 
-  // Of the waiting room, from its first Enter on: one that was taken, then refused by a decode
-  // worker, comes back to its old place and waits no longer in all.
+  // Our waiting-room entry. Kept across attempts, so that a request sent back by a full decode
+  // worker keeps its queue position and its original wait limit.
   std::optional<RequestQueue::Entry> ticket_;
   std::optional<absl::Time> waits_until_;  // while no worker is ready
-  int refusals_ = 0;                       // by full workers, since it last waited
+  int refusals_ = 0;                       // by full workers, since the request last waited
   int failures_ = 0;                       // attempts that failed otherwise
 
   // The current attempt.
@@ -168,7 +152,7 @@ class RequestDriver : public std::enable_shared_from_this<RequestDriver> {
   bool accepted_ = false, reserved_ = false, committed_ = false;
   bool decode_is_done_ = false;  // the decode worker sent its last token
   std::string reservation_id_;
-  std::map<int32_t, v1::DecodeResponse> early_;  // came before those in front of them
+  std::map<int32_t, v1::DecodeResponse> early_;  // tokens that came before their predecessors
   DriverResult result_;
 };
 

@@ -11,8 +11,8 @@
 
 namespace winnow {
 
-// Requests that wait for a worker: highest priority first, then first come. Bounded in number and
-// in time. It is told the time; not thread-safe.
+// The requests that wait for a worker, highest priority first, then in order of arrival. Bounded in
+// number and in time. Callers pass the time in. Not thread-safe.
 class RequestQueue {
  public:
   struct Options {
@@ -20,24 +20,25 @@ class RequestQueue {
     WaitLimit wait_limit;
   };
   struct Entry {
-    uint64_t id = 0;  // counts up: who has the lower one came first
+    uint64_t id = 0;  // in order of arrival
     int priority = 0;
-    absl::Time until;  // then it must have left
+    absl::Time until;  // the end of its wait
   };
 
   explicit RequestQueue(Options options) : options_(options) {}
 
-  // A newcomer; it is not in the queue yet.
+  // Makes an entry for a new request, without queueing it.
   Entry MakeEntry(int priority, absl::Time now, absl::Time deadline);
-  // Puts an entry in its place, which is its old one if it was here before. When the queue is full,
-  // the last of the lowest priority must go, perhaps this very one: it is returned.
+  // Queues an entry; one that was queued before returns to its old position. When the queue is
+  // full, the last entry of the lowest priority, perhaps this very one, is removed and its id
+  // returned.
   std::optional<uint64_t> Add(const Entry& entry);
   std::optional<Entry> TakeFirst();
-  // The entries whose time is over.
+  // Removes the entries whose wait is over; returns their ids.
   std::vector<uint64_t> TakeLate(absl::Time now);
   void Remove(const Entry& entry) { entries_.erase(KeyOf(entry)); }
   bool Has(const Entry& entry) const { return entries_.count(KeyOf(entry)) > 0; }
-  // Whether a newcomer of this priority would stand behind somebody.
+  // Whether a new request of this priority would wait behind another.
   bool HasBefore(int priority) const;
   size_t size() const { return entries_.size(); }
 

@@ -7,7 +7,7 @@
 namespace winnow {
 namespace {
 
-// Deadlines travel as rounded time left, so a worker may see one pass a little before we do.
+// Deadlines travel as rounded remaining time, so they may pass at a worker slightly earlier.
 constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(50);
 
 absl::Status WithCode(const absl::Status& status, absl::StatusCode code) {
@@ -28,7 +28,7 @@ bool MayRetry(const absl::Status& failure) {
     case absl::StatusCode::kAborted:
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kUnknown:  // gRPC's word for some broken streams
+    case absl::StatusCode::kUnknown:  // gRPC's code for some broken streams
       return true;
     default:
       return false;

@@ -9,22 +9,22 @@ namespace winnow {
 
 // What a failed attempt means. Pure.
 
-// What another attempt may cure: a worker that is gone, full or restarted, KV that was damaged or
-// lost. Never a bad request, nor an engine's INTERNAL.
+// Whether another attempt may succeed: after the loss or restart of a worker, a full worker, or
+// damaged or lost KV. Never after a bad request or an engine's INTERNAL.
 bool MayRetry(const absl::Status& failure);
 
-// What speaks against the worker that it comes from. Not being full or restarted, nor a request's
-// own end.
+// Whether a failure is a sign that the worker is broken. Being full, a restart, and the end of the
+// request's own time are not.
 bool CountsAgainstWorker(const absl::Status& failure);
 
-// A worker's words as the router takes them. DEADLINE_EXCEEDED and CANCELLED while the request has
-// time left and nobody cancelled it are the worker's own trouble, and so is a stream that ended
-// well too early: UNAVAILABLE.
+// The failure that the end of a worker's stream means. UNAVAILABLE stands for the worker's own
+// trouble: DEADLINE_EXCEEDED while the request has time left, CANCELLED although nobody cancelled,
+// or OK before the work was done.
 absl::Status ReadFailure(const absl::Status& ended, absl::Duration time_left);
 
-// The last failure as clients see it: only codes of GenerationService.Generate. Identities and
-// leases are not theirs to repair, so NOT_FOUND, ABORTED and FAILED_PRECONDITION become
-// UNAVAILABLE; damage and what no contract allows become INTERNAL. Keeps the text and the hint.
+// The last failure as clients see it, with a code that GenerationService.Generate documents.
+// Clients cannot repair identities and leases, so NOT_FOUND, ABORTED and FAILED_PRECONDITION become
+// UNAVAILABLE; damaged data and codes outside any contract become INTERNAL. Keeps text and hint.
 absl::Status ForClient(const absl::Status& failure);
 
 }  // namespace winnow

@@ -8,10 +8,10 @@
 
 namespace winnow {
 
-// Workers that the router's flags name, by address or by a name with many addresses.
+// The workers that flags list: by address, or by a name that resolves to addresses.
 class StaticWorkers final : public WorkerSource {
  public:
-  // As AddressList takes them.
+  // `prefill` and `decode` are entries of an AddressList. `resolver` must outlive the object.
   StaticWorkers(const std::vector<std::string>& prefill, const std::vector<std::string>& decode,
                 Resolver& resolver, absl::Duration resolve_period)
       : prefill_(prefill, resolver, resolve_period), decode_(decode, resolver, resolve_period) {}

@@ -15,7 +15,7 @@ std::string StopStrings::Add(const std::string& text) {
     held_.resize(first);
     return std::exchange(held_, "");
   }
-  size_t keep = 0;  // the longest tail that begins a stop string
+  size_t keep = 0;  // length of the longest tail that begins a stop string
   for (const std::string& stop : stops_) {
     for (size_t length = std::min(held_.size(), stop.size() - 1); length > keep; --length) {
       if (held_.compare(held_.size() - length, length, stop, 0, length) == 0) {

@@ -5,15 +5,15 @@
 
 namespace winnow {
 
-// Ends a stream of text before the first of some strings. Text that may be the beginning of one is
-// held back.
+// Cuts a stream of text before the first stop string. Holds back text that may be the beginning of
+// a stop string. Not thread-safe.
 class StopStrings {
  public:
   explicit StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {}
 
-  // Text that is safe to show now. After a stop was found, always nothing.
+  // Appends `text`; returns the text that is safe to send now. Empty once a stop string was found.
   std::string Add(const std::string& text);
-  // What was held back, once the end is known.
+  // Returns what is held back. Call when no more text follows.
   std::string Flush();
   bool found() const { return found_; }
 

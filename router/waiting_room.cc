@@ -10,7 +10,7 @@ namespace {
 
 constexpr absl::Duration kDefaultHint = absl::Seconds(1);
 
-// After this the next one tries, too: the worker that was asked may be gone.
+// How long a released request holds up the next one: the worker that it asks may be gone.
 constexpr absl::Duration kLongestTurn = absl::Seconds(1);
 
 }  // namespace
@@ -71,14 +71,14 @@ void WaitingRoom::Pump() {
 
 void WaitingRoom::Refuse(uint64_t id) {
   absl::Status refusal = full_;
-  if (refusal.ok()) {  // it stood behind others all the time
+  if (refusal.ok()) {  // no worker was asked while the request waited
     refusal = absl::ResourceExhaustedError("the router: too many requests wait for a worker");
     SetRetryAfter(refusal, kDefaultHint);
   }
   Tell([refused = callbacks_.extract(id).mapped().refused, refusal] { refused(refusal); });
 }
 
-// Never from inside the call: who calls may hold a lock that the other needs.
+// Callbacks run on the timer's threads: our caller may hold a lock that the callback takes.
 void WaitingRoom::Tell(std::function<void()> what) {
   timer_.After(absl::ZeroDuration(), std::move(what));
 }
@@ -94,13 +94,13 @@ void WaitingRoom::WatchTurn() {
     const std::shared_ptr<WaitingRoom> self = weak.lock();
     if (self == nullptr) return;
     std::lock_guard<std::mutex> lock(self->mutex_);
-    if (self->turn_ != turn || self->trying_ == 0) return;  // over
+    if (self->turn_ != turn || self->trying_ == 0) return;  // this turn is over
     self->trying_ = 0;
     self->Pump();
   });
 }
 
-// Timers may be a little early.
+// Delays may end a little early, so a request that is still waiting is watched again.
 void WaitingRoom::WatchTime(const RequestQueue::Entry& ticket) {
   const absl::Duration left = ticket.until - clock_.Now();
   timer_.After(std::max(left, absl::Milliseconds(1)), [weak = weak_from_this(), ticket] {

@@ -13,35 +13,35 @@
 
 namespace winnow {
 
-// Where requests wait while all workers that could take them are full. One at a time tries again:
-// when a request of this router leaves a worker, when a worker took the one before or is silent
-// about it for a second, or when the workers' hint says so. Who waited too long, or finds the room
-// full, is refused with the words of the last worker that was full. Thread-safe; made as a
-// shared_ptr, since timers outlive it.
+// Holds requests while all workers that could take them are full. Releases one request at a time:
+// when a request of this router leaves a worker, when the previously released request was accepted
+// (or got no answer within 1 s), or after the workers' retry hint. Requests that time out, or find
+// the queue full, fail with the last worker's RESOURCE_EXHAUSTED. Thread-safe; made as a
+// shared_ptr, since timers outlive the room.
 class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
  public:
-  // How a request is told; on another thread than the call that caused it. One of the two comes,
-  // once for every Wait, unless it leaves before.
+  // For every Wait one of the two is called, once, unless the request leaves before. Both run on a
+  // thread of the timer, never inside a call of this class.
   struct Callbacks {
     std::function<void()> try_again;
     std::function<void(const absl::Status&)> refused;
   };
-  // Both must outlive it.
+  // Both references must outlive the room.
   WaitingRoom(Timer& timer, const Clock& clock, RequestQueue::Options options)
       : timer_(timer), clock_(clock), queue_(options) {}
 
-  // Whether a new request of this priority has to wait because others do already.
+  // Whether a new request of this priority has to wait behind others.
   bool MustWait(int priority) const;
 
-  // Takes a newcomer; the ticket is for what follows.
+  // Registers a new request. The ticket identifies it in later calls.
   RequestQueue::Entry Enter(int priority, absl::Time deadline);
-  // Waits for the next turn. `full`: what the workers said, OK when none was asked.
+  // Queues the request. `full`: the workers' refusal, or OK when none was asked.
   void Wait(const RequestQueue::Entry& ticket, const absl::Status& full, Callbacks callbacks);
-  // The request does not wait any more: it is gone, or it was tried and taken, or it failed for
-  // another reason. It may come back with the same ticket.
+  // The request no longer waits: a worker accepted it, it was cancelled, or it failed for another
+  // reason. It may come back with the same ticket.
   void Leave(const RequestQueue::Entry& ticket);
 
-  // A request of this router has left a worker.
+  // A request of this router has left a worker, so that one may have room.
   void OnRoom();
   size_t size() const;
 
@@ -60,10 +60,10 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
   mutable std::mutex mutex_;
   RequestQueue queue_;
   std::map<uint64_t, Callbacks> callbacks_;  // of those in the queue
-  uint64_t trying_ = 0;                      // whose turn it is; 0: nobody's
-  uint64_t turn_ = 0;                        // counts them
+  uint64_t trying_ = 0;                      // the released request; 0: none
+  uint64_t turn_ = 0;                        // counts releases
   bool has_room_ = true;                     // as far as is known
-  absl::Status full_;                        // the last worker's words
+  absl::Status full_;                        // the last worker's refusal
 };
 
 }  // namespace winnow

@@ -28,13 +28,13 @@ struct StreamCallbacks {
   std::function<void(const absl::Status&)> ended;
 };
 
-// When a call must have ended, and the trace that it belongs to.
+// When a call must end, and the trace that it belongs to.
 struct CallScope {
   Deadline deadline;
   TraceContext trace;
 };
 
-// The router's calls to workers. None blocks. Faked in tests.
+// The router's calls to workers. None blocks. Thread-safe.
 class WorkerClients {
  public:
   virtual ~WorkerClients() = default;
@@ -50,13 +50,13 @@ class WorkerClients {
                                              const v1::DecodeRequest& request,
                                              const CallScope& scope,
                                              StreamCallbacks<v1::DecodeResponse> callbacks) = 0;
-  // Best effort.
+  // Frees a reservation. Best effort: nobody learns whether it worked.
   virtual void AbortDecode(const std::string& address, const std::string& reservation_id,
                            const std::string& reason) = 0;
-  // Asks a worker what it is. `done` runs once, on any thread, perhaps from inside the call.
+  // Asks a worker about itself. `done` runs once, on any thread, perhaps inside the call.
   virtual void GetInfo(const std::string& address, v1::WorkerRole role, Deadline deadline,
                        std::function<void(absl::StatusOr<v1::WorkerInfo>)> done) = 0;
-  // No worker is at this address any more: lets go of the connection when its last call has ended.
+  // No worker is at this address any more: closes the connection when its last call has ended.
   virtual void Forget(const std::string& address) {}
 };
 

@@ -78,7 +78,7 @@ void WorkerRegistry::PollLoop(const std::shared_ptr<State>& state) {
   }
 }
 
-// False when the registry ends.
+// Returns false when the registry ends.
 bool WorkerRegistry::State::WaitForWork() {
   std::unique_lock<std::mutex> lock(mutex);
   const absl::Duration idle =
@@ -88,7 +88,7 @@ bool WorkerRegistry::State::WaitForWork() {
   return !stopping;
 }
 
-// The sources have locks of their own, so they are asked without this one.
+// Sources have locks of their own, so the registry's is not held while they are asked.
 void WorkerRegistry::State::AskSources() {
   {
     std::lock_guard<std::mutex> lock(mutex);
@@ -169,9 +169,9 @@ absl::Time WorkerRegistry::State::NextWork() const {
 
 void WorkerRegistry::State::OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::WorkerInfo> info) {
   std::lock_guard<std::mutex> lock(mutex);
-  if (stopping) return;  // the registry is gone, perhaps the clock, too
+  if (stopping) return;  // the registry has ended, and the clock may have, too
   worker->polling = false;
-  // An answer that was perhaps under way before the worker failed does not make it ready again.
+  // An answer that may have been sent before the worker failed does not make it ready again.
   const bool stale = std::exchange(worker->poll_again, false);
   const bool answered = info.ok();
   const bool ready = answered && !(stale && !worker->ready);
@@ -186,7 +186,7 @@ void WorkerRegistry::State::OnInfo(const WorkerPtr& worker, absl::StatusOr<v1::W
     if (restarted) worker->breaker.Reset();
     worker->info = *std::move(info);
     worker->info->set_address(worker->address);
-    if (worker->info->has_load()) worker->load.OnWord(worker->info->load(), clock.Now());
+    if (worker->info->has_load()) worker->load.OnReport(worker->info->load(), clock.Now());
     worker->others = std::max<int64_t>(0, worker->info->load().tokens() - worker->outstanding);
     worker->retry = options.first_retry;
   }
@@ -279,14 +279,14 @@ void WorkerRegistry::OnAccepted(const Placement& placement, const Work& work,
   std::lock_guard<std::mutex> lock(state_->mutex);
   if (const auto worker = state_->Find(placement.prefill_address, v1::WORKER_ROLE_PREFILL)) {
     worker->unaccepted -= work.prefill_tokens;
-    if (accepted.has_load()) worker->load.OnWord(accepted.load(), state_->clock.Now());
+    if (accepted.has_load()) worker->load.OnReport(accepted.load(), state_->clock.Now());
   }
 }
 
 void WorkerRegistry::OnLoad(const std::string& address, const v1::WorkerLoad& load) {
   std::lock_guard<std::mutex> lock(state_->mutex);
   if (const auto worker = state_->Find(address, v1::WORKER_ROLE_PREFILL)) {
-    worker->load.OnWord(load, state_->clock.Now());
+    worker->load.OnReport(load, state_->clock.Now());
   }
 }
 

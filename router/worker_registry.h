@@ -13,26 +13,27 @@
 
 namespace winnow {
 
-// The workers that a router knows: polls them, remembers what they say, and counts the work that
-// each has. A prefill worker says in its replies what all routers gave it; of a decode worker this
-// router's own share is counted, and the others' from its last poll. A worker that cannot be
-// reached is not chosen until a poll succeeds again; one that answers polls but fails requests is,
-// while there are others, tried by one request at a time (CircuitBreaker). A restarted worker
-// begins anew. Thread-safe.
+// The workers that a router knows: polls them, remembers their answers, and counts the work that
+// each has. A prefill worker reports the work of all routers in its replies; for a decode worker
+// this router counts its own share and takes the others' from the last poll. A worker that cannot
+// be reached is not chosen until a poll succeeds. A worker that answers polls but fails requests is
+// tried by one request at a time, as long as there are others (CircuitBreaker). A restarted worker
+// starts with a clean record. Thread-safe.
 class WorkerRegistry {
  public:
   struct Options {
-    // Of a worker that answers: what other routers gave it is known as often.
+    // Between two polls of a worker that answers; other routers' work is as old as that.
     absl::Duration poll_period = absl::Milliseconds(100);
-    // A worker that does not answer is asked again after this, then ever later, up to the longest.
+    // A worker that does not answer is polled again after `first_retry`, then after twice as long
+    // every time, up to `longest_retry`.
     absl::Duration first_retry = absl::Milliseconds(50);
     absl::Duration longest_retry = absl::Seconds(1);
     absl::Duration poll_timeout = absl::Seconds(2);
     // How often the sources are asked who the workers are.
     absl::Duration source_period = absl::Milliseconds(50);
     CircuitBreaker::Options breaker;
-    // Where ties begin to be broken. Routers that start at different places do not all choose the
-    // same worker.
+    // Where the breaking of ties starts. Routers with different values do not all choose the same
+    // worker.
     size_t first_rotation = 0;
   };
   // The workers are those that any of `sources` names, in their order. A new worker is polled at
@@ -48,43 +49,43 @@ class WorkerRegistry {
     int64_t prefill_tokens = 0;
     int64_t decode_tokens = 0;
   };
-  // Places one attempt; counts its work on both workers until it is released. `query.rotation` is
-  // filled in.
+  // Chooses workers for one attempt and counts its work on both until it is released. Fills in
+  // `query.rotation`. UNAVAILABLE: see ChooseWorkers.
   absl::StatusOr<Placement> Acquire(const Work& work, PlacementQuery query);
-  // The prefill worker took the attempt, and says what it has with it, unless it is an older one.
+  // The prefill worker accepted the attempt and, unless it is of an older version, reported its
+  // load with it.
   void OnAccepted(const Placement& placement, const Work& work, const v1::Accepted& accepted);
-  // What a prefill worker says of all that it has.
+  // A prefill worker reported its load.
   void OnLoad(const std::string& address, const v1::WorkerLoad& load);
   void ReleasePrefill(const Placement& placement, const Work& work, bool was_accepted);
   void ReleaseDecode(const Placement& placement, const Work& work);
 
-  // How a request ended at this worker, as far as it tells of the worker.
+  // How a request ended at this worker, where that says something about the worker.
   void ReportSuccess(const std::string& address);
   void ReportFailure(const std::string& address);
-  // A call to this worker failed as if it were gone: not chosen until a poll succeeds. Polls it
-  // now.
+  // A call failed as if the worker were gone: it is not chosen until a poll succeeds. Polls it now.
   void ReportUnreachable(const std::string& address);
-  // It may be gone or have been restarted: polls it now.
+  // The worker may be gone or restarted: polls it now.
   void Recheck(const std::string& address);
 
-  // Whether a worker of this role is ready that is none of these.
+  // Whether a worker of this role is ready whose address is none of these.
   bool HasOther(v1::WorkerRole role, const std::vector<std::string>& addresses) const;
 
-  // What the workers say of the model: the word of the first ready prefill worker, or of one that
-  // was, with the smallest context of the ready workers. UNAVAILABLE until one has answered.
+  // The model as the first ready prefill worker describes it, or else one that was ready, with the
+  // smallest context of all ready workers. UNAVAILABLE until a prefill worker has answered.
   absl::StatusOr<v1::WorkerInfo> Model() const;
-  // What the ready ones say.
+  // The last answers of the ready workers.
   std::vector<v1::WorkerInfo> Workers() const;
 
-  // Workers of one role by what becomes of them; each is counted once.
+  // Workers of one role by state; each is counted once.
   struct Counts {
     int ready = 0;
-    int failing = 0;  // they answer, but their requests fail
+    int failing = 0;  // they answer polls, but their requests fail
     int unreachable = 0;
     int draining = 0;
   };
   Counts Count(v1::WorkerRole role) const;
-  // Ready or failing: they are chosen, if need be.
+  // Workers that may be chosen: ready or failing.
   int NumReady(v1::WorkerRole role) const;
 
  private:

@@ -5,11 +5,11 @@
 
 namespace winnow {
 
-// Lets workers register themselves: those that may act as workers (rpc/peer.h), since a router
-// sends prompts to whoever is registered.
+// Lets workers register themselves by gRPC. Only peers that may act as workers (rpc/peer.h) can,
+// since a router sends prompts to every registered worker.
 class WorkerRegistryService final : public v1::WorkerRegistryService::CallbackService {
  public:
-  // `workers` must outlive it.
+  // `workers` must outlive the service.
   explicit WorkerRegistryService(RegisteredWorkers& workers) : workers_(workers) {}
 
   grpc::ServerUnaryReactor* Register(grpc::CallbackServerContext* context,

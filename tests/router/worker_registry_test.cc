@@ -229,12 +229,12 @@ TEST(LoadEstimateTest, AWorkerWorksOnBetweenItsWords) {
   const absl::Time now = absl::UnixEpoch();
   LoadEstimate load;
   EXPECT_FALSE(load.is_known());
-  load.OnWord(Load(1000, 2), now);
+  load.OnReport(Load(1000, 2), now);
   EXPECT_EQ(load.TokensAt(now), 1000);
   EXPECT_EQ(load.TokensAt(now + absl::Seconds(1)), 500);
   EXPECT_EQ(load.TokensAt(now + absl::Seconds(9)), 0);
-  load.OnWord(Load(0, 0), now);  // idle: its rate is still known
-  load.OnWord(Load(600, 0), now);
+  load.OnReport(Load(0, 0), now);  // idle: its rate is still known
+  load.OnReport(Load(600, 0), now);
   EXPECT_EQ(load.TokensAt(now + absl::Seconds(1)), 100);
 }
 
