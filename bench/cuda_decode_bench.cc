@@ -23,6 +23,7 @@
 #include "engine/ranks/cuda_ranks.h"
 #include "engine/tensor_parallel_decode.h"
 #include "nlohmann/json.hpp"
+#include "plan/selection_config.h"
 
 ABSL_FLAG(std::string, config, std::string(WINNOW_SOURCE_DIR) + "/bench/configs/llama-3.1-8b",
           "folder with the model's config.json");
@@ -94,7 +95,7 @@ class Engine {
     profile.min_prompt_tokens = profile.min_kept_tokens = 0;
     const SelectionConfig selection =
         Unwrap(ResolveSelectionConfig(profile, {.policy = policy, .keep_ratio = keep}, shape()));
-    const KvPlan plan = MakeKvPlan(shape(), selection, tokens);
+    const KvPlan plan = MakePrefillPlan(shape(), selection, tokens).kv;
     constexpr int kWarmUp = 5;
     std::vector<int64_t> handles;
     for (int64_t i = 0; i < batch; ++i) {

@@ -104,16 +104,16 @@ class Engine {
     PrefillSpec spec;
     spec.prompt_ids = ids;
     spec.selection = Unwrap(ResolveSelectionConfig(profile, overrides, engine_->shape()));
-    spec.plan = MakeKvPlan(engine_->shape(), spec.selection, static_cast<int64_t>(ids.size()));
+    spec.plan = MakePrefillPlan(engine_->shape(), spec.selection, static_cast<int64_t>(ids.size()));
     std::shared_ptr<KvStaging> staging;
-    if (ships) staging = Unwrap(engine_->AllocateStaging(spec.plan));
+    if (ships) staging = Unwrap(engine_->AllocateStaging(spec.plan.kv));
     const int64_t sequence =
         Unwrap(engine_->Admit(std::move(spec), staging, ships ? &sink_ : nullptr));
     while (true) {
       const PrefillProgress progress = Unwrap(engine_->Progress(sequence));
       const int64_t rows =
           std::min(engine_->max_step_rows(), progress.num_rows - progress.next_row);
-      const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
+      const PrefillStepItem item{sequence, progress.pass, progress.next_row, rows};
       const std::vector<PrefillOutput> outputs = Unwrap(engine_->Step({item}));
       if (outputs.empty()) continue;
       if (!outputs[0].status.ok()) Die(outputs[0].status);
@@ -129,7 +129,7 @@ class Engine {
   // A released prompt's memory comes back a little later.
   void AwaitMemory() const {
     const SelectionConfig selection = DefaultSelectionConfig(engine_->shape());
-    const KvPlan plan = MakeKvPlan(engine_->shape(), selection, 1);
+    const PrefillPlan plan = MakePrefillPlan(engine_->shape(), selection, 1);
     while (true) {
       const PrefillRoom room = engine_->RoomFor(plan, selection);
       if (room.free == room.total) return;

@@ -29,6 +29,7 @@
 #include "engine/device/cpu_backend.h"
 #include "engine/ranks/choose_device.h"
 #include "nlohmann/json.hpp"
+#include "plan/selection_config.h"
 #include "prefill_worker/grpc_kv_handoff_factory.h"
 #include "rpc/server.h"
 #include "rpc/tls_flags.h"
@@ -198,7 +199,7 @@ int Main() {
     backend = std::make_unique<CpuBackend>(CpuBackend::Options{.types = DType::kBf16});
   }
   SelectionConfig full;
-  full.policy = SelectionPolicy::kFull;
+  full.policy = &kFullPolicy;
   Json json = {{"device", backend->name()},
                {"commit", WINNOW_COMMIT},
                {"tls", !TlsFilesOfFlags().empty()},
@@ -208,7 +209,7 @@ int Main() {
     if (!absl::SimpleAtoi(tokens, &num_tokens)) {
       Die(absl::InvalidArgumentError("--tokens: " + tokens));
     }
-    const KvPlan plan = MakeKvPlan(shape, full, num_tokens);
+    const KvPlan plan = MakePrefillPlan(shape, full, num_tokens).kv;
     const int64_t bytes = plan.payload_bytes(kElementBytes);
     const int repeats =
         std::max<int>(absl::GetFlag(FLAGS_repeats), static_cast<int>(kLeastBytes / bytes));

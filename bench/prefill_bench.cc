@@ -42,20 +42,20 @@ class Engine {
     engine_ = *std::move(engine);
   }
 
-  KvPlan Run(const std::vector<int32_t>& ids, const std::string& policy) {
+  PrefillPlan Run(const std::vector<int32_t>& ids, const std::string& policy) {
     const auto profile = LoadSelectionProfile(kModelDir, engine_->shape());
     if (!profile.ok()) Die(profile.status());
     const auto config =
         ResolveSelectionConfig(*profile, {.policy = policy, .keep_ratio = 0.1}, engine_->shape());
     PrefillSpec spec{ids, *config,
-                     MakeKvPlan(engine_->shape(), *config, static_cast<int64_t>(ids.size()))};
-    const KvPlan plan = spec.plan;
+                     MakePrefillPlan(engine_->shape(), *config, static_cast<int64_t>(ids.size()))};
+    const PrefillPlan plan = spec.plan;
     const int64_t sequence = *engine_->Admit(std::move(spec), nullptr, nullptr);
     while (true) {
       const PrefillProgress progress = *engine_->Progress(sequence);
       const int64_t rows =
           std::min(engine_->max_step_rows(), progress.num_rows - progress.next_row);
-      const PrefillStepItem item{sequence, progress.phase, progress.next_row, rows};
+      const PrefillStepItem item{sequence, progress.pass, progress.next_row, rows};
       const auto outputs = engine_->Step({item});
       if (!outputs.ok()) Die(outputs.status());
       if (outputs->empty()) continue;
@@ -83,7 +83,7 @@ void BM_Prefill(benchmark::State& state, const std::string& policy, int tensor_p
   std::mt19937 random(1);
   std::vector<int32_t> ids(state.range(0));
   for (int32_t& id : ids) id = static_cast<int32_t>(random() % 4000);
-  KvPlan plan = engine.Run(ids, policy);  // warm-up
+  PrefillPlan plan = engine.Run(ids, policy);  // warm-up
   for (auto _ : state) plan = engine.Run(ids, policy);
   const double flop = PrefillFlop(engine.shape(), plan);
   const double peak = PeakFlops(CpuHasBf16() ? DType::kBf16 : DType::kF32, threads);

@@ -11,6 +11,7 @@
 #include "rpc/peer.h"
 #include "rpc/trace_metadata.h"
 #include "transfer/chunk_codec.h"
+#include "wire/kv_plan_proto.h"
 #include "wire/plan_proto.h"
 
 namespace winnow {

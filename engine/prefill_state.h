@@ -6,10 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "engine/device/backend.h"
-#include "engine/kv/kv_staging.h"
-#include "engine/kv_sink.h"
 #include "engine/prefill_engine.h"
-#include "engine/select/claa.h"
+#include "engine/select/token_selector.h"
 
 namespace winnow {
 
@@ -17,30 +15,25 @@ namespace winnow {
 class PrefillState {
  public:
   // `heads` of this rank. RESOURCE_EXHAUSTED. `spec`, `backend` and `communicator` must outlive it.
-  static absl::StatusOr<std::unique_ptr<PrefillState>> Create(const PrefillSpec& spec,
-                                                              const ModelShape& shape,
-                                                              const HeadSplit& heads,
-                                                              Backend& backend,
-                                                              Communicator& communicator);
+  static absl::StatusOr<std::unique_ptr<PrefillState>> Create(
+      const PrefillSpec& spec, const ModelShape& shape, const HeadSplit& heads,
+      const SelectorFactory& selectors, Backend& backend, Communicator& communicator);
   // Device memory that Create takes on a rank of `num_ranks`.
-  static int64_t DeviceBytes(const KvPlan& plan, const SelectionConfig& selection,
-                             const ModelShape& shape, const HeadSplit& heads,
-                             const Backend& backend, int num_ranks);
+  static int64_t DeviceBytes(const SelectorContext& context, const ModelShape& shape,
+                             const SelectorFactory& selectors, int num_ranks);
 
-  const KvPlan& plan() const { return spec_.plan; }
-  // Cached K or V of a layer, [kv_count][capacity][head_dim]: capacity N up to the pivot, then C.
-  void* keys(int layer) const { return cache(layer, 0); }
-  void* values(int layer) const { return cache(layer, 1); }
-  int64_t capacity(int layer) const {
-    return layer <= plan().pivot_layer ? plan().num_prompt_tokens : plan().num_kept;
-  }
+  const PrefillPlan& plan() const { return spec_.plan; }
+  // Cached K or V that `pass` makes of a layer, [kv_count][rows of the pass][head_dim].
+  // REQUIRES: FirstKvLayer(pass) ≤ layer ≤ its last layer.
+  void* keys(int pass, int layer) const { return cache(pass, layer, 0); }
+  void* values(int pass, int layer) const { return cache(pass, layer, 1); }
 
   const int32_t* ids() const { return ids_.data<int32_t>(); }  // [N], device
-  // Rows entering the pivot layer, kept from phase kPrompt for kKept: all N when pruned, else only
-  // the last.
-  void* pivot_rows() const { return pivot_rows_.data(); }
-  // First row held by pivot_rows().
-  int64_t pivot_rows_begin() const { return plan().pruned ? 0 : plan().num_prompt_tokens - 1; }
+  // Positions in the prompt of a pass's rows, [rows of the pass], device; null: row r is at r.
+  const int32_t* positions(int pass) const;
+  // Rows entering the last layer of a pass from which others go on, [rows of the pass][hidden];
+  // null for other passes.
+  void* held_rows(int pass) const { return passes_[pass].held_rows.data(); }
 
   // Two places in turns, for rows of a head-compacted layer on their way to the host.
   void* next_gather_workspace() {
@@ -48,40 +41,35 @@ class PrefillState {
     return gather_workspace_.at(gather_turn_ * gather_workspace_.bytes() / 2);
   }
 
-  ClaaState* claa() const { return claa_.get(); }          // null when not pruned
-  float* logits() const { return logits_.data<float>(); }  // [vocab], device
+  TokenSelector* selector() const { return selector_.get(); }  // null when nothing is pruned
+  float* logits() const { return logits_.data<float>(); }      // [vocab], device
 
-  // Host copies for the end of the prefill, filled by CopyResults.
-  struct Results {
-    Buffer logits;     // [vocab] f32
-    Buffer positions;  // [C] int32
-    Buffer scores;     // [E + 1] f32: S, then the NaN flag
-  };
-  const Results& results() const { return results_; }
-  // Enqueues the copies.
+  // Enqueues copies of logits and selection to the host, for the end of a pass with logits.
   void CopyResults();
+  const float* host_logits() const { return host_logits_.data<float>(); }
 
  private:
   struct Sizes;
+  struct PassMemory {
+    Buffer kv;  // [layers whose K,V the pass makes][K, V][kv_count][rows][head_dim]
+    Buffer held_rows;
+  };
   PrefillState(const PrefillSpec& spec, const ModelShape& shape, const HeadSplit& heads,
                Backend& backend)
       : spec_(spec), shape_(shape), heads_(heads), backend_(backend) {}
-  absl::Status Allocate(Communicator& communicator);
-  void* cache(int layer, int which) const;
+  absl::Status Allocate(const SelectorFactory& selectors, Communicator& communicator);
+  void* cache(int pass, int layer, int which) const;
 
   const PrefillSpec& spec_;
   const ModelShape& shape_;
   const HeadSplit heads_;
   Backend& backend_;
   Buffer ids_;
-  Buffer prompt_kv_;  // [pivot + 1][K, V][kv_count][N][head_dim]
-  Buffer kept_kv_;    // [L − 1 − pivot][K, V][kv_count][C][head_dim]
-  Buffer pivot_rows_;
-  Buffer gather_workspace_;  // [2][kv_count][C][head_dim], when layers are compacted per head
+  std::vector<PassMemory> passes_;
+  Buffer gather_workspace_;  // [2][kv_count][entries][head_dim], when heads choose their entries
   size_t gather_turn_ = 0;
-  Buffer logits_;
-  std::unique_ptr<ClaaState> claa_;
-  Results results_;
+  Buffer logits_, host_logits_;
+  std::unique_ptr<TokenSelector> selector_;
 };
 
 }  // namespace winnow

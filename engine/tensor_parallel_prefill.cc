@@ -7,12 +7,19 @@
 #include "absl/time/clock.h"
 #include "common/fault.h"
 #include "common/status_macros.h"
+#include "engine/select/policy_selectors.h"
+#include "engine/select/selection_digest.h"
 
 namespace winnow {
 namespace {
 
 // Of a device, for what libraries allocate by themselves.
 constexpr int64_t kSpareBytes = int64_t{256} << 20;
+
+const PolicySelectors& DefaultSelectors() {
+  static const PolicySelectors selectors;
+  return selectors;
+}
 
 bool AreDone(const std::vector<EventPtr>& events) {
   return std::all_of(events.begin(), events.end(), [](const EventPtr& e) { return e->IsDone(); });
@@ -23,6 +30,7 @@ bool AreDone(const std::vector<EventPtr>& events) {
 TensorParallelPrefill::TensorParallelPrefill(Options options)
     : options_(std::move(options)),
       shape_(options_.ranks[0].weights->config.shape.WithContext(options_.max_context)),
+      selectors_(options_.selectors != nullptr ? *options_.selectors : DefaultSelectors()),
       zeroer_(options_.zero_freed_staging ? std::make_shared<Executor>("kv-zero", 1) : nullptr) {}
 
 absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Create(
@@ -50,12 +58,13 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
   return engine;
 }
 
-PrefillRoom TensorParallelPrefill::RoomFor(const KvPlan& plan,
+PrefillRoom TensorParallelPrefill::RoomFor(const PrefillPlan& plan,
                                            const SelectionConfig& selection) const {
   PrefillRoom room{.free = total_bytes_ - taken_bytes_, .total = total_bytes_};
   for (const Rank& rank : options_.ranks) {
-    const int64_t bytes = PrefillState::DeviceBytes(
-        plan, selection, shape_, rank.weights->shard.heads, *rank.backend, tensor_parallel());
+    const int64_t bytes =
+        PrefillState::DeviceBytes({plan, selection, rank.weights->shard.heads, *rank.backend},
+                                  shape_, selectors_, tensor_parallel());
     room.needed = std::max(room.needed, bytes);
   }
   return room;
@@ -78,28 +87,36 @@ absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStagin
   return std::shared_ptr<KvStaging>(std::move(staging));
 }
 
-absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
-                                                     std::shared_ptr<KvStaging> staging,
-                                                     KvSink* sink) {
+absl::Status TensorParallelPrefill::CheckSpec(const PrefillSpec& spec) const {
   const auto num_tokens = static_cast<int64_t>(spec.prompt_ids.size());
   if (num_tokens < 1 || num_tokens > shape_.max_context) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prefill: a prompt must have 1 to ", shape_.max_context, " tokens, got ", num_tokens));
   }
-  if (spec.plan != MakeKvPlan(shape_, spec.selection, num_tokens)) {
-    return absl::InvalidArgumentError(
-        "prefill: the KV plan is not that of the prompt and the selection");
+  if (spec.plan.kv.num_prompt_tokens != num_tokens ||
+      spec.plan.kv.num_layers != shape_.num_layers) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prefill: the plan is for ", spec.plan.kv.num_prompt_tokens, " tokens and ",
+        spec.plan.kv.num_layers, " layers, expected ", num_tokens, " and ", shape_.num_layers));
   }
+  WINNOW_RETURN_IF_ERROR(CheckPrefillPlan(spec.plan));
   for (int32_t id : spec.prompt_ids) {
     if (id < 0 || id >= shape_.vocab_size) {
       return absl::InvalidArgumentError(
           absl::StrCat("prefill: token id must be in [0, ", shape_.vocab_size, "), got ", id));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
+                                                     std::shared_ptr<KvStaging> staging,
+                                                     KvSink* sink) {
+  WINNOW_RETURN_IF_ERROR(CheckSpec(spec));
   const PrefillRoom room = RoomFor(spec.plan, spec.selection);
   if (room.needed > room.free) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("prefill: a prompt of ", num_tokens, " tokens needs ", room.needed,
+        absl::StrCat("prefill: a prompt of ", spec.prompt_ids.size(), " tokens needs ", room.needed,
                      " bytes of device memory, ", room.free, " of ", room.total, " are free"));
   }
   auto sequence = std::make_unique<Sequence>();
@@ -107,11 +124,11 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
   sequence->spec = std::move(spec);
   sequence->staging = std::move(staging);
   sequence->sink = sink;
-  sequence->progress.num_rows = num_tokens;
+  sequence->progress.num_rows = sequence->spec.plan.passes[0].num_rows;
   for (const Rank& rank : options_.ranks) {
     WINNOW_ASSIGN_OR_RETURN(auto state,
                             PrefillState::Create(sequence->spec, shape_, rank.weights->shard.heads,
-                                                 *rank.backend, *rank.communicator));
+                                                 selectors_, *rank.backend, *rank.communicator));
     sequence->ranks.push_back(std::move(state));
   }
   const int64_t id = next_sequence_++;
@@ -127,19 +144,19 @@ absl::StatusOr<PrefillProgress> TensorParallelPrefill::Progress(int64_t sequence
   return it->second->progress;
 }
 
-absl::Status TensorParallelPrefill::Check(absl::Span<const PrefillStepItem> items) const {
+absl::Status TensorParallelPrefill::CheckItems(absl::Span<const PrefillStepItem> items) const {
   int64_t rows = 0;
   for (const PrefillStepItem& item : items) {
     WINNOW_ASSIGN_OR_RETURN(const PrefillProgress progress, Progress(item.sequence));
-    const bool continues = item.phase == progress.phase && item.phase != PrefillPhase::kDone &&
-                           item.row_begin == progress.next_row && item.row_count >= 1 &&
+    const bool continues = item.pass == progress.pass && item.row_begin == progress.next_row &&
+                           item.row_count >= 1 &&
                            item.row_begin + item.row_count <= progress.num_rows;
     if (!continues) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "prefill step: rows [", item.row_begin, ", ", item.row_begin + item.row_count,
-          ") of phase ", static_cast<int>(item.phase), " do not continue sequence ", item.sequence,
-          ", which is at row ", progress.next_row, " of ", progress.num_rows, " in phase ",
-          static_cast<int>(progress.phase)));
+      return absl::InvalidArgumentError(
+          absl::StrCat("prefill step: rows [", item.row_begin, ", ",
+                       item.row_begin + item.row_count, ") of pass ", item.pass,
+                       " do not continue sequence ", item.sequence, ", which is at row ",
+                       progress.next_row, " of ", progress.num_rows, " in pass ", progress.pass));
     }
     rows += item.row_count;
   }
@@ -150,28 +167,32 @@ absl::Status TensorParallelPrefill::Check(absl::Span<const PrefillStepItem> item
   return absl::OkStatus();
 }
 
+const PrefillPass& TensorParallelPrefill::PassOf(const PrefillStepItem& item) const {
+  return sequences_.at(item.sequence)->spec.plan.passes[item.pass];
+}
+
 std::vector<TensorParallelPrefill::Group> TensorParallelPrefill::MakeGroups(
     absl::Span<const PrefillStepItem> items) const {
   std::vector<Group> groups;
   for (const PrefillStepItem& item : items) {
-    const int pivot = sequences_.at(item.sequence)->spec.plan.pivot_layer;
-    auto it = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
-      return g.phase == item.phase && g.pivot == pivot;
+    auto it = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
+      return RunTogether(PassOf(group.front()), PassOf(item));
     });
-    if (it == groups.end()) it = groups.insert(groups.end(), Group{item.phase, pivot, {}});
-    it->items.push_back(item);
+    if (it == groups.end()) it = groups.insert(groups.end(), Group());
+    it->push_back(item);
   }
   return groups;
 }
 
 std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank) {
   std::vector<PackedItem> packed;
-  for (const PrefillStepItem& item : group.items) {
+  for (const PrefillStepItem& item : group) {
     Sequence& sequence = *sequences_.at(item.sequence);
     packed.push_back(
         {.state = sequence.ranks[rank].get(),
-         .staging = sequence.staging ? &sequence.staging->ranks[rank] : nullptr,
-         .sink = sequence.sink,
+         .pass_index = item.pass,
+         .destination = {.staging = sequence.staging ? &sequence.staging->ranks[rank] : nullptr,
+                         .sink = sequence.sink},
          .row_begin = item.row_begin,
          .row_count = item.row_count,
          .is_last_chunk = item.row_begin + item.row_count == sequence.progress.num_rows});
@@ -182,16 +203,13 @@ std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank
 absl::Status TensorParallelPrefill::RunGroup(const Group& group) {
   const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
   const auto timeline = std::make_shared<StageTimeline>(*options_.ranks[0].backend);
-  for (const PrefillStepItem& item : group.items) {
+  for (const PrefillStepItem& item : group) {
     sequences_.at(item.sequence)->timelines.push_back(timeline);
   }
   const absl::Status status = options_.group->Run(
       [&](int rank) {
-        const std::vector<PackedItem> packed = Pack(group, rank);
-        StageTimeline* clock = rank == 0 ? timeline.get() : nullptr;
-        return group.phase == PrefillPhase::kPrompt
-                   ? ranks_[rank]->RunPrompt(packed, clock, deadline)
-                   : ranks_[rank]->RunKept(packed, clock, deadline);
+        return ranks_[rank]->RunChunks(Pack(group, rank), rank == 0 ? timeline.get() : nullptr,
+                                       deadline);
       },
       [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
   if (!status.ok() && options_.reset_communicators) options_.reset_communicators();
@@ -203,56 +221,51 @@ void TensorParallelPrefill::Advance(const PrefillStepItem& item) {
   PrefillProgress& progress = sequence.progress;
   progress.next_row += item.row_count;
   if (progress.next_row < progress.num_rows) return;
-  if (progress.phase == PrefillPhase::kPrompt) {
-    progress = {PrefillPhase::kKept, 0, sequence.spec.plan.num_phase2_rows()};
-  } else {
-    progress.phase = PrefillPhase::kDone;
-  }
+  const std::vector<PrefillPass>& passes = sequence.spec.plan.passes;
+  const int next = progress.pass + 1;
+  const bool has_next = next < static_cast<int>(passes.size());
+  progress = {.pass = next, .num_rows = has_next ? passes[next].num_rows : 0};
 }
 
 absl::StatusOr<std::vector<PrefillOutput>> TensorParallelPrefill::Step(
     absl::Span<const PrefillStepItem> items) {
-  WINNOW_RETURN_IF_ERROR(Check(items));
+  WINNOW_RETURN_IF_ERROR(CheckItems(items));
   for (const Group& group : MakeGroups(items)) WINNOW_RETURN_IF_ERROR(RunGroup(group));
   std::vector<PrefillOutput> outputs;
   for (const PrefillStepItem& item : items) {
     Advance(item);
-    const Sequence& sequence = *sequences_.at(item.sequence);
-    if (sequence.progress.phase != PrefillPhase::kDone) continue;
-    outputs.push_back(Collect(item.sequence, sequence));
+    const bool pass_ended = sequences_.at(item.sequence)->progress.pass != item.pass;
+    if (pass_ended && PassOf(item).makes_logits) outputs.push_back(Collect(item));
   }
   return outputs;
 }
 
-PrefillOutput TensorParallelPrefill::Collect(int64_t id, const Sequence& sequence) const {
-  PrefillOutput output;
-  output.sequence = id;
+PrefillOutput TensorParallelPrefill::Collect(const PrefillStepItem& item) const {
+  const Sequence& sequence = *sequences_.at(item.sequence);
+  PrefillOutput output{
+      .sequence = item.sequence, .pass = item.pass, .is_last = sequence.progress.is_done()};
   for (const auto& timeline : sequence.timelines) timeline->AddTo(output.stages);
-  const PrefillState::Results& first = sequence.ranks[0]->results();
-  output.logits.assign(first.logits.data<float>(), first.logits.data<float>() + shape_.vocab_size);
-  if (sequence.spec.plan.pruned) output.status = CollectSelection(sequence, output);
+  const float* logits = sequence.ranks[0]->host_logits();
+  output.logits.assign(logits, logits + shape_.vocab_size);
+  if (sequence.spec.plan.is_pruned()) output.status = CollectSelection(sequence, output);
   return output;
 }
 
 absl::Status TensorParallelPrefill::CollectSelection(const Sequence& sequence,
                                                      PrefillOutput& output) const {
-  const int64_t kept = sequence.spec.plan.num_kept;
-  const int64_t window_begin = sequence.spec.plan.window_begin;
   for (int rank = 0; rank < tensor_parallel(); ++rank) {
-    const PrefillState::Results& results = sequence.ranks[rank]->results();
-    if (results.scores.data<float>()[window_begin] != 0.0f) {
-      return absl::InternalError(
-          absl::StrCat("prefill: an attention score is not a number (seen by rank ", rank, ")"));
+    const TokenSelector& selector = *sequence.ranks[rank]->selector();
+    if (const absl::Status sound = selector.Check(); !sound.ok()) {
+      return absl::Status(sound.code(),
+                          absl::StrCat("prefill: ", sound.message(), " (seen by rank ", rank, ")"));
     }
-    const std::vector<int32_t> positions(results.positions.data<int32_t>(),
-                                         results.positions.data<int32_t>() + kept);
+    const absl::Span<const int32_t> positions = selector.kept_positions();
     uint64_t digest = SelectionDigest(positions);
     if (FaultAt("prefill.digest", rank) == Fault::kCorrupt) digest ^= 1;
     if (rank == 0) {
       output.selection_digest = digest;
-      output.kept_positions = positions;
-      output.scores.assign(results.scores.data<float>(),
-                           results.scores.data<float>() + window_begin);
+      output.kept_positions.assign(positions.begin(), positions.end());
+      output.scores.assign(selector.scores().begin(), selector.scores().end());
     } else if (digest != output.selection_digest) {
       return SelectionMismatch(output.selection_digest, digest, rank);
     }

@@ -15,6 +15,7 @@
 #include "engine/model/weights.h"
 #include "engine/prefill_engine.h"
 #include "engine/prefill_rank.h"
+#include "engine/select/token_selector.h"
 
 namespace winnow {
 
@@ -39,6 +40,8 @@ class TensorParallelPrefill final : public PrefillEngine {
     // others do, to compare with.
     bool trim_last_layer = true;
     bool zero_freed_staging = true;
+    // Must outlive the engine; null: PolicySelectors.
+    const SelectorFactory* selectors = nullptr;
   };
 
   static absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> Create(Options options);
@@ -49,7 +52,7 @@ class TensorParallelPrefill final : public PrefillEngine {
     return ElementSize(options_.ranks[0].backend->types().kv);
   }
   int64_t max_step_rows() const override { return options_.max_step_rows; }
-  PrefillRoom RoomFor(const KvPlan& plan, const SelectionConfig& selection) const override;
+  PrefillRoom RoomFor(const PrefillPlan& plan, const SelectionConfig& selection) const override;
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;
   absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
                                 KvSink* sink) override;
@@ -67,26 +70,25 @@ class TensorParallelPrefill final : public PrefillEngine {
     std::vector<std::shared_ptr<const StageTimeline>> timelines;  // of its steps, by rank 0
     std::vector<std::unique_ptr<PrefillState>> ranks;
   };
-  // Items of one phase and pivot, run together.
-  struct Group {
-    PrefillPhase phase;
-    int pivot;
-    std::vector<PrefillStepItem> items;
-  };
+  // Items whose passes run together.
+  using Group = std::vector<PrefillStepItem>;
 
   explicit TensorParallelPrefill(Options options);
-  absl::Status Check(absl::Span<const PrefillStepItem> items) const;
+  absl::Status CheckSpec(const PrefillSpec& spec) const;
+  absl::Status CheckItems(absl::Span<const PrefillStepItem> items) const;
+  const PrefillPass& PassOf(const PrefillStepItem& item) const;
   std::vector<Group> MakeGroups(absl::Span<const PrefillStepItem> items) const;
   std::vector<PackedItem> Pack(const Group& group, int rank);
   absl::Status RunGroup(const Group& group);
   void Advance(const PrefillStepItem& item);
-  PrefillOutput Collect(int64_t id, const Sequence& sequence) const;
+  PrefillOutput Collect(const PrefillStepItem& item) const;
   // What the selection gave, and whether it is sound.
   absl::Status CollectSelection(const Sequence& sequence, PrefillOutput& output) const;
   void Free(std::unique_ptr<Sequence> released);
 
   const Options options_;
   const ModelShape shape_;
+  const SelectorFactory& selectors_;
   std::shared_ptr<Executor> zeroer_;  // of freed staging; shared with what is not yet freed
   std::vector<std::unique_ptr<PrefillRank>> ranks_;
   std::map<int64_t, std::unique_ptr<Sequence>> sequences_;

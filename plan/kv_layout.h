@@ -25,7 +25,7 @@ class KvLayout {
       l.value = l.key + head_count * l.slots * l.row_bytes;
       l.positions = l.value + head_count * l.slots * l.row_bytes;
       l.position_rows =
-          plan.form(layer) == KvLayerForm::kPerHead ? head_count : plan.position_rows(layer);
+          plan.form(layer) == KvForm::kPerHead ? head_count : plan.position_rows(layer);
       total_bytes_ = l.positions + l.position_rows * l.slots * 4;
       total_bytes_ = (total_bytes_ + 63) / 64 * 64;
       layers_.push_back(l);

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "plan/kv_plan.h"
+#include "plan/prefill_plan.h"
 
 namespace winnow {
 
@@ -23,7 +23,7 @@ struct Ledger {
   int64_t computed_token_layers = 0;  // Σ over layers of the rows whose attention and MLP ran
   Segment all;                        // layers that keep everything
   Segment per_head;                   // layers compacted per KV head
-  Segment selected;                   // layers after the selection layer
+  Segment selected;                   // layers that hold selected tokens, the same for all heads
   int64_t kv_bytes_full = 0;          // unique K+V payload of an unpruned run
   int64_t kv_bytes_shipped =
       0;  // unique K+V payload of this run, without positions, framing, retries
@@ -32,7 +32,7 @@ struct Ledger {
 };
 
 // The ledger that `plan` implies; `element_bytes` is the size of one stored K or V element.
-Ledger MakeLedger(const KvPlan& plan, int element_bytes);
+Ledger MakeLedger(const PrefillPlan& plan, int element_bytes);
 
 // Seconds of each stage on the critical path of token 0, summed over a request's chunks. 0 =
 // skipped.

@@ -1,22 +1,34 @@
 #include "plan/prefill_flop.h"
 
 namespace winnow {
+namespace {
 
-double PrefillFlop(const ModelShape& shape, const KvPlan& plan) {
+// Visible (query, key) pairs of `rows` rows of `pass` in `layer`, per query head.
+double VisiblePairs(const PrefillPlan& plan, const PrefillPass& pass, int layer, double rows) {
+  const bool reads_source = pass.source != PrefillPass::kPrompt && layer == pass.first_layer;
+  const auto keys =
+      static_cast<double>(reads_source ? plan.passes[pass.source].num_rows : pass.num_rows);
+  if (rows == 1) return keys;                            // the last row
+  return rows * ((reads_source ? keys : rows) + 1) / 2;  // rows spread evenly over their keys
+}
+
+}  // namespace
+
+double PrefillFlop(const ModelShape& shape, const PrefillPlan& plan) {
   const double q = double(shape.num_q_heads) * shape.head_dim;
   const double kv = 2.0 * shape.num_kv_heads * shape.head_dim;
-  const auto prompt = static_cast<double>(plan.num_prompt_tokens);
-  const auto kept = static_cast<double>(plan.num_phase2_rows());
-  double flop = 2.0 * shape.hidden * shape.vocab_size;  // the head, for one row
-  for (int layer = 0; layer < shape.num_layers; ++layer) {
-    const double kv_rows = layer <= plan.pivot_layer ? prompt : kept;
-    double rows = layer < plan.pivot_layer ? prompt : kept;
-    if (layer == shape.num_layers - 1) rows = 1;
-    double pairs = rows * (rows + 1) / 2;                            // consecutive rows
-    if (layer == plan.pivot_layer) pairs = rows * (prompt + 1) / 2;  // spread over all keys
-    if (rows == 1) pairs = layer > plan.pivot_layer ? kept : prompt;
-    const double per_row = 2 * q + 3.0 * shape.intermediate;  // q and o, then the MLP
-    flop += 2 * shape.hidden * (kv_rows * kv + rows * per_row) + 4 * q * pairs;
+  const double per_row = 2 * q + 3.0 * shape.intermediate;  // q and o, then the MLP
+  double flop = 0;
+  for (const PrefillPass& pass : plan.passes) {
+    for (int layer = pass.first_layer; layer <= pass.last_layer; ++layer) {
+      const auto all_rows = static_cast<double>(pass.num_rows);
+      const double kv_rows = layer >= FirstKvLayer(pass) ? all_rows : 0;
+      const double last_rows = pass.makes_logits ? 1 : 0;
+      const double rows = layer < pass.last_layer ? all_rows : last_rows;
+      const double pairs = rows > 0 ? VisiblePairs(plan, pass, layer, rows) : 0;
+      flop += 2 * shape.hidden * (kv_rows * kv + rows * per_row) + 4 * q * pairs;
+    }
+    if (pass.makes_logits) flop += 2.0 * shape.hidden * shape.vocab_size;  // the head, for one row
   }
   return flop;
 }

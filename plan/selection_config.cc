@@ -15,23 +15,17 @@ using Json = nlohmann::json;
 
 constexpr int64_t kMillion = 1'000'000;
 
-absl::Status CheckRange(const char* field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("selection: ", field, " must be in [", low, ", ", high, "], got ", value));
-}
-
 absl::Status Assign(const char* field, const std::optional<int64_t>& from, int64_t low,
                     int64_t high, int* to) {
   if (!from) return absl::OkStatus();
-  WINNOW_RETURN_IF_ERROR(CheckRange(field, *from, low, high));
+  WINNOW_RETURN_IF_ERROR(CheckSelectionRange(field, *from, low, high));
   *to = static_cast<int>(*from);
   return absl::OkStatus();
 }
 
 absl::Status Assign(const char* field, const std::optional<int64_t>& from, int64_t* to) {
   if (!from) return absl::OkStatus();
-  WINNOW_RETURN_IF_ERROR(CheckRange(field, *from, 0, int64_t{1} << 40));
+  WINNOW_RETURN_IF_ERROR(CheckSelectionRange(field, *from, 0, int64_t{1} << 40));
   *to = *from;
   return absl::OkStatus();
 }
@@ -53,7 +47,7 @@ absl::StatusOr<int64_t> KeepPpm(const SelectionOverrides& overrides, int64_t bas
     return std::max<int64_t>(1, std::llround(ratio * kMillion));
   }
   const int64_t ppm = overrides.keep_ppm.value_or(base);
-  WINNOW_RETURN_IF_ERROR(CheckRange("keep_ppm", ppm, 1, kMillion));
+  WINNOW_RETURN_IF_ERROR(CheckSelectionRange("keep_ppm", ppm, 1, kMillion));
   return ppm;
 }
 
@@ -71,15 +65,19 @@ absl::Status Read(const std::string& key, const Json& value, bool type_ok, const
 
 }  // namespace
 
-const char* SelectionPolicyName(SelectionPolicy policy) {
-  return policy == SelectionPolicy::kFull ? "full" : "claa";
+absl::Status CheckSelectionRange(const char* field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("selection: ", field, " must be in [", low, ", ", high, "], got ", value));
 }
 
-absl::StatusOr<SelectionPolicy> ParseSelectionPolicy(const std::string& name) {
-  if (name == "full") return SelectionPolicy::kFull;
-  if (name == "claa") return SelectionPolicy::kClaa;
-  return absl::InvalidArgumentError(
-      absl::StrCat("selection: policy '", name, "' is not built; expected 'full' or 'claa'"));
+int FirstAggregatedLayer(const SelectionConfig& config) {
+  return std::max(0, config.selection_layer - config.aggregate_layers + 1);
+}
+
+PrefillPlan MakePrefillPlan(const ModelShape& shape, const SelectionConfig& config,
+                            int64_t num_prompt_tokens) {
+  return config.policy->make_plan(shape, config, num_prompt_tokens);
 }
 
 SelectionConfig DefaultSelectionConfig(const ModelShape& shape) {
@@ -126,7 +124,7 @@ absl::StatusOr<SelectionOverrides> ParseSelectionJson(const std::string& text) {
 
 std::string SelectionConfigToJson(const SelectionConfig& config) {
   nlohmann::ordered_json json;
-  json["policy"] = SelectionPolicyName(config.policy);
+  json["policy"] = config.policy->name;
   json["window"] = config.window;
   json["window_offset"] = config.window_offset;
   json["pool_kernel"] = config.pool_kernel;
@@ -148,7 +146,7 @@ absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& ba
   constexpr int kMaxInt = 1 << 30;
   SelectionConfig config = base;
   if (overrides.policy) {
-    WINNOW_ASSIGN_OR_RETURN(config.policy, ParseSelectionPolicy(*overrides.policy));
+    WINNOW_ASSIGN_OR_RETURN(config.policy, FindPolicy(*overrides.policy));
   }
   WINNOW_RETURN_IF_ERROR(CheckOnly("aggregate", overrides.aggregate, "max"));
   WINNOW_RETURN_IF_ERROR(CheckOnly("normalize", overrides.normalize, "none"));
@@ -179,17 +177,7 @@ absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& ba
     config.protected_spans.push_back(span);
   }
 
-  if (config.policy == SelectionPolicy::kFull) return config;  // the rest is not used
-  if (config.pool_kernel % 2 == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("selection: pool_kernel must be odd, got ", config.pool_kernel));
-  }
-  WINNOW_RETURN_IF_ERROR(
-      CheckRange("selection_layer", config.selection_layer, 0, shape.num_layers - 2));
-  WINNOW_RETURN_IF_ERROR(
-      CheckRange("aggregate_layers", config.aggregate_layers, 1, config.selection_layer + 1));
-  WINNOW_RETURN_IF_ERROR(
-      CheckRange("uncompacted_layers", config.uncompacted_layers, 0, config.selection_layer + 1));
+  WINNOW_RETURN_IF_ERROR(config.policy->check(config, shape));
   return config;
 }
 

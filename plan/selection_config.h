@@ -7,18 +7,10 @@
 
 #include "absl/status/statusor.h"
 #include "plan/model_shape.h"
+#include "plan/policy.h"
+#include "plan/prefill_plan.h"
 
 namespace winnow {
-
-// How prompt tokens are chosen. Names are those of claa.json, the flags and the proto.
-enum class SelectionPolicy {
-  kFull,  // nothing is pruned
-  kClaa,  // Cross-Layer Attention Aggregation, arXiv 2602.16054; docs/claa.md
-};
-
-const char* SelectionPolicyName(SelectionPolicy policy);
-// INVALID_ARGUMENT for a name that is not built; the text lists those that are.
-absl::StatusOr<SelectionPolicy> ParseSelectionPolicy(const std::string& name);
 
 // Positions [begin, end).
 struct PositionSpan {
@@ -27,18 +19,19 @@ struct PositionSpan {
   friend bool operator==(const PositionSpan&, const PositionSpan&) = default;
 };
 
-// The parameters of docs/claa.md, already valid for one model when they come from
-// ResolveSelectionConfig.
+// How the tokens of a prompt are selected: the policy and the parameters of docs/claa.md, already
+// valid for one model when they come from ResolveSelectionConfig. Names are those of claa.json, the
+// flags and the proto.
 struct SelectionConfig {
-  SelectionPolicy policy = SelectionPolicy::kClaa;
-  int window = 8;                    // W: the last queries, which score
-  int window_offset = 0;             // z: rows at the very end that the window skips
-  int pool_kernel = 7;               // κ, odd
-  int aggregate_layers = 4;          // n: layers whose maximum selects
-  int uncompacted_layers = 4;        // m: first layers, which store all N
-  int selection_layer = 15;          // lp, counted from 0
-  int64_t keep_ppm = 100'000;        // kept share of the prompt in millionths
-  int64_t min_prompt_tokens = 2048;  // shorter prompts are not pruned
+  const Policy* policy = &kClaaPolicy;  // never null
+  int window = 8;                       // W: the last queries, which score
+  int window_offset = 0;                // z: rows at the very end that the window skips
+  int pool_kernel = 7;                  // κ, odd
+  int aggregate_layers = 4;             // n: layers whose maximum selects
+  int uncompacted_layers = 4;           // m: first layers, which store all N
+  int selection_layer = 15;             // lp, counted from 0
+  int64_t keep_ppm = 100'000;           // kept share of the prompt in millionths
+  int64_t min_prompt_tokens = 2048;     // shorter prompts are not pruned
   int64_t min_kept_tokens = 512;
   int64_t protected_prefix = 0;  // the first positions, always kept
   std::vector<PositionSpan> protected_spans;
@@ -78,10 +71,21 @@ absl::StatusOr<SelectionOverrides> ParseSelectionJson(const std::string& text);
 std::string SelectionConfigToJson(const SelectionConfig& config);
 
 // The one validator: `base` with `overrides` applied, for a model. INVALID_ARGUMENT says which
-// field is out of range. Valid: 0 ≤ m ≤ lp+1, 1 ≤ n ≤ lp+1, 0 ≤ lp ≤ L−2, W ≥ 1, z ≥ 0, κ odd and ≥
-// 1, keep in (0, 1], counts ≥ 0, spans not reversed.
+// field is out of range. Valid for every policy: W ≥ 1, z ≥ 0, κ ≥ 1, keep in (0, 1], counts ≥ 0,
+// spans not reversed; Policy::check has the ranges of the fields that one policy reads.
 absl::StatusOr<SelectionConfig> ResolveSelectionConfig(const SelectionConfig& base,
                                                        const SelectionOverrides& overrides,
                                                        const ModelShape& shape);
+
+// INVALID_ARGUMENT: `field` is outside [low, high].
+absl::Status CheckSelectionRange(const char* field, int64_t value, int64_t low, int64_t high);
+
+// First layer whose scores take part in CLAA's selection: max(0, lp−n+1).
+int FirstAggregatedLayer(const SelectionConfig& config);
+
+// How a prompt is computed, by the config's policy. REQUIRES: `config` came from
+// ResolveSelectionConfig for `shape`; num_prompt_tokens ≥ 1.
+PrefillPlan MakePrefillPlan(const ModelShape& shape, const SelectionConfig& config,
+                            int64_t num_prompt_tokens);
 
 }  // namespace winnow

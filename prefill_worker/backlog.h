@@ -6,7 +6,7 @@
 #include <map>
 
 #include "absl/time/time.h"
-#include "plan/kv_plan.h"
+#include "plan/prefill_plan.h"
 
 namespace winnow {
 
@@ -17,13 +17,15 @@ class Backlog {
  public:
   using Work = std::map<int, double>;  // by priority
 
-  // Rows of one phase of a prompt, or the whole of it.
-  static double WorkOf(const KvPlan& plan, bool is_first_phase, int64_t rows) {
-    const int layers = is_first_phase ? plan.pivot_layer : plan.num_layers - plan.pivot_layer;
-    return static_cast<double>(rows) * layers;
+  // Rows of one pass of a prompt, or the whole of it. A pass's last layer makes K,V, and one row at
+  // most runs through the rest of it: not counted.
+  static double WorkOf(const PrefillPass& pass, int64_t rows) {
+    return static_cast<double>(rows) * (pass.last_layer - pass.first_layer);
   }
-  static double WorkOf(const KvPlan& plan) {
-    return WorkOf(plan, true, plan.num_prompt_tokens) + WorkOf(plan, false, plan.num_phase2_rows());
+  static double WorkOf(const PrefillPlan& plan) {
+    double work = 0;
+    for (const PrefillPass& pass : plan.passes) work += WorkOf(pass, pass.num_rows);
+    return work;
   }
 
   void Add(double work, int priority = 0) { work_[priority] += work; }

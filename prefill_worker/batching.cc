@@ -53,7 +53,7 @@ std::vector<PrefillStepItem> MakeBatch(absl::Span<const BatchCandidate> candidat
   std::map<int, Candidates, std::greater<>> by_priority;
   Candidates by_arrival;
   for (const BatchCandidate& candidate : candidates) {
-    if (candidate.progress.phase == PrefillPhase::kDone) continue;
+    if (candidate.progress.is_done()) continue;
     by_priority[candidate.priority].push_back(&candidate);
     by_arrival.push_back(&candidate);
   }
@@ -83,7 +83,7 @@ std::vector<PrefillStepItem> MakeBatch(absl::Span<const BatchCandidate> candidat
     auto it = rows_by_sequence.find(candidate->sequence);
     if (it == rows_by_sequence.end()) continue;
     items.push_back(
-        {candidate->sequence, candidate->progress.phase, candidate->progress.next_row, it->second});
+        {candidate->sequence, candidate->progress.pass, candidate->progress.next_row, it->second});
   }
   return items;
 }

@@ -89,7 +89,6 @@ absl::Status GrpcKvHandoff::OpenStreams(PushStreams& streams,
                       {.open = lease_->MakePushOpen(),
                        .deadline = target_.deadline,
                        .trace = target_.trace,
-                       .gathers = lease_->terms().wire_version >= 2,
                        .payload_owner = std::move(staging),
                        .clock = &clock_},
                       callbacks);
@@ -187,7 +186,7 @@ v1::CommitRequest GrpcKvHandoff::MakeCommit(const std::vector<int32_t>& tokens,
                                             const SamplingParams& sampling) const {
   v1::CommitRequest request;
   request.set_num_prompt_tokens(plan_.num_prompt_tokens);
-  request.set_next_position(plan_.num_prompt_tokens);
+  request.set_next_position(plan_.next_position);
   request.mutable_tokens()->Add(tokens.begin(), tokens.end());
   *request.mutable_sampling() = ToProto(sampling);
   for (int layer = 0; layer < plan_.num_layers; ++layer) {

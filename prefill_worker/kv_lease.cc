@@ -9,6 +9,7 @@
 #include "rpc/grpc_status.h"
 #include "rpc/trace_metadata.h"
 #include "rpc/unary_call.h"
+#include "wire/kv_plan_proto.h"
 #include "wire/plan_proto.h"
 
 namespace winnow {
@@ -70,6 +71,7 @@ void KvLease::Reserve(const std::shared_ptr<grpc::Channel>& channel, const KvPla
       options_, target_, Deadline::At(target_.deadline.when() + kLateGrant));
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    terms_.wire_version = OldestWireVersionFor(plan);
     *call->request.mutable_identity() = IdentityLocked();
   }
   *call->request.mutable_plan() = ToProto(plan);

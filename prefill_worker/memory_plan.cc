@@ -10,9 +10,9 @@ namespace winnow {
 void LogMemoryPlan(const PrefillEngine& engine, const SelectionConfig& profile) {
   const ModelShape& shape = engine.shape();
   SelectionConfig full = profile;
-  full.policy = SelectionPolicy::kFull;
+  full.policy = &kFullPolicy;
   const auto longest = [&](const SelectionConfig& selection) {
-    return engine.RoomFor(MakeKvPlan(shape, selection, shape.max_context), selection);
+    return engine.RoomFor(MakePrefillPlan(shape, selection, shape.max_context), selection);
   };
   const PrefillRoom pruned = longest(profile), unpruned = longest(full);
   if (pruned.total == std::numeric_limits<int64_t>::max()) return;  // the host's memory

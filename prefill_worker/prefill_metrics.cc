@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "engine/select/claa.h"
+#include "engine/select/selection_digest.h"
 
 namespace winnow {
 namespace {
@@ -92,10 +92,10 @@ PrefillMetrics::PrefillMetrics(MetricsRegistry& registry, int tensor_parallel)
         &registry.Histogram("winnow_stage_seconds", "Time on the critical path of token 0.",
                             metric_grids::Stages(), {{"stage", stage}});
   }
-  for (const char* policy : {"full", "claa"}) {
-    keep_ratio_[policy] =
+  for (const Policy* policy : Policies()) {
+    keep_ratio_[policy->name] =
         &registry.Histogram("winnow_keep_ratio", "Kept share of the prompt's tokens.",
-                            metric_grids::Ratio(), {{"policy", policy}});
+                            metric_grids::Ratio(), {{"policy", policy->name}});
   }
   for (const char* segment : {"all", "per_head", "selected"}) {
     for (const char* fate : {"kept", "pruned"}) {
@@ -134,7 +134,7 @@ void PrefillMetrics::OnFinished(const PrefillJob& job, const PrefillSummary& sum
   for (const auto& [stage, member] : PrefillStages()) stages_.at(stage)->Observe(stages.*member);
   queue_.Observe(stages.queue + stages.reserve_wait);
   if (ledger.kept_tokens < ledger.prompt_tokens) score_allreduce_.Observe(stages.allreduce);
-  keep_ratio_.at(SelectionPolicyName(job.selection.policy))
+  keep_ratio_.at(job.selection.policy->name)
       ->Observe(static_cast<double>(ledger.kept_tokens) /
                 static_cast<double>(std::max<int64_t>(1, ledger.prompt_tokens)));
   CountSegment("all", ledger.all);

@@ -51,7 +51,7 @@ absl::Status PrefillScheduler::Submit(PrefillJob job, PrefillCallbacks callbacks
   if (task->admission.has_slot && StoppedStatus(task->job, clock_).ok()) LeaveQueue(*task);
   // Copies, since the task belongs to the scheduler's thread once it is posted.
   const std::shared_ptr<KvHandoff> handoff = task->handoff;
-  const KvPlan plan = task->plan;
+  const KvPlan plan = task->plan.kv;
   const int max_tokens = task->job.sampling.max_tokens;
   const int64_t id = next_id_++;
   mailbox_->Post([this, id, task] { tasks_.emplace(id, std::move(*task)); });
@@ -83,7 +83,7 @@ void PrefillScheduler::StartResend(int64_t id, Task& resent) {
          absl::NotFoundError(absl::StrCat("resend: no KV is retained for request ", request_id)));
     return;
   }
-  task.plan = entry->staging->plan;
+  task.plan.kv = entry->staging->plan;
   task.staging = entry->staging;
   task.tokens = entry->tokens;
   task.job.sampling = entry->sampling;
@@ -144,7 +144,7 @@ void PrefillScheduler::StartReservations() {
       if (next == nullptr || !admission_.TryAcquireSlot(next->admission)) break;
       LeaveQueue(*next);
       if (next->handoff == nullptr) continue;
-      Reserve(next_id, *next->handoff, next->plan, next->job.sampling.max_tokens);
+      Reserve(next_id, *next->handoff, next->plan.kv, next->job.sampling.max_tokens);
     }
   }
 }
@@ -204,7 +204,7 @@ void PrefillScheduler::AdmitGranted() {
 absl::Status PrefillScheduler::Admit(Task& task) {
   KvSink* sink = nullptr;
   if (task.handoff != nullptr) {
-    WINNOW_ASSIGN_OR_RETURN(task.staging, AllocateStaging(task.plan));
+    WINNOW_ASSIGN_OR_RETURN(task.staging, AllocateStaging(task.plan.kv));
     sink = task.handoff->Open(task.staging);
   }
   WINNOW_ASSIGN_OR_RETURN(
@@ -277,12 +277,11 @@ void PrefillScheduler::OnStep(const std::vector<PrefillStepItem>& items,
   int64_t computed = 0;
   for (const PrefillStepItem& item : items) {
     Task& task = *Find(task_by_sequence.at(item.sequence));
-    if (item.phase == PrefillPhase::kPrompt) {
+    if (item.pass == 0) {
       task.computed_tokens += item.row_count;
       computed += item.row_count;
     }
-    const double work =
-        Backlog::WorkOf(task.plan, item.phase == PrefillPhase::kPrompt, item.row_count);
+    const double work = Backlog::WorkOf(task.plan.passes[item.pass], item.row_count);
     task.admission.work -= work;
     done[task.job.priority] += work;
   }
@@ -338,8 +337,8 @@ void PrefillScheduler::Ship(int64_t id, Task& task) {
     KvSink* sink = task.handoff->Open(task.staging);
     for (int rank = 0; rank < static_cast<int>(task.staging->ranks.size()); ++rank) {
       if (!task.staging->ranks[rank].heads.ships_kv) continue;
-      for (int layer = 0; layer < task.plan.num_layers; ++layer) {
-        sink->OnKvReady({rank, layer, 0, task.plan.entries(layer)}, nullptr);
+      for (int layer = 0; layer < task.plan.kv.num_layers; ++layer) {
+        sink->OnKvReady({rank, layer, 0, task.plan.kv.entries(layer)}, nullptr);
       }
     }
   }

@@ -44,13 +44,13 @@ absl::Status CheckJob(const PrefillJob& job, const ModelShape& shape) {
 }
 
 // A prompt that fits only later waits; one that never fits would wait for ever.
-absl::Status CheckMemory(const PrefillEngine& engine, const KvPlan& plan,
+absl::Status CheckMemory(const PrefillEngine& engine, const PrefillPlan& plan,
                          const SelectionConfig& selection) {
   const PrefillRoom memory = engine.RoomFor(plan, selection);
   if (memory.needed <= memory.total) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "prefill: a prompt of ", plan.num_prompt_tokens, " tokens with policy ",
-      SelectionPolicyName(selection.policy), " needs ", memory.needed >> 20,
+      "prefill: a prompt of ", plan.kv.num_prompt_tokens, " tokens with policy ",
+      selection.policy->name, " needs ", memory.needed >> 20,
       " MiB of device memory, this worker has ", memory.total >> 20, " MiB for prompts"));
 }
 
@@ -61,7 +61,7 @@ absl::StatusOr<PrefillTask> MakePrefillTask(const PrefillEngine& engine, Prefill
   WINNOW_RETURN_IF_ERROR(CheckJob(job, engine.shape()));
   const auto num_tokens = static_cast<int64_t>(job.prompt_ids.size());
   PrefillTask task;
-  task.plan = MakeKvPlan(engine.shape(), job.selection, num_tokens);
+  task.plan = MakePrefillPlan(engine.shape(), job.selection, num_tokens);
   WINNOW_RETURN_IF_ERROR(CheckMemory(engine, task.plan, job.selection));
   task.admission = {.priority = job.priority,
                     .is_short = num_tokens <= ShortRows(engine.max_step_rows()),
@@ -92,8 +92,8 @@ void FillSummary(const PrefillEngine& engine, PrefillOutput& output, PrefillTask
                                            task.reserve_wait - EngineSeconds(output.stages));
   if (!task.job.explain) return;
   summary.kept_positions = std::move(output.kept_positions);
-  if (!task.plan.pruned) {
-    summary.kept_positions.resize(task.plan.num_prompt_tokens);
+  if (!task.plan.is_pruned()) {
+    summary.kept_positions.resize(task.plan.kv.num_prompt_tokens);
     std::iota(summary.kept_positions.begin(), summary.kept_positions.end(), 0);
   }
 }

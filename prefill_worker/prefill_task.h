@@ -9,7 +9,7 @@
 #include "common/clock.h"
 #include "engine/kv/kv_staging.h"
 #include "engine/prefill_engine.h"
-#include "plan/kv_plan.h"
+#include "plan/prefill_plan.h"
 #include "prefill_worker/kv_handoff.h"
 #include "prefill_worker/prefill_admission.h"
 #include "prefill_worker/prefill_job.h"
@@ -30,7 +30,7 @@ struct PrefillTask {
   PrefillJob job;
   PrefillCallbacks callbacks;
   PrefillAdmission::Entry admission;
-  KvPlan plan;
+  PrefillPlan plan;  // of a resend: what is stored alone
   State state = State::kQueued;
   absl::Time submitted, reserve_begin, token_made;
   double reserve_wait = 0;  // seconds

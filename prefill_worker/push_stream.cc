@@ -77,7 +77,7 @@ void PushStream::Send(const KvChunk& chunk) {
   if (!is_writing_) WriteNext();
 }
 
-// The next chunk and, if it may gather, those that wait behind it: a message costs as much as
+// The next chunk and those that wait behind it: a message costs as much as
 // copying some KiB. Payloads are sent from where they lie, small ones copied beside their headers.
 grpc::ByteBuffer PushStream::TakeMessage() {
   std::vector<grpc::Slice> slices;
@@ -94,8 +94,7 @@ grpc::ByteBuffer PushStream::TakeMessage() {
     }
     slices.push_back(SliceOf(std::exchange(copied, {})));
     slices.push_back(BorrowedSlice(chunk.payload, chunk.header.payload_bytes, payload_owner_));
-  } while (gathers_ && !waiting_.empty() &&
-           bytes + waiting_.front().header.payload_bytes <= kGatheredBytes);
+  } while (!waiting_.empty() && bytes + waiting_.front().header.payload_bytes <= kGatheredBytes);
   if (!copied.empty()) slices.push_back(SliceOf(std::move(copied)));
   return grpc::ByteBuffer(slices.data(), slices.size());
 }

@@ -24,8 +24,6 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
     v1::PushOpen open;
     Deadline deadline = Deadline::Infinite();  // the stream then ends with DEADLINE_EXCEEDED
     TraceContext trace;
-    // Small chunks that wait at the same time travel in one message (wire version 2).
-    bool gathers = true;
     // Keeps the chunks' memory alive until gRPC has let go of it.
     std::shared_ptr<const void> payload_owner;
     const Clock* clock = nullptr;
@@ -47,10 +45,7 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
  private:
   PushStream(const std::shared_ptr<grpc::Channel>& channel, const Options& options,
              Callbacks callbacks)
-      : callbacks_(std::move(callbacks)),
-        stub_(channel),
-        gathers_(options.gathers),
-        payload_owner_(options.payload_owner) {}
+      : callbacks_(std::move(callbacks)), stub_(channel), payload_owner_(options.payload_owner) {}
 
   void OnWriteDone(bool ok) override;
   void OnReadDone(bool ok) override;
@@ -64,7 +59,6 @@ class PushStream final : public grpc::ClientBidiReactor<grpc::ByteBuffer, v1::Pu
   const Callbacks callbacks_;
   grpc::TemplatedGenericStub<grpc::ByteBuffer, v1::PushResponse> stub_;
   grpc::ClientContext context_;
-  const bool gathers_;
   const std::shared_ptr<const void> payload_owner_;
   v1::PushResponse response_;  // of the read in flight
 

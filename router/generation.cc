@@ -150,7 +150,7 @@ double Generation::SecondsSince(absl::Time begin) const {
 absl::Status Generation::CheckClient() const {
   Client* const client = pass_.client();
   if (client == nullptr) return absl::OkStatus();
-  if (selection_.policy != SelectionPolicy::kFull) {
+  if (selection_.policy != &kFullPolicy) {
     WINNOW_RETURN_IF_ERROR(client->CheckKeepRatio(static_cast<double>(selection_.keep_ppm) * 1e-6));
   }
   return client->TakeTokens(prompt_tokens_ + sampling_.max_tokens);
@@ -194,7 +194,7 @@ TokenReply Generation::OnToken(int32_t index, int32_t id, bool is_stop) {
   event.mutable_token()->set_id(id);
   if (!is_stop) event.mutable_token()->set_text(stops_.Add(decoder_.Add(id)));
   sink_.write(std::move(event));
-  const std::string policy = SelectionPolicyName(selection_.policy);
+  const std::string policy = selection_.policy->name;
   if (index == 0) {
     first_token_ = parts_.clock.Now();
     parts_.metrics.OnFirstToken(policy, prompt_tokens_,

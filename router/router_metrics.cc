@@ -1,11 +1,11 @@
 #include "router/router_metrics.h"
 
+#include "plan/policy.h"
 #include "wire/worker_info.h"
 
 namespace winnow {
 namespace {
 
-constexpr const char* kPolicies[] = {"full", "claa"};
 constexpr const char* kBuckets[] = {"1k", "4k", "16k", "64k", "256k", "inf"};
 constexpr DriverStage kDriverStages[] = {DriverStage::kPlace, DriverStage::kPrefill,
                                          DriverStage::kResend, DriverStage::kDecode};
@@ -47,7 +47,8 @@ RouterMetrics::RouterMetrics(MetricsRegistry& registry)
                                 "Waiting before the work on a request began.",
                                 metric_grids::Latency(), {{"where", "router"}})),
       requests_(registry) {
-  for (const char* policy : kPolicies) {
+  for (const Policy* row : Policies()) {
+    const char* policy = row->name;
     for (const char* bucket : kBuckets) {
       ttft_[{policy, bucket}] = &registry.Histogram(
           "winnow_request_ttft_seconds", "Received to token 0 written, on the router's clock.",

@@ -5,19 +5,15 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "plan/wire_version.h"
 #include "transfer/kv_chunk.h"
 
 namespace winnow {
 
 // docs/kv_wire_format.md. A Push message is protobuf's PushRequest{header, payload}, written by
 // hand so that the payload is sent from where it lies: the bytes of EncodePrefix, then the payload;
-// since wire version 2 once or several times.
+// once or several times.
 inline constexpr int kChunkHeaderBytes = 48;
-#ifndef WINNOW_WIRE_VERSION
-#define WINNOW_WIRE_VERSION 2  // tests build workers of the version before (tests/e2e)
-#endif
-inline constexpr uint32_t kWireVersion = WINNOW_WIRE_VERSION;
-inline constexpr uint32_t kOldestWireVersion = 1;  // spoken, too
 inline constexpr uint32_t kMaxChunkPayload = 1 << 20;
 
 // The header with its checksum set for `payload` (header.payload_bytes long).

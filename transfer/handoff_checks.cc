@@ -1,5 +1,7 @@
 #include "transfer/handoff_checks.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "transfer/chunk_codec.h"
 
@@ -54,8 +56,9 @@ absl::Status CheckReservePlan(const ReserveParams& params, const ModelShape& sha
                      " KV heads of ", plan.head_dim, ", the model has ", shape.num_layers, ", ",
                      shape.num_kv_heads, ", ", shape.head_dim));
   }
+  const int64_t first = std::max(plan.num_prompt_tokens, plan.next_position);
   const bool tokens_ok = plan.num_prompt_tokens >= 1 && params.max_tokens >= 1 &&
-                         plan.num_prompt_tokens + params.max_tokens - 1 <= shape.max_context;
+                         first + params.max_tokens - 1 <= shape.max_context;
   if (!tokens_ok) {
     return absl::InvalidArgumentError(
         absl::StrCat("reserve: prompt tokens + max_tokens - 1 must be in [1, ", shape.max_context,
@@ -86,10 +89,10 @@ absl::Status CheckOwner(const TransferIdentity& owner, const TransferIdentity& c
 absl::Status CheckCommitTerms(const CommitParams& params, const KvPlan& plan, int max_tokens,
                               int vocab_size) {
   if (params.num_prompt_tokens != plan.num_prompt_tokens ||
-      params.next_position != plan.num_prompt_tokens) {
+      params.next_position != plan.next_position) {
     return absl::DataLossError(absl::StrCat(
-        "commit: expected ", plan.num_prompt_tokens, " prompt tokens and as next position, got ",
-        params.num_prompt_tokens, " and ", params.next_position));
+        "commit: expected ", plan.num_prompt_tokens, " prompt tokens and next position ",
+        plan.next_position, ", got ", params.num_prompt_tokens, " and ", params.next_position));
   }
   if (absl::Status tokens = CheckCommitTokens(params, max_tokens, vocab_size); !tokens.ok()) {
     return tokens;

@@ -98,21 +98,21 @@ absl::Status KvReceiver::Cover(const ChunkHeader& h, Run run) {
   return absl::OkStatus();
 }
 
-// Ascending, and a list that ends in every row from E on.
+// Ascending, and a list that ends in every position from the plan's tail on.
 absl::StatusOr<KvReceiver::Run> KvReceiver::ReadPositions(const ChunkHeader& h,
                                                           const std::byte* payload) const {
   const auto prompt = static_cast<uint64_t>(options_.plan.num_prompt_tokens);
-  const auto window_begin = static_cast<uint64_t>(options_.plan.window_begin);
+  const auto tail_begin = static_cast<uint64_t>(options_.plan.tail_begin);
+  const auto entries = static_cast<uint64_t>(options_.plan.entries(static_cast<int>(h.layer)));
   Run run{.end = h.slot_begin + h.slot_count};
   for (uint32_t i = 0; i < h.slot_count; ++i) {
     uint32_t position = 0;
     for (int byte = 3; byte >= 0; --byte)
       position = position << 8 | static_cast<uint32_t>(payload[4 * i + byte]);
-    const uint64_t from_end =
-        static_cast<uint64_t>(options_.plan.num_kept) - (h.slot_begin + i);  // ≥ 1
-    const bool is_tail = from_end <= prompt - window_begin;
+    const uint64_t from_end = entries - (h.slot_begin + i);  // ≥ 1
+    const bool is_tail = from_end <= prompt - tail_begin;
     const bool ok = (i == 0 || position > run.last_position) &&
-                    (is_tail ? position == prompt - from_end : position < window_begin);
+                    (is_tail ? position == prompt - from_end : position < tail_begin);
     if (!ok) {
       return absl::InvalidArgumentError(absl::StrCat(Describe(h), ": position ", position,
                                                      " cannot be at slot ", h.slot_begin + i));

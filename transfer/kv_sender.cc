@@ -26,7 +26,7 @@ void KvSender::OnReady(int rank, int layer, int64_t slot_begin, int64_t slot_end
     Cut(source, first_stream, ChunkKind::kValues, layer, head, slot_begin, slot_end);
   }
   // The shared row of positions goes once, from the rank that has head 0.
-  const bool per_head = options_.plan.form(layer) == KvLayerForm::kPerHead;
+  const bool per_head = options_.plan.form(layer) == KvForm::kPerHead;
   const int rows = per_head || source.heads.kv_begin == 0 ? source.layout.position_rows(layer) : 0;
   for (int row = 0; row < rows; ++row) {
     Cut(source, first_stream, ChunkKind::kPositions, layer, row, slot_begin, slot_end);

@@ -66,7 +66,7 @@ class ReservationTable {
 
   // RESOURCE_EXHAUSTED (no memory, the peer's quota) with a retry hint · FAILED_PRECONDITION
   // (digest, incarnation, wire version) · INVALID_ARGUMENT. REQUIRES: the plan agrees with itself,
-  // as wire/plan_proto.h checks.
+  // as wire/kv_plan_proto.h checks.
   absl::StatusOr<ReserveGrant> Reserve(const ReserveParams& params);
   // Renews the lease. NOT_FOUND · FAILED_PRECONDITION · INVALID_ARGUMENT (stream number).
   absl::Status OpenStream(const std::string& reservation_id, const TransferIdentity& identity,

@@ -7,20 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "wire/field_checks.h"
 
 namespace winnow {
 namespace {
-
-absl::Status CheckRange(const char* field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, " must be in [", low, ", ", high, "], got ", value));
-}
-
-absl::Status CheckEqual(const char* field, int64_t value, int64_t expected) {
-  if (value == expected) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, " must be ", expected, ", got ", value));
-}
 
 template <typename Spans>
 std::vector<PositionSpan> SpansFromProto(const Spans& spans) {
@@ -42,52 +32,6 @@ Ledger::Segment FromProto(const v1::Ledger::Segment& segment) {
   return {segment.layers(), segment.entries_kept(), segment.entries_pruned()};
 }
 
-// The invariants that MakeKvPlan establishes for a plan that prunes nothing.
-absl::Status CheckUnpruned(const KvPlan& plan) {
-  const int layers = plan.num_layers;
-  WINNOW_RETURN_IF_ERROR(
-      CheckEqual("kv_plan.num_kept (nothing pruned)", plan.num_kept, plan.num_prompt_tokens));
-  WINNOW_RETURN_IF_ERROR(CheckEqual("kv_plan.window_begin (nothing pruned)", plan.window_begin, 0));
-  WINNOW_RETURN_IF_ERROR(
-      CheckEqual("kv_plan.pivot_layer (nothing pruned)", plan.pivot_layer, layers - 1));
-  WINNOW_RETURN_IF_ERROR(CheckEqual("kv_plan.first_compacted_layer (nothing pruned)",
-                                    plan.first_compacted_layer, layers));
-  WINNOW_RETURN_IF_ERROR(
-      CheckEqual("kv_plan.first_scored_layer (nothing pruned)", plan.first_scored_layer, layers));
-  return CheckEqual("kv_plan.first_aggregated_layer (nothing pruned)", plan.first_aggregated_layer,
-                    layers);
-}
-
-// … and for one that prunes: at least one window row, one token besides the rows that are always
-// kept, one layer after the selection layer.
-absl::Status CheckPruned(const KvPlan& plan) {
-  const int64_t n = plan.num_prompt_tokens;
-  WINNOW_RETURN_IF_ERROR(CheckRange("kv_plan.window_begin", plan.window_begin, 1, n - 1));
-  WINNOW_RETURN_IF_ERROR(
-      CheckRange("kv_plan.num_kept", plan.num_kept, n - plan.window_begin + 1, n - 1));
-  WINNOW_RETURN_IF_ERROR(
-      CheckRange("kv_plan.pivot_layer", plan.pivot_layer, 0, plan.num_layers - 2));
-  WINNOW_RETURN_IF_ERROR(CheckRange("kv_plan.first_compacted_layer", plan.first_compacted_layer, 0,
-                                    plan.pivot_layer + 1));
-  WINNOW_RETURN_IF_ERROR(CheckRange("kv_plan.first_aggregated_layer", plan.first_aggregated_layer,
-                                    0, plan.pivot_layer));
-  return CheckEqual("kv_plan.first_scored_layer", plan.first_scored_layer,
-                    std::min(plan.first_compacted_layer, plan.first_aggregated_layer));
-}
-
-absl::Status CheckSizesFit(const KvPlan& plan) {
-  constexpr int kLargestElement = 4;
-  int64_t bytes = plan.num_prompt_tokens;
-  for (int64_t factor : {plan.num_layers, plan.num_kv_heads, plan.head_dim, 2 * kLargestElement}) {
-    if (__builtin_mul_overflow(bytes, factor, &bytes)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "kv_plan: ", plan.num_prompt_tokens, " tokens x ", plan.num_layers, " layers x ",
-          plan.num_kv_heads, " heads x ", plan.head_dim, " elements do not fit 64 bits"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 v1::PositionSpan ToProto(const PositionSpan& span) {
@@ -99,7 +43,7 @@ v1::PositionSpan ToProto(const PositionSpan& span) {
 
 v1::SelectionConfig ToProto(const SelectionConfig& config) {
   v1::SelectionConfig out;
-  out.set_policy(SelectionPolicyName(config.policy));
+  out.set_policy(config.policy->name);
   out.set_window(config.window);
   out.set_window_offset(config.window_offset);
   out.set_pool_kernel(config.pool_kernel);
@@ -148,47 +92,6 @@ absl::StatusOr<SelectionConfig> FromProto(const v1::SelectionConfig& config,
   all.protected_prefix = config.protected_prefix();
   all.protected_spans = SpansFromProto(config.protected_spans());
   return ResolveSelectionConfig(SelectionConfig(), all, shape);
-}
-
-v1::KvPlan ToProto(const KvPlan& plan) {
-  v1::KvPlan out;
-  out.set_num_prompt_tokens(plan.num_prompt_tokens);
-  out.set_pruned(plan.pruned);
-  out.set_num_kept(plan.num_kept);
-  out.set_window_begin(plan.window_begin);
-  out.set_num_layers(plan.num_layers);
-  out.set_num_kv_heads(plan.num_kv_heads);
-  out.set_head_dim(plan.head_dim);
-  out.set_first_compacted_layer(plan.first_compacted_layer);
-  out.set_pivot_layer(plan.pivot_layer);
-  out.set_first_scored_layer(plan.first_scored_layer);
-  out.set_first_aggregated_layer(plan.first_aggregated_layer);
-  return out;
-}
-
-absl::StatusOr<KvPlan> FromProto(const v1::KvPlan& plan) {
-  KvPlan out;
-  out.num_prompt_tokens = plan.num_prompt_tokens();
-  out.pruned = plan.pruned();
-  out.num_kept = plan.num_kept();
-  out.window_begin = plan.window_begin();
-  out.num_layers = plan.num_layers();
-  out.num_kv_heads = plan.num_kv_heads();
-  out.head_dim = plan.head_dim();
-  out.first_compacted_layer = plan.first_compacted_layer();
-  out.pivot_layer = plan.pivot_layer();
-  out.first_scored_layer = plan.first_scored_layer();
-  out.first_aggregated_layer = plan.first_aggregated_layer();
-
-  constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();  // positions are int32
-  WINNOW_RETURN_IF_ERROR(
-      CheckRange("kv_plan.num_prompt_tokens", out.num_prompt_tokens, 1, kMaxInt32));
-  WINNOW_RETURN_IF_ERROR(CheckRange("kv_plan.num_layers", out.num_layers, 1, 1 << 16));
-  WINNOW_RETURN_IF_ERROR(CheckRange("kv_plan.num_kv_heads", out.num_kv_heads, 1, 1 << 16));
-  WINNOW_RETURN_IF_ERROR(CheckRange("kv_plan.head_dim", out.head_dim, 1, 1 << 16));
-  WINNOW_RETURN_IF_ERROR(CheckSizesFit(out));
-  WINNOW_RETURN_IF_ERROR(out.pruned ? CheckPruned(out) : CheckUnpruned(out));
-  return out;
 }
 
 v1::Ledger ToProto(const Ledger& ledger) {
@@ -280,10 +183,10 @@ absl::StatusOr<SamplingParams> FromProto(const v1::ResolvedSampling& sampling) {
     return absl::InvalidArgumentError(
         absl::StrCat("sampling.top_p must be in (0, 1], got ", out.top_p));
   }
-  WINNOW_RETURN_IF_ERROR(CheckRange("sampling.top_k", out.top_k, 0, kMaxInt32));
-  WINNOW_RETURN_IF_ERROR(CheckRange("sampling.max_tokens", out.max_tokens, 1, kMaxInt32));
+  WINNOW_RETURN_IF_ERROR(CheckFieldRange("sampling.top_k", out.top_k, 0, kMaxInt32));
+  WINNOW_RETURN_IF_ERROR(CheckFieldRange("sampling.max_tokens", out.max_tokens, 1, kMaxInt32));
   for (int32_t id : out.stop_token_ids) {
-    WINNOW_RETURN_IF_ERROR(CheckRange("sampling.stop_token_ids", id, 0, kMaxInt32));
+    WINNOW_RETURN_IF_ERROR(CheckFieldRange("sampling.stop_token_ids", id, 0, kMaxInt32));
   }
   return out;
 }

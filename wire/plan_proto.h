@@ -6,7 +6,6 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "google/protobuf/repeated_field.h"
-#include "plan/kv_plan.h"
 #include "plan/ledger.h"
 #include "plan/model_shape.h"
 #include "plan/sampling_params.h"
@@ -16,13 +15,12 @@
 
 namespace winnow {
 
-// The only conversion between plan values and their messages. ToProto never fails; FromProto checks
-// everything that the message alone can show and returns INVALID_ARGUMENT with field, expected and
-// got. FromProto(ToProto(x)) == x.
+// The only conversion between plan values and their messages; KV plans: wire/kv_plan_proto.h.
+// ToProto never fails; FromProto checks everything that the message alone can show and returns
+// INVALID_ARGUMENT with field, expected and got. FromProto(ToProto(x)) == x.
 
 v1::PositionSpan ToProto(const PositionSpan& span);
 v1::SelectionConfig ToProto(const SelectionConfig& config);
-v1::KvPlan ToProto(const KvPlan& plan);
 v1::Ledger ToProto(const Ledger& ledger);
 v1::StageTimes ToProto(const StageTimes& times);
 v1::ResolvedSampling ToProto(const SamplingParams& params);
@@ -36,10 +34,6 @@ SelectionOverrides FromProto(const v1::SelectionOptions& options);
 absl::StatusOr<SelectionConfig> FromProto(const v1::SelectionConfig& config);
 absl::StatusOr<SelectionConfig> FromProto(const v1::SelectionConfig& config,
                                           const ModelShape& shape);
-
-// Refuses a plan that contradicts itself, or whose byte counts would not fit 64 bits. Whether it
-// fits the model is the caller's to check (num_layers, num_kv_heads, head_dim).
-absl::StatusOr<KvPlan> FromProto(const v1::KvPlan& plan);
 
 Ledger FromProto(const v1::Ledger& ledger);
 StageTimes FromProto(const v1::StageTimes& times);

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/cli/args.h"
 #include "client/cli/commands.h"
 #include "client/cli/connect.h"
@@ -29,8 +30,8 @@ Prompt
   --raw                   the text is not put through the template; special tokens in it are parsed
 
 Selection (unset: the model's profile)
-  --policy full|claa      keep everything, or the tokens that matter
-  --keep-ratio R          share of the prompt to keep, in (0, 1]
+)";
+constexpr char kOptionsHelp[] = R"(  --keep-ratio R          share of the prompt to keep, in (0, 1]
   --min-prompt-tokens K   shorter prompts are not pruned
   --min-kept-tokens K     keep at least so many tokens
   --explain               also tell which positions were kept (with --json)
@@ -53,6 +54,15 @@ Exit codes: 0 ok · 2 bad command line · 3 refused · 4 try later · 5 cancelle
   winnow generate --prompt 'Hello' --policy full --max-tokens 20 --json
 )";
 
+// "--policy NAME", with a line for every policy that there is.
+std::string PolicyHelp() {
+  std::string help = "  --policy NAME           how prompt tokens are selected:\n";
+  for (const Policy* policy : Policies()) {
+    absl::StrAppendFormat(&help, "    %-9s             %s\n", policy->name, policy->summary);
+  }
+  return help;
+}
+
 Json SegmentJson(const Ledger::Segment& s) {
   return {
       {"layers", s.layers}, {"entries_kept", s.entries_kept}, {"entries_pruned", s.entries_pruned}};
@@ -71,7 +81,7 @@ Json ResultJson(const GenerateResult& r, bool explain) {
   json["router_ttft_s"] = r.router_ttft_s;
   json["total_s"] = r.total_s;
   json["finish_reason"] = r.finish_reason;
-  json["policy"] = SelectionPolicyName(r.selection.policy);
+  json["policy"] = r.selection.policy->name;
   json["prefill_tp"] = r.prefill_tensor_parallel;
   const Ledger& l = r.ledger;
   json["ledger"] = {{"prompt_tokens", l.prompt_tokens},
@@ -97,7 +107,10 @@ int GenerateCommand(const std::vector<std::string>& words) {
   const absl::StatusOr<Args> args = Args::Parse(words, values, flags);
   if (!args.ok()) return ReportUsage("generate", args.status());
   if (args->Has("help")) {
-    for (const char* part : {kHelp, kConnectHelp, kMoreHelp}) std::fputs(part, stdout);
+    const std::string policies = PolicyHelp();
+    for (const char* part : {kHelp, policies.c_str(), kOptionsHelp, kConnectHelp, kMoreHelp}) {
+      std::fputs(part, stdout);
+    }
     return kExitOk;
   }
   const absl::StatusOr<v1::GenerateRequest> request = ParseGenerateRequest(*args);

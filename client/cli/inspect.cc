@@ -70,10 +70,10 @@ absl::StatusOr<Model> Inspect(const std::string& folder) {
                           ResolveSelectionConfig(model.profile, {.policy = "full"}, shape));
   for (const int64_t tokens : kPrompts) {
     if (tokens > shape.max_context) break;
-    const KvPlan plan = MakeKvPlan(shape, model.profile, tokens);
-    const KvPlan unpruned = MakeKvPlan(shape, full, tokens);
-    model.prompts.push_back({tokens, plan.num_kept, unpruned.payload_bytes(kElementBytes),
-                             plan.payload_bytes(kElementBytes),
+    const PrefillPlan plan = MakePrefillPlan(shape, model.profile, tokens);
+    const PrefillPlan unpruned = MakePrefillPlan(shape, full, tokens);
+    model.prompts.push_back({tokens, plan.num_kept(), unpruned.kv.payload_bytes(kElementBytes),
+                             plan.kv.payload_bytes(kElementBytes),
                              PrefillFlop(shape, unpruned) / PrefillFlop(shape, plan)});
   }
   return model;

@@ -119,7 +119,8 @@ absl::StatusOr<SizedLoad> MakeLoad(const std::string& model_dir, const Wanted& w
   WINNOW_ASSIGN_OR_RETURN(const SelectionConfig full,
                           ResolveSelectionConfig(profile, {.policy = "full"}, shape));
   const double seconds_per_flop =
-      wanted.measured_seconds / PrefillFlop(shape, MakeKvPlan(shape, full, wanted.measured_tokens));
+      wanted.measured_seconds /
+      PrefillFlop(shape, MakePrefillPlan(shape, full, wanted.measured_tokens));
   const double token_bytes =
       2.0 * kElementBytes * shape.num_layers * shape.num_kv_heads * shape.head_dim;
   const auto total = [](const std::vector<double>& weights) {
@@ -143,11 +144,12 @@ absl::StatusOr<SizedLoad> MakeLoad(const std::string& model_dir, const Wanted& w
             selection, ResolveSelectionConfig(
                            profile, {.policy = "claa", .keep_ratio = ratios.values[j]}, shape));
       }
-      const KvPlan plan = MakeKvPlan(shape, selection, lengths.values[i]);
-      load.classes.push_back({.share = lengths.weights[i] * ratios.weights[j] / weights,
-                              .prefill_seconds = PrefillFlop(shape, plan) * seconds_per_flop,
-                              .kv_bytes = static_cast<double>(plan.payload_bytes(kElementBytes)) +
-                                          token_bytes * (wanted.max_tokens - 1)});
+      const PrefillPlan plan = MakePrefillPlan(shape, selection, lengths.values[i]);
+      load.classes.push_back(
+          {.share = lengths.weights[i] * ratios.weights[j] / weights,
+           .prefill_seconds = PrefillFlop(shape, plan) * seconds_per_flop,
+           .kv_bytes = static_cast<double>(plan.kv.payload_bytes(kElementBytes)) +
+                       token_bytes * (wanted.max_tokens - 1)});
     }
   }
   return load;

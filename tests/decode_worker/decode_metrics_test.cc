@@ -4,6 +4,7 @@
 #include "engine/device/ref_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "plan/selection_config.h"
 #include "tests/decode_worker/fake_decode.h"
 #include "transfer/chunk_codec.h"
 
@@ -69,7 +70,7 @@ TEST(DecodeMetricsTest, BlocksAreReadWhenAskedFor) {
   DecodeMetrics metrics(registry);
   DecodeCore core(std::make_unique<PagedKvTarget>(*kv), engine, clock, metrics,
                   {.reservations = {.shape = shape}});
-  const KvPlan plan = MakeKvPlan(shape, {.policy = SelectionPolicy::kFull}, 20);
+  const KvPlan plan = MakePrefillPlan(shape, {.policy = &kFullPolicy}, 20).kv;
   ASSERT_TRUE(core.Reserve({.identity = {.wire_version = kWireVersion}, .plan = plan}).ok());
   metrics.Refresh(core);
   EXPECT_THAT(registry.Serialize(), HasSubstr("winnow_kv_reservations_active 1\n"));

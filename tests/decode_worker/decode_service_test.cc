@@ -6,6 +6,7 @@
 #include "engine/device/ref_backend.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "plan/selection_config.h"
 #include "rpc/channel.h"
 #include "rpc/grpc_status.h"
 #include "rpc/server.h"
@@ -55,7 +56,7 @@ class DecodeServiceTest : public ::testing::Test {
             .wire_version = kWireVersion};
   }
   KvPlan Plan() const {
-    return MakeKvPlan(engine_.shape(), {.policy = SelectionPolicy::kFull}, kPromptTokens);
+    return MakePrefillPlan(engine_.shape(), {.policy = &kFullPolicy}, kPromptTokens).kv;
   }
   std::string Reserve(int max_tokens) {
     const auto grant = core_->Reserve({Identity(), Plan(), max_tokens, /*num_streams=*/1});

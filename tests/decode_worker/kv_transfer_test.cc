@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/retry_hint.h"
 #include "decode_worker/kv_transfer_service.h"
+#include "plan/selection_config.h"
 #include "prefill_worker/grpc_kv_handoff_factory.h"
 #include "prefill_worker/push_stream.h"
 #include "rpc/channel.h"
@@ -25,6 +26,7 @@
 #include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
+#include "wire/kv_plan_proto.h"
 #include "wire/plan_proto.h"
 
 namespace winnow {
@@ -38,8 +40,8 @@ KvPlan LargePlan() {
   shape.num_layers = 1;
   shape.head_dim = 64;
   SelectionConfig config;
-  config.policy = SelectionPolicy::kFull;
-  return MakeKvPlan(shape, config, 10'000);
+  config.policy = &kFullPolicy;
+  return MakePrefillPlan(shape, config, 10'000).kv;
 }
 
 // A decode worker whose engine computes nothing and stays in its first step, so that the KV of
@@ -558,7 +560,7 @@ TEST_F(PlainProtobufTest, APlanThatContradictsItselfIsInvalid) {
   v1::ReserveRequest request;
   *request.mutable_identity() = Identity();
   *request.mutable_plan() = ToProto(prompt_.plan());
-  request.mutable_plan()->set_num_kept(41);
+  request.mutable_plan()->mutable_segments(1)->set_entries(41);
   request.set_max_tokens(kMaxTokens);
   request.set_num_streams(1);
   v1::ReserveResponse response;

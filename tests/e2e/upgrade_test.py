@@ -37,9 +37,9 @@ class UpgradeTest(ClusterTest):
                 self.assertEqual(self.wire_version(name), version)
 
     def test_an_upgrade_and_its_rollback_lose_no_request(self):
-        self.assertEqual({self.wire_version(name) for name in PREFILL + DECODE}, {"1"})
-        self.replace_all(PREFILL + DECODE, BIN, "2")
-        self.replace_all(DECODE + PREFILL, BEFORE, "1")
+        self.assertEqual({self.wire_version(name) for name in PREFILL + DECODE}, {"2"})
+        self.replace_all(PREFILL + DECODE, BIN, "3")
+        self.replace_all(DECODE + PREFILL, BEFORE, "2")
 
 
 if __name__ == "__main__":

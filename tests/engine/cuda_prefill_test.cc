@@ -76,7 +76,7 @@ TEST(CudaMemoryTest, APromptTakesWhatTheEngineSays) {
   for (const char* policy : {"full", "claa"}) {
     SCOPED_TRACE(policy);
     PrefillSpec spec{.prompt_ids = ids, .selection = fixture.Resolve({.policy = policy})};
-    spec.plan = MakeKvPlan(fixture.engine().shape(), spec.selection, 3000);
+    spec.plan = MakePrefillPlan(fixture.engine().shape(), spec.selection, 3000);
     const PrefillRoom before = fixture.engine().RoomFor(spec.plan, spec.selection);
     const int64_t free = fixture.backend().FreeBytes();
     const auto sequence = fixture.engine().Admit(spec, nullptr, nullptr);

@@ -35,15 +35,8 @@ ModelShape Shape(int num_layers, int num_kv_heads) {
 
 // Layer 0 keeps `prompt` entries, later ones `kept` of them.
 KvPlan Plan(const ModelShape& shape, int64_t prompt, int64_t kept) {
-  KvPlan plan;
-  plan.num_prompt_tokens = prompt;
-  plan.pruned = kept < prompt;
-  plan.num_kept = kept;
-  plan.num_layers = shape.num_layers;
-  plan.num_kv_heads = shape.num_kv_heads;
-  plan.head_dim = shape.head_dim;
-  plan.first_compacted_layer = 1;
-  plan.pivot_layer = 1;
+  KvPlan plan = EmptyKvPlan(shape, prompt);
+  plan.segments = {{1, KvForm::kAll, prompt}, {shape.num_layers - 1, KvForm::kSelected, kept}};
   return plan;
 }
 

@@ -5,6 +5,7 @@ winnow_test(model_golden_test SOURCES model_golden_test.cc DEPS winnow_prefill_f
 winnow_test(selection_golden_test SOURCES selection_golden_test.cc DEPS winnow_prefill_fixture LABELS unit models)
 winnow_test(prefill_golden_test SOURCES prefill_golden_test.cc DEPS winnow_prefill_fixture)
 winnow_test(prefill_engine_test SOURCES prefill_engine_test.cc DEPS winnow_prefill_fixture)
+winnow_test(passes_test SOURCES passes_test.cc DEPS winnow_prefill_fixture)
 winnow_test(random_tensors_test SOURCES random_tensors_test.cc DEPS winnow_engine)
 if(WINNOW_CUDA)
   winnow_test(cuda_ranks_test SOURCES cuda_ranks_test.cc DEPS winnow_prefill_fixture winnow_engine_cuda LABELS gpu)

@@ -55,7 +55,7 @@ TEST(PrefillEngineTest, PackedSequencesEqualThoseRunAlone) {
   std::vector<int64_t> sequences;
   for (size_t i = 0; i < lengths.size(); ++i) {
     PrefillSpec spec{RandomIds(lengths[i], static_cast<int>(i)), fixture.Resolve(policies[i]), {}};
-    spec.plan = MakeKvPlan(engine.shape(), spec.selection, lengths[i]);
+    spec.plan = MakePrefillPlan(engine.shape(), spec.selection, lengths[i]);
     sequences.push_back(*engine.Admit(std::move(spec), nullptr, nullptr));
   }
   std::map<int64_t, PrefillOutput> outputs;
@@ -63,9 +63,9 @@ TEST(PrefillEngineTest, PackedSequencesEqualThoseRunAlone) {
     std::vector<PrefillStepItem> items;
     for (int64_t sequence : sequences) {
       const PrefillProgress progress = *engine.Progress(sequence);
-      if (progress.phase == PrefillPhase::kDone) continue;
+      if (progress.is_done()) continue;
       const int64_t rows = std::min<int64_t>(40, progress.num_rows - progress.next_row);
-      items.push_back({sequence, progress.phase, progress.next_row, rows});
+      items.push_back({sequence, progress.pass, progress.next_row, rows});
     }
     auto done = engine.Step(items);
     ASSERT_TRUE(done.ok()) << done.status();
@@ -108,12 +108,14 @@ TEST(PrefillEngineTest, StoredKvIsThatOfTheKeptPositions) {
     const KvStaging::Rank& a = full->staging->ranks[rank];
     const KvStaging::Rank& b = claa->staging->ranks[rank];
     const KvPlan& plan = claa->staging->plan;
-    for (int layer = plan.first_compacted_layer; layer <= plan.pivot_layer; ++layer) {
+    const int64_t kept = plan.segments[1].entries;
+    for (int layer = 0; layer < plan.num_layers; ++layer) {
+      if (plan.form(layer) != KvForm::kPerHead) continue;
       for (int head = 0; head < a.heads.kv_count; ++head) {
         const auto* positions =
             static_cast<const uint32_t*>(b.at(b.layout.positions_offset(layer, head, 0)));
-        EXPECT_TRUE(std::is_sorted(positions, positions + plan.num_kept));
-        for (int64_t slot = 0; slot < plan.num_kept; ++slot) {
+        EXPECT_TRUE(std::is_sorted(positions, positions + kept));
+        for (int64_t slot = 0; slot < kept; ++slot) {
           const auto expect_near = [&](int64_t expected_at, int64_t got_at) {
             const auto* expected = static_cast<const float*>(a.at(expected_at));
             const auto* got = static_cast<const float*>(b.at(got_at));
@@ -146,12 +148,11 @@ TEST(PrefillEngineTest, ProtectedPositionsAreAlwaysKept) {
 TEST(PrefillEngineTest, RefusesAChunkThatDoesNotContinue) {
   PrefillFixture fixture({});
   PrefillSpec spec{RandomIds(50, 5), fixture.Resolve({.policy = "full"}), {}};
-  spec.plan = MakeKvPlan(fixture.engine().shape(), spec.selection, 50);
+  spec.plan = MakePrefillPlan(fixture.engine().shape(), spec.selection, 50);
   const int64_t sequence = *fixture.engine().Admit(std::move(spec), nullptr, nullptr);
-  for (const PrefillStepItem& item : {PrefillStepItem{sequence, PrefillPhase::kPrompt, 1, 10},
-                                      PrefillStepItem{sequence, PrefillPhase::kKept, 0, 1},
-                                      PrefillStepItem{sequence, PrefillPhase::kPrompt, 0, 51},
-                                      PrefillStepItem{sequence + 1, PrefillPhase::kPrompt, 0, 1}}) {
+  for (const PrefillStepItem& item :
+       {PrefillStepItem{sequence, 0, 1, 10}, PrefillStepItem{sequence, 1, 0, 1},
+        PrefillStepItem{sequence, 0, 0, 51}, PrefillStepItem{sequence + 1, 0, 0, 1}}) {
     EXPECT_EQ(fixture.engine().Step({item}).status().code(), absl::StatusCode::kInvalidArgument);
   }
 }
@@ -338,13 +339,13 @@ TEST(PrefillEngineTest, AReleasedSequenceKeepsItsMemoryUntilTheQueuesAreDone) {
   }});
   TensorParallelPrefill& engine = fixture.engine();
   PrefillSpec spec{RandomIds(20, 9), fixture.Resolve(Claa(0.5)), {}};
-  spec.plan = MakeKvPlan(engine.shape(), spec.selection, 20);
-  std::shared_ptr<KvStaging> staging = Watched(*engine.AllocateStaging(spec.plan), freed);
+  spec.plan = MakePrefillPlan(engine.shape(), spec.selection, 20);
+  std::shared_ptr<KvStaging> staging = Watched(*engine.AllocateStaging(spec.plan.kv), freed);
   class : public KvSink {
     void OnKvReady(const KvReady&, EventPtr) override {}
   } sink;
   const int64_t sequence = *engine.Admit(std::move(spec), std::move(staging), &sink);
-  ASSERT_TRUE(engine.Step({{sequence, PrefillPhase::kPrompt, 0, 10}}).ok());
+  ASSERT_TRUE(engine.Step({{sequence, 0, 0, 10}}).ok());
   hold.is_on = true;
   engine.Release(sequence);
   EXPECT_TRUE(hold.looked_thrice.Wait());
@@ -375,10 +376,10 @@ TEST(PrefillEngineTest, APromptWhoseScoresAreNoNumbersFailsAlone) {
   std::vector<PrefillStepItem> prompt, kept;
   for (const int seed : {1, 2}) {
     PrefillSpec spec{RandomIds(60, seed), fixture.Resolve(Claa(0.5)), {}};
-    spec.plan = MakeKvPlan(engine.shape(), spec.selection, 60);
+    spec.plan = MakePrefillPlan(engine.shape(), spec.selection, 60);
     const int64_t sequence = *engine.Admit(std::move(spec), nullptr, nullptr);
-    prompt.push_back({sequence, PrefillPhase::kPrompt, 0, 60});
-    kept.push_back({sequence, PrefillPhase::kKept, 0, 30});
+    prompt.push_back({sequence, 0, 0, 60});
+    kept.push_back({sequence, 1, 0, 30});
   }
   ASSERT_TRUE(engine.Step(prompt).ok());
   const auto outputs = engine.Step(kept);

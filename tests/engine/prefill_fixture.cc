@@ -50,7 +50,8 @@ PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.mode
   ranks_ = Unwrap(LoadModelRanks(load));
   TensorParallelPrefill::Options engine_options{.clock = &clock_,
                                                 .max_step_rows = options.max_step_rows,
-                                                .step_timeout = options.step_timeout};
+                                                .step_timeout = options.step_timeout,
+                                                .selectors = options.selectors};
   ranks_->Fill(engine_options);
   engine_options.reset_communicators = [this] {
     EXPECT_EQ(ranks_->communicators->Reset(), absl::OkStatus());
@@ -76,9 +77,9 @@ absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<in
   PrefillSpec spec;
   spec.prompt_ids = ids;
   spec.selection = Resolve(overrides);
-  spec.plan = MakeKvPlan(engine_->shape(), spec.selection, static_cast<int64_t>(ids.size()));
+  spec.plan = MakePrefillPlan(engine_->shape(), spec.selection, static_cast<int64_t>(ids.size()));
   Run run;
-  auto staging = engine_->AllocateStaging(spec.plan);
+  auto staging = engine_->AllocateStaging(spec.plan.kv);
   if (!staging.ok()) return staging.status();
   run.staging = *staging;
   auto sequence = engine_->Admit(std::move(spec), run.staging, &null_sink);
@@ -87,7 +88,7 @@ absl::StatusOr<PrefillFixture::Run> PrefillFixture::Prefill(const std::vector<in
     auto progress = engine_->Progress(*sequence);
     if (!progress.ok()) return progress.status();
     const int64_t rows = std::min(chunk, progress->num_rows - progress->next_row);
-    const PrefillStepItem item{*sequence, progress->phase, progress->next_row, rows};
+    const PrefillStepItem item{*sequence, progress->pass, progress->next_row, rows};
     auto outputs = engine_->Step({item});
     if (!outputs.ok() || !outputs->empty()) {
       engine_->Release(*sequence);

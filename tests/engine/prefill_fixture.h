@@ -27,6 +27,8 @@ class PrefillFixture {
     absl::Duration step_timeout = absl::Seconds(120);
     // Wraps a rank's communicator, to make it fail or be late.
     std::function<std::unique_ptr<Communicator>(int rank, Communicator& inner)> wrap;
+    // Other selectors than the policies'; must outlive the fixture.
+    const SelectorFactory* selectors = nullptr;
   };
   explicit PrefillFixture(const Options& options);
 

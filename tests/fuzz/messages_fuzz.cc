@@ -7,6 +7,7 @@
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/reservation.h"
 #include "winnow/v1/kv_transfer.pb.h"
+#include "wire/kv_plan_proto.h"
 #include "wire/plan_proto.h"
 
 namespace winnow {

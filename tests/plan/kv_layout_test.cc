@@ -36,7 +36,7 @@ std::vector<std::pair<int64_t, int64_t>> Ranges(const KvLayout& layout, const Kv
 
 TEST(KvLayoutTest, PartsDoNotOverlapAndCoverTheBlock) {
   for (int64_t n : {1, 7, 100, 333}) {
-    const KvPlan plan = MakeKvPlan(DemoShape(), DemoConfig(), n);
+    const KvPlan plan = MakePrefillPlan(DemoShape(), DemoConfig(), n).kv;
     for (int heads : {1, 2, 4}) {
       for (int element : {2, 4}) {
         const KvLayout layout(plan, heads, element);
@@ -56,14 +56,14 @@ TEST(KvLayoutTest, PartsDoNotOverlapAndCoverTheBlock) {
 }
 
 TEST(KvLayoutTest, LayersStartOnCacheLines) {
-  const KvPlan plan = MakeKvPlan(DemoShape(), DemoConfig(), 333);
+  const KvPlan plan = MakePrefillPlan(DemoShape(), DemoConfig(), 333).kv;
   const KvLayout layout(plan, 3, 2);
   for (int layer = 0; layer < plan.num_layers; ++layer)
     EXPECT_EQ(layout.key_offset(layer, 0, 0) % 64, 0);
 }
 
 TEST(KvLayoutTest, HoldsTheFormsPositionRowsForTheRanksHeads) {
-  const KvPlan plan = MakeKvPlan(DemoShape(), DemoConfig(), 333);
+  const KvPlan plan = MakePrefillPlan(DemoShape(), DemoConfig(), 333).kv;
   const KvLayout layout(plan, 2, 2);
   EXPECT_EQ(layout.position_rows(1), 0);  // all positions
   EXPECT_EQ(layout.position_rows(2), 2);  // per head
@@ -74,7 +74,7 @@ TEST(KvLayoutTest, HoldsTheFormsPositionRowsForTheRanksHeads) {
 }
 
 TEST(KvLayoutTest, PayloadOfAllRanksIsThePlansPayload) {
-  const KvPlan plan = MakeKvPlan(DemoShape(), DemoConfig(), 5000);
+  const KvPlan plan = MakePrefillPlan(DemoShape(), DemoConfig(), 5000).kv;
   int64_t payload = 0;
   for (int rank = 0; rank < 2; ++rank) {
     const KvLayout layout(plan, 2, 2);
@@ -89,8 +89,8 @@ TEST(KvLayoutTest, OffsetsOfLongPromptsNeed64Bits) {
   shape.num_kv_heads = 8;
   shape.head_dim = 128;
   SelectionConfig full;
-  full.policy = SelectionPolicy::kFull;
-  const KvPlan plan = MakeKvPlan(shape, full, 10'000'000);
+  full.policy = &kFullPolicy;
+  const KvPlan plan = MakePrefillPlan(shape, full, 10'000'000).kv;
   const KvLayout layout(plan, 8, 2);
   const int64_t half = int64_t{8} * 10'000'000 * 128 * 2;  // K of one layer
   EXPECT_EQ(layout.value_offset(0, 0, 0), half);

@@ -12,7 +12,7 @@ TEST(LedgerTest, KeptAndPrunedAddUpToAllEntries) {
     for (int m : {0, 2, 6}) {
       SelectionConfig config = DemoConfig();
       config.uncompacted_layers = m;
-      const KvPlan plan = MakeKvPlan(DemoShape(), config, n);
+      const PrefillPlan plan = MakePrefillPlan(DemoShape(), config, n);
       const Ledger ledger = MakeLedger(plan, 2);
       int64_t layers = 0, kept = 0;
       for (const Ledger::Segment& segment : {ledger.all, ledger.per_head, ledger.selected}) {
@@ -26,13 +26,13 @@ TEST(LedgerTest, KeptAndPrunedAddUpToAllEntries) {
       EXPECT_EQ(ledger.kv_bytes_shipped, kept * 2 * 64 * 2);
       EXPECT_EQ(ledger.kv_bytes_full, n * 12 * 4 * 2 * 64 * 2);
       EXPECT_EQ(ledger.prompt_tokens, n);
-      EXPECT_EQ(ledger.kept_tokens, plan.num_kept);
+      EXPECT_EQ(ledger.kept_tokens, plan.num_kept());
     }
   }
 }
 
 TEST(LedgerTest, MatchesACaseWorkedByHand) {
-  const Ledger ledger = MakeLedger(MakeKvPlan(DemoShape(), DemoConfig(), 1000), 4);
+  const Ledger ledger = MakeLedger(MakePrefillPlan(DemoShape(), DemoConfig(), 1000), 4);
   EXPECT_EQ(ledger.all, (Ledger::Segment{2, 8000, 0}));
   EXPECT_EQ(ledger.per_head, (Ledger::Segment{4, 1600, 14400}));
   EXPECT_EQ(ledger.selected, (Ledger::Segment{6, 2400, 21600}));
@@ -43,8 +43,8 @@ TEST(LedgerTest, MatchesACaseWorkedByHand) {
 
 TEST(LedgerTest, OfAnUnprunedRunShipsAllAndTrimsTheLastLayer) {
   SelectionConfig full;
-  full.policy = SelectionPolicy::kFull;
-  const Ledger ledger = MakeLedger(MakeKvPlan(DemoShape(), full, 1000), 2);
+  full.policy = &kFullPolicy;
+  const Ledger ledger = MakeLedger(MakePrefillPlan(DemoShape(), full, 1000), 2);
   EXPECT_EQ(ledger.all, (Ledger::Segment{12, 48000, 0}));
   EXPECT_EQ(ledger.per_head, Ledger::Segment());
   EXPECT_EQ(ledger.selected, Ledger::Segment());

@@ -20,7 +20,7 @@ double Flop(const ModelShape& shape, const std::string& policy, int64_t tokens) 
   const auto config = ResolveSelectionConfig(DefaultSelectionConfig(shape),
                                              {.policy = policy, .keep_ratio = 0.1}, shape);
   EXPECT_TRUE(config.ok()) << config.status();
-  return PrefillFlop(shape, MakeKvPlan(shape, *config, tokens));
+  return PrefillFlop(shape, MakePrefillPlan(shape, *config, tokens));
 }
 
 // docs/design.md §3, where cuBLAS and cuDNN rates weigh the two kinds of FLOP: here they weigh the

@@ -76,7 +76,7 @@ TEST(SelectionConfigTest, RefusesValuesBeyondTheEnds) {
 
 TEST(SelectionConfigTest, RefusesWhatIsNotBuilt) {
   for (const char* policy : {"fastkv", "snapkv", "CLAA", ""}) {
-    ExpectRefused(Resolve({.policy = policy}), "is not built; expected 'full' or 'claa'");
+    ExpectRefused(Resolve({.policy = policy}), "supported: full, claa");
   }
   ExpectRefused(Resolve({.aggregate = "mean"}), "aggregate 'mean' is not built; expected 'max'");
   ExpectRefused(Resolve({.normalize = "zscore"}),

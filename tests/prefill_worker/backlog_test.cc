@@ -6,13 +6,14 @@ namespace winnow {
 namespace {
 
 TEST(BacklogTest, APrunedPromptIsLessWork) {
-  KvPlan plan{.num_prompt_tokens = 100, .num_layers = 10};
-  plan.pivot_layer = 9;
-  EXPECT_EQ(Backlog::WorkOf(plan), 9 * 100 + 1);
-  plan.pruned = true;
-  plan.pivot_layer = 5;
-  plan.num_kept = 10;
-  EXPECT_EQ(Backlog::WorkOf(plan), 5 * 100 + 5 * 10);
+  PrefillPlan plan;
+  plan.passes = {{.num_rows = 100, .last_layer = 9, .makes_logits = true}};
+  EXPECT_EQ(Backlog::WorkOf(plan), 9 * 100);
+  plan.passes = {
+      {.num_rows = 100, .last_layer = 5},
+      {.source = 0, .num_rows = 10, .first_layer = 5, .last_layer = 9, .makes_logits = true}};
+  EXPECT_EQ(Backlog::WorkOf(plan), 5 * 100 + 4 * 10);
+  EXPECT_EQ(Backlog::WorkOf(plan.passes[1], 3), 4 * 3);
 }
 
 TEST(BacklogTest, NobodyIsRefusedOnAGuess) {

@@ -12,7 +12,7 @@ using ::testing::IsEmpty;
 BatchCandidate Candidate(int64_t sequence, int64_t next_row, int64_t num_rows, int priority = 0) {
   BatchCandidate c;
   c.sequence = sequence;
-  c.progress = {PrefillPhase::kPrompt, next_row, num_rows};
+  c.progress = {.next_row = next_row, .num_rows = num_rows};
   c.priority = priority;
   c.arrival = absl::UnixEpoch() + absl::Seconds(sequence);
   return c;
@@ -88,7 +88,7 @@ TEST(BatchingTest, MoreSequencesThanRowsGetOneRowEach) {
 TEST(BatchingTest, NothingToDoIsAnEmptyStep) {
   EXPECT_THAT(Batch({}, 256), IsEmpty());
   BatchCandidate done = Candidate(1, 5, 5);
-  done.progress.phase = PrefillPhase::kDone;
+  done.progress = {.pass = 1};
   EXPECT_THAT(Batch({done}, 256), IsEmpty());
 }
 

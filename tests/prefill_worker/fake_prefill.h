@@ -34,11 +34,11 @@ class FakePrefillEngine final : public PrefillEngine {
   int tensor_parallel() const override { return 1; }
   int kv_element_bytes() const override { return 4; }
   int64_t max_step_rows() const override { return 64; }
-  PrefillRoom RoomFor(const KvPlan& plan, const SelectionConfig&) const override {
+  PrefillRoom RoomFor(const PrefillPlan& plan, const SelectionConfig&) const override {
     std::lock_guard<std::mutex> lock(mutex_);
     int64_t taken = 0;
     for (const auto& [id, sequence] : sequences_) taken += sequence.prompt;
-    return {plan.num_prompt_tokens, memory_bytes - taken, memory_bytes};
+    return {plan.kv.num_prompt_tokens, memory_bytes - taken, memory_bytes};
   }
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override {
     auto staging = std::make_shared<KvStaging>();
@@ -54,9 +54,8 @@ class FakePrefillEngine final : public PrefillEngine {
   absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging>, KvSink*) override {
     std::lock_guard<std::mutex> lock(mutex_);
     const int64_t id = next_++;
-    sequences_[id] = {
-        static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.num_phase2_rows(), {}};
-    sequences_[id].progress.num_rows = sequences_[id].prompt;
+    sequences_[id] = {static_cast<int64_t>(spec.prompt_ids.size()), spec.plan.passes, {}};
+    sequences_[id].progress.num_rows = spec.plan.passes[0].num_rows;
     most_sequences = std::max(most_sequences, sequences_.size());
     admitted.push_back(sequences_[id].prompt);
     return id;
@@ -78,11 +77,12 @@ class FakePrefillEngine final : public PrefillEngine {
       Sequence& sequence = sequences_.at(item.sequence);
       sequence.progress.next_row += item.row_count;
       if (sequence.progress.next_row < sequence.progress.num_rows) continue;
-      if (sequence.progress.phase == PrefillPhase::kPrompt) {
-        sequence.progress = {PrefillPhase::kKept, 0, sequence.kept};
+      const int next = item.pass + 1;
+      if (next < static_cast<int>(sequence.passes.size())) {
+        sequence.progress = {.pass = next, .num_rows = sequence.passes[next].num_rows};
         continue;
       }
-      sequence.progress.phase = PrefillPhase::kDone;
+      sequence.progress = {.pass = next};
       PrefillOutput output;
       output.sequence = item.sequence;
       if (sequence.prompt == bad_prompt) output.status = absl::InternalError("not a number");
@@ -112,7 +112,8 @@ class FakePrefillEngine final : public PrefillEngine {
 
  private:
   struct Sequence {
-    int64_t prompt = 0, kept = 0;
+    int64_t prompt = 0;
+    std::vector<PrefillPass> passes;
     PrefillProgress progress;
   };
   ModelShape shape_;

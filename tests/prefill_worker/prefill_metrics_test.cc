@@ -1,6 +1,6 @@
 #include "prefill_worker/prefill_metrics.h"
 
-#include "engine/select/claa.h"
+#include "engine/select/selection_digest.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -84,7 +84,7 @@ class PrefillSchedulerTest : public ::testing::Test {
     PrefillJob job;
     job.target = {.request_id = id, .decode_address = "d:1"};
     job.prompt_ids.assign(prompt_tokens, 1);
-    job.selection.policy = SelectionPolicy::kFull;
+    job.selection.policy = &kFullPolicy;
     job.sampling.max_tokens = max_tokens;
     job.sampling.stop_token_ids = {42};
     return job;

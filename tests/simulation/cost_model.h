@@ -4,8 +4,8 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
-#include "plan/kv_plan.h"
 #include "plan/model_shape.h"
+#include "plan/prefill_plan.h"
 #include "plan/selection_config.h"
 
 namespace winnow {
@@ -18,9 +18,9 @@ struct CostModel {
   double decode_step_s = 0;      // of a decode step
   double decode_sequence_s = 0;  // and of every sequence in it
 
-  // `rows` of a phase, from `row_begin` on, which see the rows before them.
-  double Rows(const KvPlan& plan, bool is_first_phase, int64_t row_begin, int64_t rows) const {
-    const int layers = is_first_phase ? plan.pivot_layer : plan.num_layers - plan.pivot_layer;
+  // `rows` of a pass, from `row_begin` on, which see the rows before them.
+  double Rows(const PrefillPass& pass, int64_t row_begin, int64_t rows) const {
+    const int layers = pass.last_layer - pass.first_layer;
     const double mean_entries = static_cast<double>(row_begin) + static_cast<double>(rows) / 2;
     return layers * static_cast<double>(rows) * (row_layer_s + attention_s * mean_entries);
   }
@@ -29,12 +29,11 @@ struct CostModel {
     return absl::Seconds(std::max(prefill_step_s, work_s));
   }
   // A prompt that has the engine for itself, in steps of `step_rows`.
-  absl::Duration Prompt(const KvPlan& plan, int64_t step_rows) const {
+  absl::Duration Prompt(const PrefillPlan& plan, int64_t step_rows) const {
     absl::Duration sum;
-    for (const bool first : {true, false}) {
-      const int64_t rows = first ? plan.num_prompt_tokens : plan.num_phase2_rows();
-      for (int64_t begin = 0; begin < rows; begin += step_rows) {
-        sum += PrefillStep(Rows(plan, first, begin, std::min(step_rows, rows - begin)));
+    for (const PrefillPass& pass : plan.passes) {
+      for (int64_t begin = 0; begin < pass.num_rows; begin += step_rows) {
+        sum += PrefillStep(Rows(pass, begin, std::min(step_rows, pass.num_rows - begin)));
       }
     }
     return sum;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/log.h"
+#include "plan/selection_config.h"
 #include "wire/plan_proto.h"
 
 namespace winnow {
@@ -13,7 +14,7 @@ namespace {
 SelectionConfig SelectionOf(const PlannedRequest& request, const ModelShape& shape) {
   SelectionConfig selection = DefaultSelectionConfig(shape);
   if (request.keep_ratio >= 1) {
-    selection.policy = SelectionPolicy::kFull;
+    selection.policy = &kFullPolicy;
   } else {
     selection.keep_ppm = std::llround(request.keep_ratio * 1e6);
   }
@@ -62,8 +63,8 @@ v1::PrefillRequest SimulatedCluster::MakeRequest(const SimulatedOutcome& outcome
   return request;
 }
 
-KvPlan SimulatedCluster::PlanOf(const PlannedRequest& request) const {
-  return MakeKvPlan(shape_, SelectionOf(request, shape_), request.prompt_tokens);
+PrefillPlan SimulatedCluster::PlanOf(const PlannedRequest& request) const {
+  return MakePrefillPlan(shape_, SelectionOf(request, shape_), request.prompt_tokens);
 }
 
 void SimulatedCluster::Ask(SimulatedRouter& router, const Load& load, SimulatedOutcome& outcome) {

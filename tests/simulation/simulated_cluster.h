@@ -50,7 +50,7 @@ class SimulatedCluster {
 
   const Clock& clock() const { return clock_; }
   const CostModel& cost() const { return options_.cost; }
-  KvPlan PlanOf(const PlannedRequest& request) const;
+  PrefillPlan PlanOf(const PlannedRequest& request) const;
   std::vector<SimulatedPrefillWorker*> prefill() const;
   std::vector<SimulatedDecodeWorker*> decode() const;
   // What the workers hold for requests: jobs, bytes of staging memory, KV entries.

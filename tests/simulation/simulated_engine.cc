@@ -18,8 +18,8 @@ absl::StatusOr<std::shared_ptr<KvStaging>> SimulatedPrefillEngine::AllocateStagi
 
 absl::StatusOr<int64_t> SimulatedPrefillEngine::Admit(PrefillSpec spec, std::shared_ptr<KvStaging>,
                                                       KvSink*) {
-  const int64_t rows = spec.plan.num_prompt_tokens;
-  sequences_[next_sequence_] = {spec.plan, {PrefillPhase::kPrompt, 0, rows}};
+  const int64_t rows = spec.plan.passes[0].num_rows;
+  sequences_[next_sequence_] = {spec.plan, {.num_rows = rows}};
   return next_sequence_++;
 }
 
@@ -33,10 +33,9 @@ absl::StatusOr<std::vector<PrefillOutput>> SimulatedPrefillEngine::Step(
     absl::Span<const PrefillStepItem> items) {
   double work_s = 0;
   for (const PrefillStepItem& item : items) {
-    const bool is_first = item.phase == PrefillPhase::kPrompt;
-    work_s +=
-        cost_.Rows(sequences_.at(item.sequence).plan, is_first, item.row_begin, item.row_count);
-    if (is_first) computed_rows_ += item.row_count;
+    const PrefillPass& pass = sequences_.at(item.sequence).plan.passes[item.pass];
+    work_s += cost_.Rows(pass, item.row_begin, item.row_count);
+    if (item.pass == 0) computed_rows_ += item.row_count;
   }
   const absl::Duration took = cost_.PrefillStep(work_s);
   busy_ += took;
@@ -48,11 +47,12 @@ absl::StatusOr<std::vector<PrefillOutput>> SimulatedPrefillEngine::Step(
     auto& [plan, progress] = sequences_.at(item.sequence);
     progress.next_row += item.row_count;
     if (progress.next_row < progress.num_rows) continue;
-    if (progress.phase == PrefillPhase::kPrompt) {
-      progress = {PrefillPhase::kKept, 0, plan.num_phase2_rows()};
+    const int next = item.pass + 1;
+    if (next < static_cast<int>(plan.passes.size())) {
+      progress = {.pass = next, .num_rows = plan.passes[next].num_rows};
       continue;
     }
-    progress.phase = PrefillPhase::kDone;
+    progress = {.pass = next};
     PrefillOutput output;
     output.sequence = item.sequence;
     output.logits = {0, 1};

@@ -1,6 +1,7 @@
 #pragma once
 
-#include "plan/kv_plan.h"
+#include "plan/model_shape.h"
+#include "plan/selection_config.h"
 
 namespace winnow {
 

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "plan/selection_config.h"
 #include "transfer/chunk_codec.h"
 
 namespace winnow {
@@ -35,13 +36,13 @@ KvPlan SmallPlan() {
   config.keep_ppm = 300'000;
   config.min_prompt_tokens = 0;
   config.min_kept_tokens = 0;
-  return MakeKvPlan(SmallShape(), config, 40);
+  return MakePrefillPlan(SmallShape(), config, 40).kv;
 }
 
 KvPlan UnprunedPlan() {
   SelectionConfig config;
-  config.policy = SelectionPolicy::kFull;
-  return MakeKvPlan(SmallShape(), config, 40);
+  config.policy = &kFullPolicy;
+  return MakePrefillPlan(SmallShape(), config, 40).kv;
 }
 
 int RowsOf(const KvPlan& plan, ChunkKind kind, int layer) {
@@ -50,15 +51,15 @@ int RowsOf(const KvPlan& plan, ChunkKind kind, int layer) {
 
 std::vector<uint32_t> PromptKv::Positions(int layer, int row) const {
   std::vector<uint32_t> candidates;
-  for (int64_t position = 0; position < plan_.window_begin; ++position) {
+  for (int64_t position = 0; position < plan_.tail_begin; ++position) {
     candidates.push_back(static_cast<uint32_t>(position));
   }
   std::mt19937 random(seed_ * 1000 + layer * 10 + row);
   std::shuffle(candidates.begin(), candidates.end(), random);
-  const int64_t tail = plan_.num_prompt_tokens - plan_.window_begin;
-  candidates.resize(plan_.num_kept - tail);
+  const int64_t tail = plan_.num_prompt_tokens - plan_.tail_begin;
+  candidates.resize(plan_.entries(layer) - tail);
   std::sort(candidates.begin(), candidates.end());
-  for (int64_t position = plan_.window_begin; position < plan_.num_prompt_tokens; ++position) {
+  for (int64_t position = plan_.tail_begin; position < plan_.num_prompt_tokens; ++position) {
     candidates.push_back(static_cast<uint32_t>(position));
   }
   return candidates;
@@ -123,7 +124,7 @@ FilledStaging::FilledStaging(const PromptKv& prompt, int tensor_parallel) {
         fill(layout.key_offset(layer, local, 0), ChunkKind::kKeys, layer, head);
         fill(layout.value_offset(layer, local, 0), ChunkKind::kValues, layer, head);
       }
-      const bool shared = plan.form(layer) == KvLayerForm::kSelected;
+      const bool shared = plan.form(layer) == KvForm::kSelected;
       for (int row = 0; row < layout.position_rows(layer); ++row) {
         fill(layout.positions_offset(layer, row, 0), ChunkKind::kPositions, layer,
              shared ? 0 : heads->kv_begin + row);

@@ -51,7 +51,7 @@ TEST(SelectionProtoTest, ConfigSurvivesTheRoundTrip) {
   EXPECT_EQ(*FromProto(ToProto(Config()), Shape()), Config());
   EXPECT_EQ(*FromProto(ToProto(Config())), Config());
   SelectionConfig full;
-  full.policy = SelectionPolicy::kFull;
+  full.policy = &kFullPolicy;
   EXPECT_EQ(*FromProto(ToProto(full), Shape()), full);
 }
 
@@ -106,69 +106,8 @@ TEST(SelectionProtoTest, OptionsSetOnlyWhatTheRequestSet) {
   EXPECT_THAT(all.protected_spans, ElementsAre(PositionSpan{1, 4}));
 }
 
-TEST(KvPlanProtoTest, PlansSurviveTheRoundTrip) {
-  for (int64_t n : {1, 11, 12, 13, 64, 511, 512, 4096, 32768}) {
-    const KvPlan plan = MakeKvPlan(Shape(), Config(), n);
-    const auto back = FromProto(ToProto(plan));
-    ASSERT_TRUE(back.ok()) << back.status();
-    EXPECT_EQ(*back, plan);
-  }
-}
-
-TEST(KvPlanProtoTest, AcceptsEveryPlanOfSmallPromptsWithoutGuardRails) {
-  SelectionConfig config = Config();
-  config.min_prompt_tokens = config.min_kept_tokens = config.protected_prefix = 0;
-  config.protected_spans.clear();
-  for (int64_t n = 1; n < 40; ++n) {
-    const KvPlan plan = MakeKvPlan(Shape(), config, n);
-    EXPECT_EQ(*FromProto(ToProto(plan)), plan) << n;
-  }
-}
-
-TEST(KvPlanProtoTest, RefusesPlansThatContradictThemselves) {
-  const KvPlan pruned = MakeKvPlan(Shape(), Config(), 4096);
-  ASSERT_TRUE(pruned.pruned);
-  const KvPlan plain = MakeKvPlan(Shape(), Config(), 100);
-  ASSERT_FALSE(plain.pruned);
-  const std::vector<std::tuple<std::string, KvPlan, std::function<void(v1::KvPlan&)>>> cases = {
-      {"num_prompt_tokens", plain, [](auto& p) { p.set_num_prompt_tokens(0); }},
-      {"num_prompt_tokens", plain, [](auto& p) { p.set_num_prompt_tokens(int64_t{1} << 40); }},
-      {"num_kept (nothing pruned)", plain, [](auto& p) { p.set_num_kept(99); }},
-      {"window_begin (nothing pruned)", plain, [](auto& p) { p.set_window_begin(1); }},
-      {"pivot_layer (nothing pruned)", plain, [](auto& p) { p.set_pivot_layer(5); }},
-      {"first_compacted_layer (nothing pruned)", plain,
-       [](auto& p) { p.set_first_compacted_layer(2); }},
-      {"first_scored_layer (nothing pruned)", plain, [](auto& p) { p.set_first_scored_layer(2); }},
-      {"first_aggregated_layer (nothing pruned)", plain,
-       [](auto& p) { p.set_first_aggregated_layer(2); }},
-      {"num_layers", plain, [](auto& p) { p.set_num_layers(0); }},
-      {"num_kv_heads", plain, [](auto& p) { p.set_num_kv_heads(-4); }},
-      {"head_dim", plain, [](auto& p) { p.set_head_dim(0); }},
-      {"num_kept must be in [13, 4095], got 4096", pruned, [](auto& p) { p.set_num_kept(4096); }},
-      {"num_kept must be in [13, 4095], got 12", pruned, [](auto& p) { p.set_num_kept(12); }},
-      {"window_begin", pruned, [](auto& p) { p.set_window_begin(4096); }},
-      {"window_begin", pruned, [](auto& p) { p.set_window_begin(0); }},
-      {"pivot_layer", pruned, [](auto& p) { p.set_pivot_layer(11); }},
-      {"first_compacted_layer", pruned, [](auto& p) { p.set_first_compacted_layer(7); }},
-      {"first_aggregated_layer", pruned, [](auto& p) { p.set_first_aggregated_layer(-1); }},
-      {"first_scored_layer", pruned, [](auto& p) { p.set_first_scored_layer(4); }},
-      {"do not fit 64 bits", plain,
-       [](auto& p) {
-         p.set_num_prompt_tokens(1 << 30);
-         p.set_num_layers(1 << 15);
-         p.set_num_kv_heads(1 << 15);
-         p.set_head_dim(1 << 15);
-       }},
-  };
-  for (const auto& [text, plan, change] : cases) {
-    v1::KvPlan proto = ToProto(plan);
-    change(proto);
-    ExpectRefused(FromProto(proto), text);
-  }
-}
-
 TEST(LedgerProtoTest, LedgersSurviveTheRoundTrip) {
-  const Ledger ledger = MakeLedger(MakeKvPlan(Shape(), Config(), 4096), 2);
+  const Ledger ledger = MakeLedger(MakePrefillPlan(Shape(), Config(), 4096), 2);
   EXPECT_EQ(FromProto(ToProto(ledger)), ledger);
   EXPECT_EQ(FromProto(v1::Ledger()), Ledger());
 }
