@@ -6,7 +6,7 @@
 namespace winnow {
 
 absl::Span<const Policy* const> Policies() {
-  static constexpr const Policy* kTable[] = {&kFullPolicy, &kClaaPolicy};
+  static constexpr const Policy* kTable[] = {&kFullPolicy, &kClaaPolicy, &kUniformPolicy};
   return kTable;
 }
 

@@ -30,8 +30,9 @@ struct Policy {
   std::vector<int32_t> (*choose_rows)(const SelectionConfig& config, const PrefillPlan& plan);
 };
 
-extern const Policy kFullPolicy;  // plan/full_policy.cc
-extern const Policy kClaaPolicy;  // plan/claa_policy.cc
+extern const Policy kFullPolicy;     // plan/full_policy.cc
+extern const Policy kClaaPolicy;     // plan/claa_policy.cc
+extern const Policy kUniformPolicy;  // plan/uniform_policy.cc
 
 // All policies, in the order in which they are listed to users.
 absl::Span<const Policy* const> Policies();

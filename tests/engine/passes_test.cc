@@ -289,5 +289,43 @@ TEST(PassesTest, ADraftGivesTokenZeroAndTheCompletionStoresTheWholePrompt) {
   }
 }
 
+TEST(PassesTest, UniformRunsItsRowsAtTheirPositionsOfThePrompt) {
+  PrefillFixture fixture({.tensor_parallel = 2});
+  std::vector<int32_t> ids(1000);
+  for (int i = 0; i < 1000; ++i) ids[i] = (i * 31 + 7) % 4000;
+  const auto full = fixture.Prefill(ids, {.policy = "full"});
+  const auto uniform = fixture.Prefill(ids, {.policy = "uniform", .keep_ratio = 0.4}, 90);
+  ASSERT_TRUE(full.ok() && uniform.ok()) << uniform.status();
+  const std::vector<int32_t>& kept = uniform->output.kept_positions;
+  ASSERT_EQ(kept.size(), 400u);
+  EXPECT_THAT(uniform->output.scores, IsEmpty());
+  EXPECT_NE(uniform->output.selection_digest, 0u);
+  // K of layer 0 depend on the token and its position alone.
+  for (int r = 0; r < 2; ++r) {
+    const KvStaging::Rank& all = full->staging->ranks[r];
+    const KvStaging::Rank& some = uniform->staging->ranks[r];
+    const auto* positions =
+        static_cast<const int32_t*>(some.at(some.layout.positions_offset(0, 0, 0)));
+    EXPECT_EQ(std::vector<int32_t>(positions, positions + 400), kept);
+    for (int head = 0; head < some.heads.kv_count; ++head) {
+      for (int64_t slot = 0; slot < 400; ++slot) {
+        const auto* expected =
+            static_cast<const float*>(all.at(all.layout.key_offset(0, head, kept[slot])));
+        const auto* got = static_cast<const float*>(some.at(some.layout.key_offset(0, head, slot)));
+        for (int c = 0; c < 64; ++c) ASSERT_NEAR(got[c], expected[c], 1e-5) << slot;
+      }
+    }
+  }
+}
+
+// A prompt that `uniform` does not prune is the unpruned one.
+TEST(PassesTest, UniformOfAShortPromptEqualsFull) {
+  PrefillFixture fixture({});
+  const auto full = fixture.Prefill(Ids(), {.policy = "full"});
+  const auto uniform = fixture.Prefill(Ids(), {.policy = "uniform", .keep_ratio = 0.1});
+  ASSERT_TRUE(full.ok() && uniform.ok());
+  EXPECT_EQ(uniform->output.logits, full->output.logits);
+}
+
 }  // namespace
 }  // namespace winnow

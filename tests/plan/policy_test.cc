@@ -30,7 +30,7 @@ TEST(PolicyTest, AnUnknownNameIsRefusedWithThoseThatExist) {
   EXPECT_FALSE(FindPolicy("CLAA").ok());
 }
 
-TEST(PolicyTest, TheListNamesThemInOrder) { EXPECT_EQ(PolicyNames(), "full, claa"); }
+TEST(PolicyTest, TheListNamesThemInOrder) { EXPECT_EQ(PolicyNames(), "full, claa, uniform"); }
 
 }  // namespace
 }  // namespace winnow

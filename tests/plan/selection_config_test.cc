@@ -76,7 +76,7 @@ TEST(SelectionConfigTest, RefusesValuesBeyondTheEnds) {
 
 TEST(SelectionConfigTest, RefusesWhatIsNotBuilt) {
   for (const char* policy : {"fastkv", "snapkv", "CLAA", ""}) {
-    ExpectRefused(Resolve({.policy = policy}), "supported: full, claa");
+    ExpectRefused(Resolve({.policy = policy}), "supported: full, claa, uniform");
   }
   ExpectRefused(Resolve({.aggregate = "mean"}), "aggregate 'mean' is not built; expected 'max'");
   ExpectRefused(Resolve({.normalize = "zscore"}),

@@ -76,7 +76,7 @@ TEST(KvPlanProtoTest, WhatVersion2CanSayIsReadWithoutSegments) {
 TEST(KvPlanProtoTest, APlanThatVersion2CannotSayNeedsTheNewest) {
   EXPECT_EQ(OldestWireVersionFor(Plan(kFullPolicy, 4096)), 2u);
   EXPECT_EQ(OldestWireVersionFor(Plan(kClaaPolicy, 4096)), 2u);
-  for (const KvPlan& plan : {Restarted(), Staged()}) {
+  for (const KvPlan& plan : {Plan(kUniformPolicy, 4096), Restarted(), Staged()}) {
     EXPECT_EQ(OldestWireVersionFor(plan), 3u);
     EXPECT_FALSE(FromProto(WithoutSegments(ToProto(plan))).ok());  // refused, never approximated
   }
