@@ -19,7 +19,7 @@ absl::StatusOr<std::shared_ptr<Client>> FrontDoor::Authenticate(
   return tokens_->Authenticate(authorization);
 }
 
-absl::StatusOr<Pass> FrontDoor::Admit(Arrival arrival) {
+absl::StatusOr<RequestSlot> FrontDoor::Admit(Arrival arrival) {
   absl::StatusOr<std::shared_ptr<Client>> client = Authenticate(arrival.authorization);
   if (!client.ok()) {
     parts_.metrics.OnRejected(Rejection::kUnauthenticated);
@@ -38,20 +38,20 @@ absl::StatusOr<Pass> FrontDoor::Admit(Arrival arrival) {
     return refused;
   }
   const Deadline longest = Deadline::After(parts_.clock, options_.default_timeout);
-  Pass::Terms terms{.client = *client,
-                    .deadline = arrival.deadline.Earlier(longest),
-                    .trace = std::move(arrival.trace),
-                    .bytes = bytes};
-  return Pass(std::move(terms), [this, client = *std::move(client), bytes] {
+  RequestSlot::Terms terms{.client = *client,
+                           .deadline = arrival.deadline.Earlier(longest),
+                           .trace = std::move(arrival.trace),
+                           .bytes = bytes};
+  return RequestSlot(std::move(terms), [this, client = *std::move(client), bytes] {
     if (client != nullptr) client->End();
     ReleaseSlot(bytes);
   });
 }
 
-std::shared_ptr<Generation> FrontDoor::Start(v1::GenerateRequest request, Pass pass,
+std::shared_ptr<Generation> FrontDoor::Start(v1::GenerateRequest request, RequestSlot slot,
                                              GenerationSink sink) {
   auto generation = std::make_shared<Generation>(parts_, options_.generation, std::move(request),
-                                                 std::move(pass), std::move(sink));
+                                                 std::move(slot), std::move(sink));
   executor_.Add([generation] { generation->Begin(); });
   return generation;
 }

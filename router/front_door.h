@@ -10,7 +10,7 @@
 #include "common/executor.h"
 #include "router/client_tokens.h"
 #include "router/generation.h"
-#include "router/pass.h"
+#include "router/request_slot.h"
 
 namespace winnow {
 
@@ -30,7 +30,7 @@ class FrontDoor {
     absl::Duration retry_after = absl::Seconds(1);  // the hint of refusals
   };
   // `tokens` null: everybody may call. All references must outlive the front door, and the front
-  // door the passes that it gave.
+  // door the slots that it gave.
   FrontDoor(const GenerationParts& parts, Executor& executor, const ClientTokens* tokens,
             Options options)
       : parts_(parts), executor_(executor), tokens_(tokens), options_(std::move(options)) {}
@@ -53,15 +53,16 @@ class FrontDoor {
   // Admits a request or refuses it. UNAUTHENTICATED: no client has this token. RESOURCE_EXHAUSTED:
   // the client or the router runs as much as it may. UNAVAILABLE: the router drains. The last two
   // carry a retry hint.
-  absl::StatusOr<Pass> Admit(Arrival arrival);
+  absl::StatusOr<RequestSlot> Admit(Arrival arrival);
 
-  // Runs a request on the executor. The pass is released before `sink.finish`: once a call has
+  // Runs a request on the executor. The slot is released before `sink.finish`: once a call has
   // ended, the front door may be gone. Cancel the result when the caller goes away.
-  std::shared_ptr<Generation> Start(v1::GenerateRequest request, Pass pass, GenerationSink sink);
+  std::shared_ptr<Generation> Start(v1::GenerateRequest request, RequestSlot slot,
+                                    GenerationSink sink);
 
   // From now on requests are refused; running ones go on.
   void Drain();
-  // Passes that were given and not released.
+  // Slots that were given and not released.
   int64_t num_running() const;
 
  private:

@@ -49,11 +49,11 @@ Rejection WhyRejected(const absl::Status& status) {
 }  // namespace
 
 Generation::Generation(const GenerationParts& parts, const GenerationOptions& options,
-                       v1::GenerateRequest request, Pass pass, GenerationSink sink)
+                       v1::GenerateRequest request, RequestSlot slot, GenerationSink sink)
     : parts_(parts),
       options_(options),
       request_(std::move(request)),
-      pass_(std::move(pass)),
+      slot_(std::move(slot)),
       sink_(std::move(sink)),
       received_(parts.clock.Now()),
       decoder_(parts.tokenizer),
@@ -96,10 +96,10 @@ void Generation::Begin() {
     self->End(status);
   };
   RequestDriver::Options options = options_.driver;
-  options.trace = pass_.trace();
+  options.trace = slot_.trace();
   options.jitter = static_cast<double>(RandomBits() >> 11) / static_cast<double>(1ULL << 53);
   const auto driver = std::make_shared<RequestDriver>(
-      *std::move(prefill), pass_.deadline(),
+      *std::move(prefill), slot_.deadline(),
       RequestDriver::Parts{parts_.clients, parts_.registry, parts_.clock, parts_.timer,
                            parts_.metrics},
       std::move(callbacks), options);
@@ -127,11 +127,11 @@ void Generation::Cancel() {
 
 bool Generation::IsCancelled() const {
   std::lock_guard<std::mutex> lock(mutex_);
-  return cancelled_ || pass_.deadline().HasPassed(parts_.clock);
+  return cancelled_ || slot_.deadline().HasPassed(parts_.clock);
 }
 
 absl::Status Generation::CancelStatus() const {
-  if (pass_.deadline().HasPassed(parts_.clock)) {
+  if (slot_.deadline().HasPassed(parts_.clock)) {
     return absl::DeadlineExceededError("the request's deadline passed");
   }
   return absl::CancelledError("the client cancelled the request");
@@ -139,7 +139,7 @@ absl::Status Generation::CancelStatus() const {
 
 void Generation::End(const absl::Status& status) {
   parts_.metrics.OnEnded(status.code(), SecondsSince(received_));
-  pass_.Release();
+  slot_.Release();
   sink_.finish(status);
 }
 
@@ -148,7 +148,7 @@ double Generation::SecondsSince(absl::Time begin) const {
 }
 
 absl::Status Generation::CheckClient() const {
-  Client* const client = pass_.client();
+  Client* const client = slot_.client();
   if (client == nullptr) return absl::OkStatus();
   if (selection_.policy != &kFullPolicy) {
     WINNOW_RETURN_IF_ERROR(client->CheckKeepRatio(static_cast<double>(selection_.keep_ppm) * 1e-6));
@@ -158,7 +158,7 @@ absl::Status Generation::CheckClient() const {
 
 absl::StatusOr<v1::PrefillRequest> Generation::MakePrefillRequest(
     const v1::GenerateRequest& request) {
-  WINNOW_RETURN_IF_ERROR(CheckSize(pass_.bytes(), options_.max_request_bytes));
+  WINNOW_RETURN_IF_ERROR(CheckSize(slot_.bytes(), options_.max_request_bytes));
   WINNOW_RETURN_IF_ERROR(CheckEnvelope(request));
   // Workers keep KV under the request's id, so two clients that chose the same one must not meet.
   const std::string unique = absl::StrCat(absl::Hex(RandomBits(), absl::kZeroPad16));

@@ -12,8 +12,8 @@
 #include "common/log.h"
 #include "plan/sampling_params.h"
 #include "plan/selection_config.h"
-#include "router/pass.h"
 #include "router/request_driver.h"
+#include "router/request_slot.h"
 #include "router/router_metrics.h"
 #include "router/stop_strings.h"
 #include "router/worker_registry.h"
@@ -53,9 +53,9 @@ struct GenerationSink {
 class Generation : public std::enable_shared_from_this<Generation> {
  public:
   // What `parts` and `options` refer to must outlive the generation. The clock starts here. The
-  // pass is released before `sink.finish`.
+  // slot is released before `sink.finish`.
   Generation(const GenerationParts& parts, const GenerationOptions& options,
-             v1::GenerateRequest request, Pass pass, GenerationSink sink);
+             v1::GenerateRequest request, RequestSlot slot, GenerationSink sink);
 
   // Tokenizes on the calling thread, then continues by events. Call once.
   void Begin();
@@ -76,13 +76,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   absl::Status CancelStatus() const;
   double SecondsSince(absl::Time begin) const;
   void Log(spdlog::level::level_enum level, const std::string& text) const {
-    LogRequest(level, {name_, pass_.trace().trace_id}, text);
+    LogRequest(level, {name_, slot_.trace().trace_id}, text);
   }
 
   const GenerationParts parts_;
   const GenerationOptions& options_;
   v1::GenerateRequest request_;  // until it is tokenized
-  Pass pass_;
+  RequestSlot slot_;
   const GenerationSink sink_;
   const absl::Time received_;
 

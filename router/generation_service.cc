@@ -17,13 +17,13 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationService::Generate(
                              .deadline = DeadlineOf(*context, clock_),
                              .bytes = static_cast<int64_t>(request->ByteSizeLong())};
   ReturnTrace(*context, arrival.trace);
-  absl::StatusOr<Pass> pass = door_.Admit(std::move(arrival));
-  if (!pass.ok()) {
-    writer->Finish(pass.status());
+  absl::StatusOr<RequestSlot> slot = door_.Admit(std::move(arrival));
+  if (!slot.ok()) {
+    writer->Finish(slot.status());
     return writer.get();
   }
   const std::shared_ptr<Generation> generation = door_.Start(
-      *request, *std::move(pass),
+      *request, *std::move(slot),
       {.write = [writer](v1::GenerateResponse event) { writer->Write(std::move(event)); },
        .finish = [writer](const absl::Status& status) { writer->Finish(status); }});
   // Before the reactor is handed to gRPC, so no end of the call can have passed unseen.

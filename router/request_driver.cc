@@ -160,9 +160,10 @@ void RequestDriver::OpenDecode() {
   decode.set_attempt(attempt_);
   decode.set_reservation_id(reservation_id_);
   decode.set_from_index(std::max<int32_t>(1, static_cast<int32_t>(tokens_.size())));
-  decode_ = parts_.clients.Decode(
-      placement_.decode_address, decode, Scope(),
-      {ForAttempt(&RequestDriver::OnDecodeMessage), ForAttempt(&RequestDriver::OnDecodeEnded)});
+  StreamCallbacks<v1::DecodeResponse> callbacks;
+  callbacks.message = ForAttempt(&RequestDriver::OnDecodeMessage);
+  callbacks.ended = ForAttempt(&RequestDriver::OnDecodeEnded);
+  decode_ = parts_.clients.Decode(placement_.decode_address, decode, Scope(), std::move(callbacks));
 }
 
 void RequestDriver::OnCommitted(const v1::Committed& committed) {
@@ -174,7 +175,7 @@ void RequestDriver::OnCommitted(const v1::Committed& committed) {
     parts_.registry.ReleasePrefill(placement_, work_, accepted_);
   }
   if (committed.has_load()) parts_.registry.OnLoad(placement_.prefill_address, committed.load());
-  if (options_.waiting_room != nullptr) options_.waiting_room->OnRoom();
+  if (options_.waiting_room != nullptr) options_.waiting_room->OnCapacity();
   TryFinish();
   if (phase_ == Phase::kEnded || decode_ != nullptr) return;
   if (reserved_) {

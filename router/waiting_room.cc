@@ -48,7 +48,7 @@ void WaitingRoom::Leave(const RequestQueue::Entry& ticket) {
   Pump();
 }
 
-void WaitingRoom::OnRoom() {
+void WaitingRoom::OnCapacity() {
   std::lock_guard<std::mutex> lock(mutex_);
   has_room_ = true;
   Pump();
@@ -85,7 +85,7 @@ void WaitingRoom::Tell(std::function<void()> what) {
 
 void WaitingRoom::ExpectRoomAfter(absl::Duration hint) {
   timer_.After(hint, [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->OnRoom();
+    if (const auto self = weak.lock()) self->OnCapacity();
   });
 }
 

@@ -42,7 +42,7 @@ class WaitingRoom : public std::enable_shared_from_this<WaitingRoom> {
   void Leave(const RequestQueue::Entry& ticket);
 
   // A request of this router has left a worker, so that one may have room.
-  void OnRoom();
+  void OnCapacity();
   size_t size() const;
 
  private:

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "tests/router/fake_timer.h"
 #include "tests/router/fake_workers.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {
@@ -46,8 +47,8 @@ class FrontDoorTest : public ::testing::Test {
     tokens_ = *std::move(loaded);
     Open({.max_running = 2});
   }
-  absl::StatusOr<Pass> Admit(int64_t bytes) { return door_->Admit({.bytes = bytes}); }
-  absl::StatusOr<Pass> AdmitAs(const std::string& authorization) {
+  absl::StatusOr<RequestSlot> Admit(int64_t bytes) { return door_->Admit({.bytes = bytes}); }
+  absl::StatusOr<RequestSlot> AdmitAs(const std::string& authorization) {
     return door_->Admit({.authorization = authorization});
   }
   // How often requests were turned away for this reason.
@@ -75,9 +76,9 @@ class FrontDoorTest : public ::testing::Test {
 
 TEST_F(FrontDoorTest, WithoutClientTokensEverybodyMayCall) {
   EXPECT_EQ(*door_->Authenticate(""), nullptr);
-  const absl::StatusOr<Pass> pass = AdmitAs("");
-  ASSERT_TRUE(pass.ok()) << pass.status();
-  EXPECT_EQ(pass->client(), nullptr);
+  const absl::StatusOr<RequestSlot> slot = AdmitAs("");
+  ASSERT_TRUE(slot.ok()) << slot.status();
+  EXPECT_EQ(slot->client(), nullptr);
 }
 
 TEST_F(FrontDoorTest, ACallerWithoutAClientsTokenIsUnauthenticated) {
@@ -92,7 +93,7 @@ TEST_F(FrontDoorTest, ACallerWithoutAClientsTokenIsUnauthenticated) {
 
 TEST_F(FrontDoorTest, AClientRunsAsMuchAsItsTokenAllows) {
   OpenForClients();
-  absl::StatusOr<Pass> first = AdmitAs(kBearer);
+  absl::StatusOr<RequestSlot> first = AdmitAs(kBearer);
   ASSERT_TRUE(first.ok()) << first.status();
   EXPECT_EQ(first->client()->name(), "search");
   EXPECT_TRUE(door_->Authenticate(kBearer).ok());  // runs nothing
@@ -107,8 +108,8 @@ TEST_F(FrontDoorTest, AClientRunsAsMuchAsItsTokenAllows) {
 
 TEST_F(FrontDoorTest, RunningRequestsAreBoundedInNumber) {
   Open({.max_running = 2, .retry_after = absl::Seconds(3)});
-  absl::StatusOr<Pass> first = Admit(1);
-  const absl::StatusOr<Pass> second = Admit(1);
+  absl::StatusOr<RequestSlot> first = Admit(1);
+  const absl::StatusOr<RequestSlot> second = Admit(1);
   EXPECT_EQ(door_->num_running(), 2);
   const absl::Status refused = Admit(1).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
@@ -121,14 +122,14 @@ TEST_F(FrontDoorTest, RunningRequestsAreBoundedInNumber) {
 
 TEST_F(FrontDoorTest, RunningRequestsAreBoundedInBytes) {
   Open({.max_running_bytes = 3000});
-  absl::StatusOr<Pass> first = Admit(2000);
+  absl::StatusOr<RequestSlot> first = Admit(2000);
   ASSERT_TRUE(first.ok()) << first.status();
   const absl::Status refused = Admit(1001).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.message()),
               HasSubstr("requests of 2000 bytes, with this one of 1001 it would have more than "
                         "3000"));
-  EXPECT_TRUE(Admit(1000).ok());  // its pass ends here
+  EXPECT_TRUE(Admit(1000).ok());  // its slot ends here
   first->Release();
   EXPECT_TRUE(Admit(3000).ok());
 }
@@ -142,9 +143,9 @@ TEST_F(FrontDoorTest, ARequestThatTheRouterRefusesIsNotCountedForItsClient) {
 }
 
 TEST_F(FrontDoorTest, APassGivesItsSlotsBackOnce) {
-  absl::StatusOr<Pass> admitted = Admit(5);
+  absl::StatusOr<RequestSlot> admitted = Admit(5);
   {
-    Pass moved = *std::move(admitted);
+    RequestSlot moved = *std::move(admitted);
     EXPECT_EQ(door_->num_running(), 1);
     moved.Release();
     EXPECT_EQ(door_->num_running(), 0);
@@ -154,7 +155,7 @@ TEST_F(FrontDoorTest, APassGivesItsSlotsBackOnce) {
 }
 
 TEST_F(FrontDoorTest, ADrainRefusesNewRequestsAndKeepsTheRunningOnes) {
-  absl::StatusOr<Pass> running = Admit(1);
+  absl::StatusOr<RequestSlot> running = Admit(1);
   door_->Drain();
   const absl::Status refused = Admit(1).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
@@ -198,8 +199,8 @@ TEST_F(FrontDoorTest, ARequestRunsOnTheExecutorAndIsReleasedBeforeItsEndIsTold) 
   std::promise<void> go_on;
   executor_.Add([held = go_on.get_future().share()] { held.wait(); });
   std::promise<absl::Status> end;
-  absl::StatusOr<Pass> pass = Admit(5);
-  const auto generation = door_->Start(Ask(), *std::move(pass),
+  absl::StatusOr<RequestSlot> slot = Admit(5);
+  const auto generation = door_->Start(Ask(), *std::move(slot),
                                        {.write = [](v1::GenerateResponse) {},
                                         .finish =
                                             [&](const absl::Status& status) {
@@ -215,9 +216,9 @@ TEST_F(FrontDoorTest, ARequestThatIsCancelledBeforeItRunsEndsAsCancelled) {
   std::promise<void> go_on;
   executor_.Add([held = go_on.get_future().share()] { held.wait(); });
   std::promise<absl::Status> end;
-  absl::StatusOr<Pass> pass = Admit(5);
+  absl::StatusOr<RequestSlot> slot = Admit(5);
   const auto generation =
-      door_->Start(Ask(), *std::move(pass),
+      door_->Start(Ask(), *std::move(slot),
                    {.write = [](v1::GenerateResponse) {},
                     .finish = [&](const absl::Status& status) { end.set_value(status); }});
   generation->Cancel();
@@ -234,8 +235,8 @@ TEST_F(FrontDoorTest, ManyCallersAtATimeNeverRunMoreThanTheLimit) {
   for (int i = 0; i < 8; ++i) {
     callers.emplace_back([&] {
       for (int call = 0; call < 500; ++call) {
-        absl::StatusOr<Pass> pass = Admit(10);
-        if (!pass.ok()) continue;
+        absl::StatusOr<RequestSlot> slot = Admit(10);
+        if (!slot.ok()) continue;
         const int now = ++inside;
         for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) {
         }
@@ -258,9 +259,9 @@ TEST_F(FrontDoorTest, AfterADrainNobodyIsLetInHoweverManyCall) {
     callers.emplace_back([&] {
       for (bool open = true; open;) {
         const bool was_drained = drained;
-        const absl::StatusOr<Pass> pass = Admit(10);
-        if (pass.ok() && was_drained) ++late;
-        open = pass.ok();
+        const absl::StatusOr<RequestSlot> slot = Admit(10);
+        if (slot.ok() && was_drained) ++late;
+        open = slot.ok();
       }
     });
   }
@@ -279,10 +280,10 @@ TEST_F(FrontDoorTest, EveryStartedRequestEndsOnce) {
   for (int i = 0; i < 4; ++i) {
     callers.emplace_back([&, i] {
       for (int call = 0; call < 100; ++call) {
-        absl::StatusOr<Pass> pass = Admit(10);
-        if (!pass.ok()) continue;
+        absl::StatusOr<RequestSlot> slot = Admit(10);
+        if (!slot.ok()) continue;
         ++started;
-        const auto generation = door_->Start(Ask(), *std::move(pass),
+        const auto generation = door_->Start(Ask(), *std::move(slot),
                                              {.write = [](v1::GenerateResponse) {},
                                               .finish = [&](const absl::Status&) { ++ended; }});
         if (i % 2 == 0) generation->Cancel();

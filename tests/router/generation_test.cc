@@ -56,11 +56,11 @@ class GenerationTest : public ::testing::Test {
     sink.write = [this](v1::GenerateResponse event) { events_.push_back(std::move(event)); };
     sink.finish = [this](const absl::Status& status) { ends_.push_back(status); };
     const GenerationParts parts{*tokenizer_, workers_, *registry_, clock_, timer_, *metrics_};
-    Pass pass({.client = client_,
-               .deadline = deadline,
-               .trace = TraceContext::New(),
-               .bytes = static_cast<int64_t>(request.ByteSizeLong())});
-    generation_ = std::make_shared<Generation>(parts, options_, request, std::move(pass), sink);
+    RequestSlot slot({.client = client_,
+                      .deadline = deadline,
+                      .trace = TraceContext::New(),
+                      .bytes = static_cast<int64_t>(request.ByteSizeLong())});
+    generation_ = std::make_shared<Generation>(parts, options_, request, std::move(slot), sink);
     generation_->Begin();
   }
   static v1::GenerateRequest Ask(const std::string& raw, int max_tokens = 8) {

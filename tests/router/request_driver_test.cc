@@ -439,7 +439,7 @@ TEST_F(RequestDriverTest, ARequestWaitsWhileAllWorkersAreFull) {
     }
     EXPECT_EQ(room->size(), 1u);
     timer_.callbacks.clear();  // of the hint and of its own time
-    room->OnRoom();
+    room->OnCapacity();
     timer_.Fire();
   }
   EXPECT_THAT(events_, IsEmpty());
@@ -465,7 +465,7 @@ TEST_F(RequestDriverTest, ARequestThatIsTakenAndRefusedAgainWaitsNoLongerInAll) 
       workers_.prefills.back()->Say(Accepted());
       workers_.prefills.back()->End(absl::ResourceExhaustedError("no blocks"));
     }
-    room->OnRoom();
+    room->OnCapacity();
     timer_.Fire();
   }
   EXPECT_THAT(events_, ElementsAre("failed RESOURCE_EXHAUSTED"));

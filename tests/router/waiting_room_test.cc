@@ -63,7 +63,7 @@ class WaitingRoomTest : public ::testing::Test {
     const auto a = room_->Enter(0, absl::InfiniteFuture());
     Wait("a", a, Full());
     Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
-    room_->OnRoom();
+    room_->OnCapacity();
     EXPECT_THAT(Heard(), ElementsAre("a tries"));
     return a;
   }
@@ -81,8 +81,8 @@ TEST_F(WaitingRoomTest, OneAtATimeTriesWhenARequestHasLeftAWorker) {
   Wait("a", a, Full());
   Wait("b", b, Full());
   EXPECT_THAT(Heard(), IsEmpty());
-  room_->OnRoom();
-  room_->OnRoom();
+  room_->OnCapacity();
+  room_->OnCapacity();
   EXPECT_THAT(Heard(), ElementsAre("a tries"));
   room_->Leave(a);  // taken
   EXPECT_THAT(Heard(), ElementsAre("b tries"));
@@ -108,7 +108,7 @@ TEST_F(WaitingRoomTest, ANewcomerWaitsBehindThoseOfItsPriority) {
   EXPECT_FALSE(room_->MustWait(1));
   Wait("b", room_->Enter(0, absl::InfiniteFuture()), absl::OkStatus());
   Wait("urgent", room_->Enter(1, absl::InfiniteFuture()), Full());
-  room_->OnRoom();
+  room_->OnCapacity();
   EXPECT_THAT(Heard(), ElementsAre("urgent tries"));
 }
 
@@ -138,7 +138,7 @@ TEST_F(WaitingRoomTest, WhoGetsNoAnswerHoldsUpTheOthersForASecond) {
   Pass(absl::Seconds(1));
   EXPECT_THAT(Heard(), ElementsAre("b tries"));
   Wait("a", a, Full());  // its answer, late: b's turn goes on
-  room_->OnRoom();
+  room_->OnCapacity();
   EXPECT_THAT(Heard(), IsEmpty());
 }
 
@@ -146,12 +146,12 @@ TEST_F(WaitingRoomTest, TheTimeOfATurnIsItsOwn) {
   Open();
   const auto a = room_->Enter(0, absl::InfiniteFuture());
   Wait("a", a, Full());
-  room_->OnRoom();
+  room_->OnCapacity();
   const std::function<void()> first_turn_is_over = timer_.callbacks.back();
   EXPECT_THAT(Heard(), ElementsAre("a tries"));
   Wait("a", a, Full());  // refused
   Wait("b", room_->Enter(0, absl::InfiniteFuture()), Full());
-  room_->OnRoom();
+  room_->OnCapacity();
   EXPECT_THAT(Heard(), ElementsAre("a tries"));
   first_turn_is_over();
   EXPECT_THAT(Heard(), IsEmpty());
@@ -191,7 +191,7 @@ TEST(WaitingRoomThreadsTest, EveryRequestTriesOrIsRefusedOnceHoweverManyCome) {
                             room->Leave(ticket);  // taken: the next one's turn
                           },
                       .refused = [&](const absl::Status&) { ++refused; }});
-          room->OnRoom();
+          room->OnCapacity();
         }
       });
     }

@@ -13,8 +13,8 @@ namespace winnow {
 
 // Lets one request run: for which client, until when, in which trace. Holds the slots that the
 // request takes (router/front_door.h) and gives them back once, by Release or at its own end.
-// Move-only. Release must not run beside another call of the same pass; the rest is thread-safe.
-class Pass {
+// Move-only. Release must not run beside another call of the same slot; the rest is thread-safe.
+class RequestSlot {
  public:
   struct Terms {
     std::shared_ptr<Client> client;  // whose limits hold; null: nobody's
@@ -23,12 +23,12 @@ class Pass {
     int64_t bytes = 0;   // of the request's message
   };
   // `release` gives the slots back; null: there are none.
-  explicit Pass(Terms terms, std::function<void()> release = nullptr)
+  explicit RequestSlot(Terms terms, std::function<void()> release = nullptr)
       : terms_(std::move(terms)), release_(std::move(release)) {}
-  Pass(Pass&& other) noexcept
+  RequestSlot(RequestSlot&& other) noexcept
       : terms_(std::move(other.terms_)), release_(std::exchange(other.release_, nullptr)) {}
-  Pass& operator=(Pass&&) = delete;
-  ~Pass() { Release(); }
+  RequestSlot& operator=(RequestSlot&&) = delete;
+  ~RequestSlot() { Release(); }
 
   Client* client() const { return terms_.client.get(); }
   Deadline deadline() const { return terms_.deadline; }
