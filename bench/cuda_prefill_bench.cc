@@ -131,8 +131,8 @@ class Engine {
     const SelectionConfig selection = DefaultSelectionConfig(engine_->shape());
     const PrefillPlan plan = MakePrefillPlan(engine_->shape(), selection, 1);
     while (true) {
-      const PrefillRoom room = engine_->RoomFor(plan, selection);
-      if (room.free == room.total) return;
+      const PrefillMemory memory = engine_->MemoryFor(plan, selection);
+      if (memory.free == memory.total) return;
       absl::SleepFor(absl::Microseconds(100));
     }
   }

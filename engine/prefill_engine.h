@@ -58,7 +58,7 @@ struct PrefillOutput {
 };
 
 // Device memory for a prompt, on the rank that has least. What cannot be counted has no end.
-struct PrefillRoom {
+struct PrefillMemory {
   int64_t needed = 0;                                   // by the prompt, from Admit to Release
   int64_t free = std::numeric_limits<int64_t>::max();   // now
   int64_t total = std::numeric_limits<int64_t>::max();  // when no other prompt is there
@@ -77,7 +77,8 @@ class PrefillEngine {
   virtual int64_t max_step_rows() const = 0;
 
   // May be called from any thread.
-  virtual PrefillRoom RoomFor(const PrefillPlan& plan, const SelectionConfig& selection) const = 0;
+  virtual PrefillMemory MemoryFor(const PrefillPlan& plan,
+                                  const SelectionConfig& selection) const = 0;
 
   // Host memory for a plan's stored KV. RESOURCE_EXHAUSTED says how much was asked for. May be
   // called from any thread.

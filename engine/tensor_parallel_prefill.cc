@@ -58,16 +58,16 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
   return engine;
 }
 
-PrefillRoom TensorParallelPrefill::RoomFor(const PrefillPlan& plan,
-                                           const SelectionConfig& selection) const {
-  PrefillRoom room{.free = total_bytes_ - taken_bytes_, .total = total_bytes_};
+PrefillMemory TensorParallelPrefill::MemoryFor(const PrefillPlan& plan,
+                                               const SelectionConfig& selection) const {
+  PrefillMemory memory{.free = total_bytes_ - taken_bytes_, .total = total_bytes_};
   for (const Rank& rank : options_.ranks) {
     const int64_t bytes =
         PrefillState::DeviceBytes({plan, selection, rank.weights->shard.heads, *rank.backend},
                                   shape_, selectors_, tensor_parallel());
-    room.needed = std::max(room.needed, bytes);
+    memory.needed = std::max(memory.needed, bytes);
   }
-  return room;
+  return memory;
 }
 
 absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStaging(
@@ -113,14 +113,14 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
                                                      std::shared_ptr<KvStaging> staging,
                                                      KvSink* sink) {
   WINNOW_RETURN_IF_ERROR(CheckSpec(spec));
-  const PrefillRoom room = RoomFor(spec.plan, spec.selection);
-  if (room.needed > room.free) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("prefill: a prompt of ", spec.prompt_ids.size(), " tokens needs ", room.needed,
-                     " bytes of device memory, ", room.free, " of ", room.total, " are free"));
+  const PrefillMemory memory = MemoryFor(spec.plan, spec.selection);
+  if (memory.needed > memory.free) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "prefill: a prompt of ", spec.prompt_ids.size(), " tokens needs ", memory.needed,
+        " bytes of device memory, ", memory.free, " of ", memory.total, " are free"));
   }
   auto sequence = std::make_unique<Sequence>();
-  sequence->device_bytes = room.needed;
+  sequence->device_bytes = memory.needed;
   sequence->spec = std::move(spec);
   sequence->staging = std::move(staging);
   sequence->sink = sink;

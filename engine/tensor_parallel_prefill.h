@@ -52,7 +52,7 @@ class TensorParallelPrefill final : public PrefillEngine {
     return ElementSize(options_.ranks[0].backend->types().kv);
   }
   int64_t max_step_rows() const override { return options_.max_step_rows; }
-  PrefillRoom RoomFor(const PrefillPlan& plan, const SelectionConfig& selection) const override;
+  PrefillMemory MemoryFor(const PrefillPlan& plan, const SelectionConfig& selection) const override;
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;
   absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
                                 KvSink* sink) override;
@@ -66,7 +66,7 @@ class TensorParallelPrefill final : public PrefillEngine {
     std::shared_ptr<KvStaging> staging;
     KvSink* sink = nullptr;
     PrefillProgress progress;
-    int64_t device_bytes = 0;                                     // PrefillRoom::needed
+    int64_t device_bytes = 0;                                     // PrefillMemory::needed
     std::vector<std::shared_ptr<const StageTimeline>> timelines;  // of its steps, by rank 0
     std::vector<std::unique_ptr<PrefillState>> ranks;
   };
@@ -93,7 +93,7 @@ class TensorParallelPrefill final : public PrefillEngine {
   std::vector<std::unique_ptr<PrefillRank>> ranks_;
   std::map<int64_t, std::unique_ptr<Sequence>> sequences_;
   int64_t next_sequence_ = 1;
-  int64_t total_bytes_ = 0;               // PrefillRoom::total
+  int64_t total_bytes_ = 0;               // PrefillMemory::total
   std::atomic<int64_t> taken_bytes_ = 0;  // by the sequences
   // Frees released sequences when nothing that is enqueued uses their memory any more. Joined
   // before anything else goes.

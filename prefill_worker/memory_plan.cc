@@ -12,9 +12,9 @@ void LogMemoryPlan(const PrefillEngine& engine, const SelectionConfig& profile) 
   SelectionConfig full = profile;
   full.policy = &kFullPolicy;
   const auto longest = [&](const SelectionConfig& selection) {
-    return engine.RoomFor(MakePrefillPlan(shape, selection, shape.max_context), selection);
+    return engine.MemoryFor(MakePrefillPlan(shape, selection, shape.max_context), selection);
   };
-  const PrefillRoom pruned = longest(profile), unpruned = longest(full);
+  const PrefillMemory pruned = longest(profile), unpruned = longest(full);
   if (pruned.total == std::numeric_limits<int64_t>::max()) return;  // the host's memory
   constexpr double kGib = 1 << 30;
   spdlog::info(

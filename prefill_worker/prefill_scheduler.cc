@@ -191,7 +191,7 @@ void PrefillScheduler::AdmitGranted() {
     if (is_full && !task.admission.is_short) continue;
     if (task.resent) {
       Ship(id, task);
-    } else if (const PrefillRoom memory = engine_.RoomFor(task.plan, task.job.selection);
+    } else if (const PrefillMemory memory = engine_.MemoryFor(task.plan, task.job.selection);
                memory.needed > memory.free) {
       is_full = true;  // until another prompt has left
     } else if (absl::Status status = Admit(task); !status.ok()) {

@@ -46,7 +46,7 @@ absl::Status CheckJob(const PrefillJob& job, const ModelShape& shape) {
 // A prompt that fits only later waits; one that never fits would wait for ever.
 absl::Status CheckMemory(const PrefillEngine& engine, const PrefillPlan& plan,
                          const SelectionConfig& selection) {
-  const PrefillRoom memory = engine.RoomFor(plan, selection);
+  const PrefillMemory memory = engine.MemoryFor(plan, selection);
   if (memory.needed <= memory.total) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "prefill: a prompt of ", plan.kv.num_prompt_tokens, " tokens with policy ",

@@ -77,17 +77,17 @@ TEST(CudaMemoryTest, APromptTakesWhatTheEngineSays) {
     SCOPED_TRACE(policy);
     PrefillSpec spec{.prompt_ids = ids, .selection = fixture.Resolve({.policy = policy})};
     spec.plan = MakePrefillPlan(fixture.engine().shape(), spec.selection, 3000);
-    const PrefillRoom before = fixture.engine().RoomFor(spec.plan, spec.selection);
+    const PrefillMemory before = fixture.engine().MemoryFor(spec.plan, spec.selection);
     const int64_t free = fixture.backend().FreeBytes();
     const auto sequence = fixture.engine().Admit(spec, nullptr, nullptr);
     ASSERT_TRUE(sequence.ok()) << sequence.status();
     const int64_t taken = free - fixture.backend().FreeBytes();
     EXPECT_GE(taken, before.needed);
     EXPECT_LE(taken, before.needed + (64 << 10));
-    EXPECT_EQ(fixture.engine().RoomFor(spec.plan, spec.selection).free,
+    EXPECT_EQ(fixture.engine().MemoryFor(spec.plan, spec.selection).free,
               before.free - before.needed);
     fixture.engine().Release(*sequence);
-    EXPECT_EQ(fixture.engine().RoomFor(spec.plan, spec.selection).free, before.total);
+    EXPECT_EQ(fixture.engine().MemoryFor(spec.plan, spec.selection).free, before.total);
   }
 }
 

@@ -34,7 +34,7 @@ class FakePrefillEngine final : public PrefillEngine {
   int tensor_parallel() const override { return 1; }
   int kv_element_bytes() const override { return 4; }
   int64_t max_step_rows() const override { return 64; }
-  PrefillRoom RoomFor(const PrefillPlan& plan, const SelectionConfig&) const override {
+  PrefillMemory MemoryFor(const PrefillPlan& plan, const SelectionConfig&) const override {
     std::lock_guard<std::mutex> lock(mutex_);
     int64_t taken = 0;
     for (const auto& [id, sequence] : sequences_) taken += sequence.prompt;

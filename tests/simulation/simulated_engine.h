@@ -22,7 +22,7 @@ class SimulatedPrefillEngine final : public PrefillEngine {
   int tensor_parallel() const override { return 1; }
   int kv_element_bytes() const override { return 2; }
   int64_t max_step_rows() const override { return max_step_rows_; }
-  PrefillRoom RoomFor(const PrefillPlan&, const SelectionConfig&) const override { return {}; }
+  PrefillMemory MemoryFor(const PrefillPlan&, const SelectionConfig&) const override { return {}; }
   absl::StatusOr<std::shared_ptr<KvStaging>> AllocateStaging(const KvPlan& plan) override;
   absl::StatusOr<int64_t> Admit(PrefillSpec spec, std::shared_ptr<KvStaging> staging,
                                 KvSink* sink) override;
