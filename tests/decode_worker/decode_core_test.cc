@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/decode_worker/fake_decode.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/transfer/transfer_fixture.h"
 
 namespace winnow {

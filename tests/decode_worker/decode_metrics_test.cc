@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "plan/selection_config.h"
 #include "tests/decode_worker/fake_decode.h"
+#include "tests/testing/fake_clock.h"
 #include "transfer/chunk_codec.h"
 
 namespace winnow {

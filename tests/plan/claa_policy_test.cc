@@ -2,7 +2,7 @@
 
 #include "plan/prefill_plan.h"
 
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "plan/prefill_plan.h"
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {

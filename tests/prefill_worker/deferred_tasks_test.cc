@@ -8,6 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/prefill_worker/fake_event.h"
+#include "tests/testing/fake_clock.h"
 
 namespace winnow {
 namespace {

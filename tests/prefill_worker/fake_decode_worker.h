@@ -11,6 +11,7 @@
 
 #include "common/clock.h"
 #include "gtest/gtest.h"
+#include "plan/wire_version.h"
 #include "rpc/server.h"
 #include "winnow/v1/kv_transfer.grpc.pb.h"
 
@@ -52,7 +53,7 @@ class FakeDecodeWorker final : public v1::KvTransferService::Service {
     response->set_ttl_ms(absl::ToInt64Milliseconds(ttl_));
     response->set_credit_bytes_per_stream(1 << 20);
     response->set_target_incarnation(7);
-    response->set_wire_version(1);  // a chunk a message
+    response->set_wire_version(kWireVersion);
     return grpc::Status::OK;
   }
   grpc::Status Push(grpc::ServerContext*,
@@ -61,8 +62,10 @@ class FakeDecodeWorker final : public v1::KvTransferService::Service {
     v1::PushResponse acknowledgement;
     for (uint64_t chunks = 0; stream->Read(&message);) {
       if (message.has_open()) continue;
-      acknowledgement.set_acknowledged_sequence(++chunks);
-      acknowledgement.set_credit_bytes(static_cast<int64_t>(message.payload(0).size()));
+      int64_t bytes = 0;
+      for (const std::string& payload : message.payload()) bytes += payload.size();
+      acknowledgement.set_acknowledged_sequence(chunks += message.payload_size());
+      acknowledgement.set_credit_bytes(bytes);
       stream->Write(acknowledgement);
     }
     return grpc::Status::OK;

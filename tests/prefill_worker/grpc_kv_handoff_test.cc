@@ -7,6 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "plan/selection_config.h"
 #include "prefill_worker/grpc_kv_handoff_factory.h"
 #include "tests/prefill_worker/fake_decode_worker.h"
 #include "tests/prefill_worker/fake_event.h"
@@ -34,8 +35,8 @@ KvPlan OneLayer() {
                          .vocab_size = 10,
                          .max_context = 100};
   SelectionConfig full;
-  full.policy = SelectionPolicy::kFull;
-  return MakeKvPlan(shape, full, 10);
+  full.policy = &kFullPolicy;
+  return MakePrefillPlan(shape, full, 10).kv;
 }
 
 class GrpcKvHandoffTest : public ::testing::Test {

@@ -12,13 +12,13 @@ namespace {
 
 constexpr int kElementBytes = 2;
 
-// Positions that a row of a pruned layer may have: the first of the prompt, and all of its window.
-std::vector<uint32_t> AnyPositions(const KvPlan& plan) {
-  std::vector<uint32_t> positions(plan.num_kept);
-  const int64_t tail = plan.num_prompt_tokens - plan.window_begin;
-  const auto window = positions.end() - tail;
-  std::iota(positions.begin(), window, 0);
-  std::iota(window, positions.end(), static_cast<uint32_t>(plan.window_begin));
+// Positions that the entries of a pruned layer may have: the first of the prompt, and its tail.
+std::vector<uint32_t> AnyPositions(const KvPlan& plan, int layer) {
+  std::vector<uint32_t> positions(plan.entries(layer));
+  const int64_t tail_rows = plan.num_prompt_tokens - plan.tail_begin;
+  const auto tail = positions.end() - tail_rows;
+  std::iota(positions.begin(), tail, 0);
+  std::iota(tail, positions.end(), static_cast<uint32_t>(plan.tail_begin));
   return positions;
 }
 
@@ -85,8 +85,6 @@ absl::StatusOr<std::string> SimulatedDecodeWorker::Reserve(const KvPlan& plan,
 absl::StatusOr<StreamSummary> SimulatedDecodeWorker::SendKv(const std::string& reservation_id,
                                                             const Handoff& handoff) {
   const KvPlan& plan = handoff.plan;
-  const std::vector<uint32_t> positions =
-      plan.pruned ? AnyPositions(plan) : std::vector<uint32_t>();
   StreamSummary sent;
   for (const ChunkKind kind : {ChunkKind::kKeys, ChunkKind::kValues, ChunkKind::kPositions}) {
     const bool is_kv = kind != ChunkKind::kPositions;
@@ -98,6 +96,8 @@ absl::StatusOr<StreamSummary> SimulatedDecodeWorker::SendKv(const std::string& r
                          .slot_count = static_cast<uint32_t>(plan.entries(layer)),
                          .payload_bytes = static_cast<uint32_t>(plan.entries(layer) * slot_bytes)};
       const int rows = is_kv ? plan.num_kv_heads : plan.position_rows(layer);
+      std::vector<uint32_t> positions;
+      if (!is_kv && rows > 0) positions = AnyPositions(plan, layer);
       for (int row = 0; row < rows; ++row) {
         header.head = static_cast<uint32_t>(row);
         header.sequence = sent.num_chunks;
@@ -124,7 +124,7 @@ absl::Status SimulatedDecodeWorker::Commit(const std::string& reservation_id,
   CommitParams params{.identity = handoff.identity,
                       .reservation_id = reservation_id,
                       .num_prompt_tokens = handoff.plan.num_prompt_tokens,
-                      .next_position = handoff.plan.num_prompt_tokens,
+                      .next_position = handoff.plan.next_position,
                       .tokens = tokens,
                       .sampling = sampling,
                       .streams = {sent}};

@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "plan/wire_version.h"
-#include "tests/plan/demo_shape.h"
+#include "tests/testing/demo_shape.h"
 
 namespace winnow {
 namespace {
