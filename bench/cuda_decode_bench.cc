@@ -73,7 +73,7 @@ class Engine {
     FillWithNoise(kv.num_blocks * block_bytes / 2);
     TensorParallelDecode::Options options{
         .kv = kv_.get(), .clock = &clock_, .max_batch = max_batch, .max_context = max_context};
-    ranks_->Fill(options);
+    options.parts = ranks_->parts();
     engine_ = Unwrap(TensorParallelDecode::Create(options));
   }
   CudaBackend& backend() { return static_cast<CudaBackend&>(*ranks_->backends[0]); }

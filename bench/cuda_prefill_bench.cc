@@ -75,7 +75,7 @@ class Engine {
     }
     ranks_ = Unwrap(LoadModelRanks(load));
     options_ = {.clock = &clock_, .max_step_rows = max_tokens, .max_context = max_tokens};
-    ranks_->Fill(options_);
+    options_.parts = ranks_->parts();
     Trim(true);
   }
 

@@ -36,7 +36,7 @@ class Engine {
     if (!ranks.ok()) Die(ranks.status());
     ranks_ = *std::move(ranks);
     TensorParallelPrefill::Options engine_options{.clock = &clock_};
-    ranks_->Fill(engine_options);
+    engine_options.parts = ranks_->parts();
     auto engine = TensorParallelPrefill::Create(engine_options);
     if (!engine.ok()) Die(engine.status());
     engine_ = *std::move(engine);

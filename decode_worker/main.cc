@@ -2,7 +2,6 @@
 #include <memory>
 
 #include "absl/flags/flag.h"
-#include "checkpoint/selection_profile.h"
 #include "common/fault.h"
 #include "common/process.h"
 #include "common/program_flags.h"
@@ -15,12 +14,11 @@
 #include "decode_worker/kv_transfer_service.h"
 #include "decode_worker/paged_kv_target.h"
 #include "engine/tensor_parallel_decode.h"
-#include "plan/layout_digest.h"
 #include "rpc/tls_flags.h"
-#include "transfer/chunk_codec.h"
 #include "wire/worker_info.h"
 #include "worker/model_flags.h"
 #include "worker/serve_worker.h"
+#include "worker/worker_identity.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50062",
           "host:port of the gRPC server; port 0 takes any free one");
@@ -57,23 +55,6 @@ absl::Status CheckFlags() {
   return CheckFlagRange("drain-timeout-s", absl::GetFlag(FLAGS_drain_timeout_s), 0);
 }
 
-absl::StatusOr<WorkerIdentity> MakeIdentity(const ModelRanks::Options& load,
-                                            const ModelRanks& ranks, const ModelShape& shape) {
-  WorkerIdentity identity{.role = v1::WORKER_ROLE_DECODE,
-                          .incarnation = NewIncarnation(),
-                          .tensor_parallel = load.tensor_parallel,
-                          .kv_dtype = DTypeName(load.types.kv),
-                          .model_id = ModelId(load.model_dir),
-                          .shape = shape,
-                          .eos_token_ids = ranks.config.eos_token_ids,
-                          .wire_version = kWireVersion};
-  identity.layout_digest =
-      LayoutDigest(ranks.revision, identity.kv_dtype, ranks.config.shape, ranks.config.rope.theta);
-  WINNOW_ASSIGN_OR_RETURN(identity.profile,
-                          LoadSelectionProfile(load.model_dir, ranks.config.shape));
-  return identity;
-}
-
 ReservationTable::Options ReservationOptions(const WorkerIdentity& identity, int element_bytes) {
   return {.shape = identity.shape,
           .kv_element_bytes = element_bytes,
@@ -102,11 +83,12 @@ absl::Status Run() {
                                                .clock = &clock,
                                                .max_batch = absl::GetFlag(FLAGS_max_batch),
                                                .max_context = absl::GetFlag(FLAGS_max_model_len)};
-  ranks->Fill(engine_options);
+  engine_options.parts = ranks->parts();
   WINNOW_ASSIGN_OR_RETURN(const std::unique_ptr<TensorParallelDecode> engine,
                           TensorParallelDecode::Create(engine_options));
-  WINNOW_ASSIGN_OR_RETURN(const WorkerIdentity identity,
-                          MakeIdentity(load, *ranks, engine->shape()));
+  WINNOW_ASSIGN_OR_RETURN(
+      const WorkerIdentity identity,
+      MakeWorkerIdentity(v1::WORKER_ROLE_DECODE, load, *ranks, engine->shape()));
   ExportModelInfo(registry, identity.layout_digest, SelectionConfigToJson(identity.profile));
 
   DecodeCore core(std::make_unique<PagedKvTarget>(*kv), *engine, clock, metrics,

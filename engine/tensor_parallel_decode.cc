@@ -12,14 +12,14 @@ namespace winnow {
 
 TensorParallelDecode::TensorParallelDecode(Options options)
     : options_(std::move(options)),
-      shape_(options_.ranks[0].weights->config.shape.WithContext(options_.max_context)) {}
+      shape_(options_.parts.ranks[0].weights->config.shape.WithContext(options_.max_context)) {}
 
 absl::StatusOr<std::unique_ptr<TensorParallelDecode>> TensorParallelDecode::Create(
     Options options) {
-  if (options.ranks.empty() || options.max_batch < 1) {
+  if (options.parts.ranks.empty() || options.max_batch < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("decode engine: needs a rank and a batch of at least 1, got ",
-                     options.ranks.size(), " ranks and ", options.max_batch));
+                     options.parts.ranks.size(), " ranks and ", options.max_batch));
   }
   auto engine = std::unique_ptr<TensorParallelDecode>(new TensorParallelDecode(std::move(options)));
   WINNOW_RETURN_IF_ERROR(engine->Allocate());
@@ -33,13 +33,13 @@ absl::Status TensorParallelDecode::Allocate() {
   const int64_t table_bytes = batch * table_row() * kInt;
   const int64_t logits_bytes = batch * shape_.vocab_size * kFloat;
   row_handles_.assign(batch, 0);
-  Backend& first = *options_.ranks[0].backend;
+  Backend& first = *options_.parts.ranks[0].backend;
   WINNOW_ASSIGN_OR_RETURN(inputs_, first.AllocateHost(input_bytes));
   WINNOW_ASSIGN_OR_RETURN(block_table_, first.AllocateHost(table_bytes));
   WINNOW_ASSIGN_OR_RETURN(logits_, first.AllocateHost(logits_bytes));
   WINNOW_ASSIGN_OR_RETURN(likeliest_, first.AllocateHost(batch * kInt));
   std::memset(block_table_.data(), 0, table_bytes);  // whole rows are copied
-  for (const Rank& rank : options_.ranks) {
+  for (const RankParts::Rank& rank : options_.parts.ranks) {
     RankState state;
     WINNOW_ASSIGN_OR_RETURN(
         state.transformer,
@@ -135,12 +135,12 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(
   }
   WINNOW_RETURN_IF_ERROR(FillInputs(items));
   const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
-  const absl::Status status = options_.group->Run(
+  const absl::Status status = options_.parts.group->Run(
       [&](int rank) { return RunRank(rank, items, deadline); },
-      [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
+      [&](const absl::Status& error) { options_.parts.ranks[0].communicator->Abort(error); });
   if (!status.ok()) {
     row_handles_.assign(row_handles_.size(), 0);  // some ranks may not have the new rows
-    if (options_.reset_communicators) options_.reset_communicators();
+    if (options_.parts.reset_communicators) options_.parts.reset_communicators();
     return status;
   }
   std::vector<int32_t> tokens(batch, kNoTokenWanted);
@@ -163,7 +163,7 @@ absl::StatusOr<std::vector<int32_t>> TensorParallelDecode::Step(
 absl::Status TensorParallelDecode::RunRank(int rank, absl::Span<const DecodeStepItem> items,
                                            Deadline deadline) {
   RankState& state = ranks_[rank];
-  Backend& backend = *options_.ranks[rank].backend;
+  Backend& backend = *options_.parts.ranks[rank].backend;
   const int64_t row_bytes = table_row() * static_cast<int64_t>(sizeof(int32_t));
   for (const int64_t row : new_rows_) {
     backend.Copy(state.block_table.at(row * row_bytes), block_table_.at(row * row_bytes),
@@ -171,7 +171,7 @@ absl::Status TensorParallelDecode::RunRank(int rank, absl::Span<const DecodeStep
   }
   const auto enqueue = [&] { return Enqueue(rank, deadline); };
   // A collective waits for its peers on the host, so that only a lone rank's step can be recorded.
-  const bool is_alone = options_.ranks.size() == 1;
+  const bool is_alone = options_.parts.ranks.size() == 1;
   WINNOW_RETURN_IF_ERROR(is_alone ? backend.Replay(step_.batch, enqueue) : enqueue());
   if (rank == 0) {
     const int64_t logits_bytes = shape_.vocab_size * static_cast<int64_t>(sizeof(float));
@@ -186,7 +186,7 @@ absl::Status TensorParallelDecode::RunRank(int rank, absl::Span<const DecodeStep
 
 absl::Status TensorParallelDecode::Enqueue(int rank, Deadline deadline) {
   RankState& state = ranks_[rank];
-  Backend& backend = *options_.ranks[rank].backend;
+  Backend& backend = *options_.parts.ranks[rank].backend;
   const int64_t batch = step_.batch;
   const auto* inputs = state.inputs.data<int32_t>();
   backend.Copy(state.inputs.data(), inputs_.data(), step_.size() * sizeof(int32_t));
@@ -209,11 +209,11 @@ absl::Status TensorParallelDecode::Enqueue(int rank, Deadline deadline) {
 }
 
 PagedAttentionParams TensorParallelDecode::Attention(int rank, int64_t batch) const {
-  const HeadSplit& heads = options_.ranks[rank].weights->shard.heads;
+  const HeadSplit& heads = options_.parts.ranks[rank].weights->shard.heads;
   const PagedKv& kv = *options_.kv;
   return {.k_blocks = kv.k_blocks(rank),
           .v_blocks = kv.v_blocks(rank),
-          .dtype = options_.ranks[rank].backend->dtype(),
+          .dtype = options_.parts.ranks[rank].backend->dtype(),
           .batch = batch,
           .q_stride = int64_t{heads.q_count} * shape_.head_dim,
           .table_stride = table_row(),
@@ -225,8 +225,8 @@ PagedAttentionParams TensorParallelDecode::Attention(int rank, int64_t batch) co
 
 absl::Status TensorParallelDecode::RunLayer(int rank, int layer, Deadline deadline) {
   RankState& state = ranks_[rank];
-  Backend& backend = *options_.ranks[rank].backend;
-  const ModelWeights& weights = *options_.ranks[rank].weights;
+  Backend& backend = *options_.parts.ranks[rank].backend;
+  const ModelWeights& weights = *options_.parts.ranks[rank].weights;
   const HeadSplit& heads = weights.shard.heads;
   const PagedKv& kv = *options_.kv;
   const int64_t batch = step_.batch;

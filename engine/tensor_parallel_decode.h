@@ -9,21 +9,15 @@
 #include "engine/decode_engine.h"
 #include "engine/kv/paged_kv.h"
 #include "engine/model/transformer.h"
+#include "engine/ranks/rank_parts.h"
 
 namespace winnow {
 
 // DecodeEngine over paged KV on a group of ranks.
 class TensorParallelDecode final : public DecodeEngine {
  public:
-  struct Rank {
-    Backend* backend = nullptr;
-    Communicator* communicator = nullptr;
-    const ModelWeights* weights = nullptr;
-  };
   struct Options {
-    std::vector<Rank> ranks;                    // by rank; all must outlive the engine
-    RankGroup* group = nullptr;                 // of the same size
-    std::function<void()> reset_communicators;  // called after a failed step
+    RankParts parts;
     PagedKv* kv = nullptr;
     const Clock* clock = nullptr;
     int max_batch = 64;

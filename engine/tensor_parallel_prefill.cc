@@ -29,7 +29,7 @@ bool AreDone(const std::vector<EventPtr>& events) {
 
 TensorParallelPrefill::TensorParallelPrefill(Options options)
     : options_(std::move(options)),
-      shape_(options_.ranks[0].weights->config.shape.WithContext(options_.max_context)),
+      shape_(options_.parts.ranks[0].weights->config.shape.WithContext(options_.max_context)),
       selectors_(options_.selectors != nullptr ? *options_.selectors : DefaultSelectors()),
       zeroer_(options_.zero_freed_staging ? std::make_shared<Executor>("kv-zero", 1) : nullptr) {}
 
@@ -39,7 +39,7 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
       std::unique_ptr<TensorParallelPrefill>(new TensorParallelPrefill(std::move(options)));
   const Options& o = engine->options_;
   for (int rank = 0; rank < engine->tensor_parallel(); ++rank) {
-    const Rank& r = o.ranks[rank];
+    const RankParts::Rank& r = o.parts.ranks[rank];
     WINNOW_ASSIGN_OR_RETURN(auto prefill_rank,
                             PrefillRank::Create({.rank = rank,
                                                  .max_rows = o.max_step_rows,
@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
     engine->ranks_.push_back(std::move(prefill_rank));
   }
   engine->total_bytes_ = std::numeric_limits<int64_t>::max();
-  for (const Rank& rank : o.ranks) {
+  for (const RankParts::Rank& rank : o.parts.ranks) {
     engine->total_bytes_ = std::min(engine->total_bytes_, rank.backend->FreeBytes());
   }
   if (engine->total_bytes_ < std::numeric_limits<int64_t>::max()) {
@@ -61,7 +61,7 @@ absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> TensorParallelPrefill::Cr
 PrefillMemory TensorParallelPrefill::MemoryFor(const PrefillPlan& plan,
                                                const SelectionConfig& selection) const {
   PrefillMemory memory{.free = total_bytes_ - taken_bytes_, .total = total_bytes_};
-  for (const Rank& rank : options_.ranks) {
+  for (const RankParts::Rank& rank : options_.parts.ranks) {
     const int64_t bytes =
         PrefillState::DeviceBytes({plan, selection, rank.weights->shard.heads, *rank.backend},
                                   shape_, selectors_, tensor_parallel());
@@ -74,7 +74,7 @@ absl::StatusOr<std::shared_ptr<KvStaging>> TensorParallelPrefill::AllocateStagin
     const KvPlan& plan) {
   auto staging = std::make_unique<KvStaging>();
   staging->plan = plan;
-  for (const Rank& rank : options_.ranks) {
+  for (const RankParts::Rank& rank : options_.parts.ranks) {
     KvStaging::Rank part;
     part.heads = rank.weights->shard.heads;
     if (part.heads.ships_kv) {
@@ -125,7 +125,7 @@ absl::StatusOr<int64_t> TensorParallelPrefill::Admit(PrefillSpec spec,
   sequence->staging = std::move(staging);
   sequence->sink = sink;
   sequence->progress.num_rows = sequence->spec.plan.passes[0].num_rows;
-  for (const Rank& rank : options_.ranks) {
+  for (const RankParts::Rank& rank : options_.parts.ranks) {
     WINNOW_ASSIGN_OR_RETURN(auto state,
                             PrefillState::Create(sequence->spec, shape_, rank.weights->shard.heads,
                                                  selectors_, *rank.backend, *rank.communicator));
@@ -202,17 +202,17 @@ std::vector<PackedItem> TensorParallelPrefill::Pack(const Group& group, int rank
 
 absl::Status TensorParallelPrefill::RunGroup(const Group& group) {
   const Deadline deadline = Deadline::After(*options_.clock, options_.step_timeout);
-  const auto timeline = std::make_shared<StageTimeline>(*options_.ranks[0].backend);
+  const auto timeline = std::make_shared<StageTimeline>(*options_.parts.ranks[0].backend);
   for (const PrefillStepItem& item : group) {
     sequences_.at(item.sequence)->timelines.push_back(timeline);
   }
-  const absl::Status status = options_.group->Run(
+  const absl::Status status = options_.parts.group->Run(
       [&](int rank) {
         return ranks_[rank]->RunChunks(Pack(group, rank), rank == 0 ? timeline.get() : nullptr,
                                        deadline);
       },
-      [&](const absl::Status& error) { options_.ranks[0].communicator->Abort(error); });
-  if (!status.ok() && options_.reset_communicators) options_.reset_communicators();
+      [&](const absl::Status& error) { options_.parts.ranks[0].communicator->Abort(error); });
+  if (!status.ok() && options_.parts.reset_communicators) options_.parts.reset_communicators();
   return status;
 }
 
@@ -279,7 +279,7 @@ void TensorParallelPrefill::Release(int64_t sequence) {
   std::unique_ptr<Sequence> released = std::move(it->second);
   sequences_.erase(it);
   std::vector<EventPtr> queues;
-  for (const Rank& rank : options_.ranks) {
+  for (const RankParts::Rank& rank : options_.parts.ranks) {
     queues.push_back(rank.backend->Record());
     queues.push_back(rank.backend->RecordOut());
   }

@@ -15,6 +15,7 @@
 #include "engine/model/weights.h"
 #include "engine/prefill_engine.h"
 #include "engine/prefill_rank.h"
+#include "engine/ranks/rank_parts.h"
 #include "engine/select/token_selector.h"
 
 namespace winnow {
@@ -22,16 +23,8 @@ namespace winnow {
 // PrefillEngine on a group of ranks, each with its backend, communicator and shard.
 class TensorParallelPrefill final : public PrefillEngine {
  public:
-  struct Rank {
-    Backend* backend = nullptr;
-    Communicator* communicator = nullptr;
-    const ModelWeights* weights = nullptr;
-  };
   struct Options {
-    std::vector<Rank> ranks;     // by rank; all must outlive the engine
-    RankGroup* group = nullptr;  // of the same size; must outlive the engine
-    // Called after a failed step, when no rank is in a collective.
-    std::function<void()> reset_communicators;
+    RankParts parts;
     const Clock* clock = nullptr;
     int64_t max_step_rows = 1024;
     int64_t max_context = 0;  // 0: the model's
@@ -47,9 +40,9 @@ class TensorParallelPrefill final : public PrefillEngine {
   static absl::StatusOr<std::unique_ptr<TensorParallelPrefill>> Create(Options options);
 
   const ModelShape& shape() const override { return shape_; }
-  int tensor_parallel() const override { return static_cast<int>(options_.ranks.size()); }
+  int tensor_parallel() const override { return static_cast<int>(options_.parts.ranks.size()); }
   int kv_element_bytes() const override {
-    return ElementSize(options_.ranks[0].backend->types().kv);
+    return ElementSize(options_.parts.ranks[0].backend->types().kv);
   }
   int64_t max_step_rows() const override { return options_.max_step_rows; }
   PrefillMemory MemoryFor(const PrefillPlan& plan, const SelectionConfig& selection) const override;

@@ -4,7 +4,6 @@
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
-#include "checkpoint/selection_profile.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/process.h"
@@ -12,18 +11,17 @@
 #include "common/server_flags.h"
 #include "common/status_macros.h"
 #include "engine/tensor_parallel_prefill.h"
-#include "plan/layout_digest.h"
 #include "prefill_worker/grpc_kv_handoff_factory.h"
 #include "prefill_worker/memory_plan.h"
 #include "prefill_worker/prefill_metrics.h"
 #include "prefill_worker/prefill_scheduler.h"
 #include "prefill_worker/prefill_service.h"
 #include "rpc/tls_flags.h"
-#include "transfer/chunk_codec.h"
 #include "transfer/kv_chunk.h"
 #include "wire/worker_info.h"
 #include "worker/model_flags.h"
 #include "worker/serve_worker.h"
+#include "worker/worker_identity.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:50061",
           "host:port of the gRPC server; port 0 takes any free one");
@@ -74,8 +72,8 @@ int64_t ChunkTokens(const ModelRanks& ranks) {
 }
 
 // The model folder's profile with the fields of --claa above it.
-absl::StatusOr<SelectionConfig> Profile(const std::string& model_dir, const ModelShape& shape) {
-  WINNOW_ASSIGN_OR_RETURN(const SelectionConfig profile, LoadSelectionProfile(model_dir, shape));
+absl::StatusOr<SelectionConfig> WithClaaFlag(const SelectionConfig& profile,
+                                             const ModelShape& shape) {
   const std::string fields = absl::GetFlag(FLAGS_claa);
   if (fields.empty()) return profile;
   const absl::StatusOr<SelectionOverrides> overrides = ParseSelectionJson(fields);
@@ -91,24 +89,16 @@ TensorParallelPrefill::Options EngineOptions(ModelRanks& ranks, const Clock& clo
       .max_context = absl::GetFlag(FLAGS_max_model_len),
       .step_timeout = absl::Seconds(absl::GetFlag(FLAGS_step_timeout_s)),
       .zero_freed_staging = absl::GetFlag(FLAGS_zero_freed_kv)};
-  ranks.Fill(options);
+  options.parts = ranks.parts();
   return options;
 }
 
 absl::StatusOr<WorkerIdentity> MakeIdentity(const ModelRanks::Options& load,
                                             const ModelRanks& ranks, const ModelShape& shape) {
-  WorkerIdentity identity{.role = v1::WORKER_ROLE_PREFILL,
-                          .incarnation = NewIncarnation(),
-                          .tensor_parallel = load.tensor_parallel,
-                          .kv_dtype = DTypeName(load.types.kv),
-                          .model_id = ModelId(load.model_dir),
-                          .shape = shape,
-                          .eos_token_ids = ranks.config.eos_token_ids,
-                          .explain_allowed = absl::GetFlag(FLAGS_allow_explain),
-                          .wire_version = kWireVersion};
-  identity.layout_digest =
-      LayoutDigest(ranks.revision, identity.kv_dtype, ranks.config.shape, ranks.config.rope.theta);
-  WINNOW_ASSIGN_OR_RETURN(identity.profile, Profile(load.model_dir, ranks.config.shape));
+  WINNOW_ASSIGN_OR_RETURN(WorkerIdentity identity,
+                          MakeWorkerIdentity(v1::WORKER_ROLE_PREFILL, load, ranks, shape));
+  identity.explain_allowed = absl::GetFlag(FLAGS_allow_explain);
+  WINNOW_ASSIGN_OR_RETURN(identity.profile, WithClaaFlag(identity.profile, ranks.config.shape));
   return identity;
 }
 

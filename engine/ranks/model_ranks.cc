@@ -87,6 +87,16 @@ absl::Status ModelRanks::Health() const {
   return absl::OkStatus();
 }
 
+RankParts ModelRanks::parts() {
+  RankParts parts{.group = group.get(), .reset_communicators = [this] { ResetCommunicators(); }};
+  for (size_t rank = 0; rank < backends.size(); ++rank) {
+    parts.ranks.push_back({backends[rank].get(),
+                           &communicators->communicator(static_cast<int>(rank)),
+                           weights[rank].get()});
+  }
+  return parts;
+}
+
 void ModelRanks::ResetCommunicators() {
   if (const absl::Status status = communicators->Reset(); !status.ok()) {
     spdlog::error("the ranks cannot talk any more: {}", status.ToString());

@@ -13,6 +13,7 @@
 #include "engine/comm/rank_group.h"
 #include "engine/device/backend.h"
 #include "engine/model/weights.h"
+#include "engine/ranks/rank_parts.h"
 
 namespace winnow {
 
@@ -51,18 +52,8 @@ struct ModelRanks {
   absl::Status Health() const;
   // After a failed step. Logs when the ranks cannot talk any more; every step then fails.
   void ResetCommunicators();
-  // The parts of a TensorParallelPrefill::Options or TensorParallelDecode::Options that come from
-  // here.
-  template <typename EngineOptions>
-  void Fill(EngineOptions& options) {
-    for (size_t rank = 0; rank < backends.size(); ++rank) {
-      options.ranks.push_back({backends[rank].get(),
-                               &communicators->communicator(static_cast<int>(rank)),
-                               weights[rank].get()});
-    }
-    options.group = group.get();
-    options.reset_communicators = [this] { ResetCommunicators(); };
-  }
+  // What engines are built on. The ranks must outlive what is built.
+  RankParts parts();
 };
 
 // Opens the folder and loads every rank's shard, ranks side by side. Errors name file, tensor or

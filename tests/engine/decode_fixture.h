@@ -70,9 +70,9 @@ struct Decoder {
     kv = *PagedKv::Create(kv_options);
     TensorParallelDecode::Options options{
         .kv = kv.get(), .clock = &clock, .max_batch = max_batch, .step_timeout = step_timeout};
-    ranks->Fill(options);
-    faulty = std::make_unique<FaultyCommunicator>(*options.ranks.back().communicator, clock);
-    options.ranks.back().communicator = faulty.get();
+    options.parts = ranks->parts();
+    faulty = std::make_unique<FaultyCommunicator>(*options.parts.ranks.back().communicator, clock);
+    options.parts.ranks.back().communicator = faulty.get();
     auto made = TensorParallelDecode::Create(options);
     EXPECT_TRUE(made.ok()) << made.status();
     engine = *std::move(made);

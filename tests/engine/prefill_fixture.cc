@@ -52,13 +52,13 @@ PrefillFixture::PrefillFixture(const Options& options) : model_dir_(options.mode
                                                 .max_step_rows = options.max_step_rows,
                                                 .step_timeout = options.step_timeout,
                                                 .selectors = options.selectors};
-  ranks_->Fill(engine_options);
-  engine_options.reset_communicators = [this] {
+  engine_options.parts = ranks_->parts();
+  engine_options.parts.reset_communicators = [this] {
     EXPECT_EQ(ranks_->communicators->Reset(), absl::OkStatus());
   };
   for (int rank = 0; options.wrap && rank < options.tensor_parallel; ++rank) {
     wrapped_.push_back(options.wrap(rank, ranks_->communicators->communicator(rank)));
-    engine_options.ranks[rank].communicator = wrapped_.back().get();
+    engine_options.parts.ranks[rank].communicator = wrapped_.back().get();
   }
   engine_ = Unwrap(TensorParallelPrefill::Create(engine_options));
 }
