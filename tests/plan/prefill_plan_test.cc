@@ -61,10 +61,45 @@ TEST(PrefillPlanTest, EveryPolicysPlanAgreesWithItself) {
   }
 }
 
+// Plans at the edges of what is allowed.
+TEST(PrefillPlanTest, AcceptsWhatPoliciesMayWant) {
+  const ModelShape shape = DemoShape();
+  PrefillPlan one_row = Claa();
+  one_row.passes[1].num_rows = 1;
+  one_row.kv.segments[2].entries = 1;
+  EXPECT_EQ(CheckPrefillPlan(one_row), absl::OkStatus());
+
+  PrefillPlan every_row = Claa();  // a selection that leaves nothing out
+  every_row.passes[1].num_rows = 1000;
+  every_row.kv.segments[2].entries = 1000;
+  EXPECT_EQ(CheckPrefillPlan(every_row), absl::OkStatus());
+
+  PrefillPlan restart = UnprunedPlan(shape, 100);
+  restart.kv.segments[0].entries = 10;
+  PrefillPass scoring = restart.passes[0];  // of one layer
+  scoring.last_layer = scoring.first_scored_layer = 0;
+  scoring.stores_kv = scoring.makes_logits = false;
+  restart.passes[0].is_selected = restart.passes[0].is_renumbered = true;
+  restart.passes[0].num_rows = 10;
+  restart.passes.insert(restart.passes.begin(), scoring);
+  EXPECT_EQ(CheckPrefillPlan(restart), absl::OkStatus());
+
+  PrefillPlan completed = Claa();  // all rows behind the draft
+  PrefillPass completion = completed.passes[1];
+  completion.is_selected = false;
+  completion.num_rows = 1000;
+  completed.passes[1].stores_kv = false;
+  completed.passes.push_back(completion);
+  completed.kv.segments[2].entries = 1000;
+  EXPECT_EQ(CheckPrefillPlan(completed), absl::OkStatus());
+}
+
 TEST(PrefillPlanTest, RefusesPlansThatContradictThemselves) {
   using Change = std::function<void(PrefillPlan&)>;
   const std::vector<std::pair<std::string, Change>> cases = {
       {"goes on from pass 1, which is not before it", [](auto& p) { p.passes[1].source = 1; }},
+      {"goes on from pass -2, which is not before it", [](auto& p) { p.passes[1].source = -2; }},
+      {"runs layers 5..4", [](auto& p) { p.passes[1].last_layer = 4; }},
       {"runs 1001 rows of 1000", [](auto& p) { p.passes[1].num_rows = 1001; }},
       {"runs 999 rows of 1000", [](auto& p) { p.passes[0].num_rows = 999; }},
       {"runs 0 rows of 1000", [](auto& p) { p.passes[1].num_rows = 0; }},
@@ -79,6 +114,12 @@ TEST(PrefillPlanTest, RefusesPlansThatContradictThemselves) {
          p.passes[1].is_selected = false;
          p.passes[1].num_rows = 1000;
        }},
+      {"scores layers for no selection",
+       [](auto& p) {
+         p.passes[0].first_scored_layer = 5;  // the last layer alone
+         p.passes[1].is_selected = false;
+         p.passes[1].num_rows = 1000;
+       }},
       {"makes no logits", [](auto& p) { p.passes[1].makes_logits = false; }},
       {"goes on behind the last layer",
        [](auto& p) {
@@ -89,6 +130,13 @@ TEST(PrefillPlanTest, RefusesPlansThatContradictThemselves) {
        [](auto& p) {
          p.passes.push_back(p.passes[1]);
          p.passes[2].stores_kv = false;
+       }},
+      {"pass 1 is selected behind a pass with logits",
+       [](auto& p) {
+         p.passes[0].makes_logits = true;
+         p.passes[0].last_layer = 11;
+         p.passes[1].source = PrefillPass::kPrompt;
+         p.passes[1].first_layer = 0;
        }},
       {"is stored by 0 passes", [](auto& p) { p.passes[1].stores_kv = false; }},
       {"is stored by 2 passes",
