@@ -40,7 +40,8 @@ class LoadTest(ClusterTest):
             self.assertGreaterEqual(after["due_s"], before["due_s"] + before["total_ms"] * 1e-3 - 1e-4)
         for one in at_once["each"] + in_turn["each"]:
             self.assertGreater(one["stages"]["full_layers"], 0)
-            self.assertLess(one["ttft_ms"], one["second_token_ms"])
+            # Both are of the client's reads, which may find the two tokens at once.
+            self.assertLessEqual(one["ttft_ms"], one["second_token_ms"])
 
     def test_what_is_turned_away_is_counted_by_code(self):
         report = self.load(rate=200, requests=80, prompt_tokens=600, max_tokens=2, max_in_flight=3)
