@@ -62,6 +62,7 @@ class PrefillSchedulerTest : public ::testing::Test {
   ~PrefillSchedulerTest() override { gate_.Set(true); }  // whatever an assertion left closed
   void Start(PrefillScheduler::Options options = {}) { StartBy(clock_, options); }
   void StartBy(const Clock& clock, PrefillScheduler::Options options) {
+    scheduler_.reset();  // two at a time would report to the same events
     scheduler_ = std::make_unique<PrefillScheduler>(engine_, handoffs_, clock, events_, options);
   }
   // Every step of the engine waits at the gate, which is closed.
