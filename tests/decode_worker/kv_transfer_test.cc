@@ -24,6 +24,7 @@
 #include "rpc/server.h"
 #include "tests/decode_worker/fake_decode.h"
 #include "tests/testing/fake_clock.h"
+#include "tests/testing/wait_until.h"
 #include "tests/transfer/transfer_fixture.h"
 #include "transfer/chunk_codec.h"
 #include "wire/kv_plan_proto.h"

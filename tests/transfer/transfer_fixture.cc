@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
-#include <thread>
 
 #include "gtest/gtest.h"
 #include "plan/selection_config.h"
@@ -206,14 +205,6 @@ int64_t FakeTarget::CountWrongSlots(int64_t handle, const PromptKv& prompt) cons
     }
   }
   return wrong + std::abs(expected - static_cast<int64_t>(live->second.size()));
-}
-
-bool WaitUntil(const std::function<bool()>& done) {
-  for (int tries = 0; tries < 10'000; ++tries) {
-    if (done()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return false;
 }
 
 TransferIdentity TestIdentity() {

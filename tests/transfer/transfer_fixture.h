@@ -97,9 +97,6 @@ class FakeTarget final : public KvTarget {
 // Rows of (layer, kind): KV heads, or rows of positions.
 int RowsOf(const KvPlan& plan, ChunkKind kind, int layer);
 
-// Polls for at most 20 s; whether it came true.
-bool WaitUntil(const std::function<bool()>& done);
-
 // Ids as a prefill worker would say them, for the layout digest "layout" and target incarnation 7.
 TransferIdentity TestIdentity();
 

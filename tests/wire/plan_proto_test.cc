@@ -7,22 +7,13 @@
 #include <functional>
 #include <limits>
 
+#include "tests/testing/demo_shape.h"
+
 namespace winnow {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-ModelShape Shape() {
-  return {.num_layers = 12,
-          .hidden = 256,
-          .num_q_heads = 8,
-          .num_kv_heads = 4,
-          .head_dim = 64,
-          .intermediate = 384,
-          .vocab_size = 4096,
-          .max_context = 32768};
-}
 
 SelectionConfig Config() {
   SelectionConfig config;
@@ -48,11 +39,11 @@ void ExpectRefused(const absl::StatusOr<T>& result, const std::string& text) {
 }
 
 TEST(SelectionProtoTest, ConfigSurvivesTheRoundTrip) {
-  EXPECT_EQ(*FromProto(ToProto(Config()), Shape()), Config());
+  EXPECT_EQ(*FromProto(ToProto(Config()), DemoShape()), Config());
   EXPECT_EQ(*FromProto(ToProto(Config())), Config());
   SelectionConfig full;
   full.policy = &kFullPolicy;
-  EXPECT_EQ(*FromProto(ToProto(full), Shape()), full);
+  EXPECT_EQ(*FromProto(ToProto(full), DemoShape()), full);
 }
 
 TEST(SelectionProtoTest, RefusesAConfigOfNothing) {
@@ -83,7 +74,7 @@ TEST(SelectionProtoTest, OnlyAShapeShowsThatTheSelectionLayerIsTooDeep) {
   v1::SelectionConfig proto = ToProto(Config());
   proto.set_selection_layer(11);
   EXPECT_TRUE(FromProto(proto).ok());
-  ExpectRefused(FromProto(proto, Shape()), "selection_layer must be in [0, 10], got 11");
+  ExpectRefused(FromProto(proto, DemoShape()), "selection_layer must be in [0, 10], got 11");
 }
 
 TEST(SelectionProtoTest, OptionsSetOnlyWhatTheRequestSet) {
@@ -107,7 +98,7 @@ TEST(SelectionProtoTest, OptionsSetOnlyWhatTheRequestSet) {
 }
 
 TEST(LedgerProtoTest, LedgersSurviveTheRoundTrip) {
-  const Ledger ledger = MakeLedger(MakePrefillPlan(Shape(), Config(), 4096), 2);
+  const Ledger ledger = MakeLedger(MakePrefillPlan(DemoShape(), Config(), 4096), 2);
   EXPECT_EQ(FromProto(ToProto(ledger)), ledger);
   EXPECT_EQ(FromProto(v1::Ledger()), Ledger());
 }
